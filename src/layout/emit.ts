@@ -1,0 +1,116 @@
+/**
+ * What is derived from the tables: the hash, the C header, the document.
+ * Run as a program (`node dist/src/layout/emit.js header|document FILE`) it writes one of them.
+ */
+import { createHash } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { LINE_BYTES, type Struct } from './define.js';
+import * as tables from './tables.js';
+
+const constants = {
+  LAYOUT_VERSION: tables.LAYOUT_VERSION,
+  PAGE_BYTES: tables.PAGE_BYTES,
+  PAGE_LIST_ENTRIES: tables.PAGE_LIST_ENTRIES,
+  WINDOW_BYTES: tables.WINDOW_BYTES,
+  COMMAND_RING_ENTRIES: tables.COMMAND_RING_ENTRIES,
+  EVENT_RING_ENTRIES: tables.EVENT_RING_ENTRIES,
+  STG_NAME_BYTES: tables.STG_NAME_BYTES,
+  STG_DIRECTORY_ENTRIES: tables.STG_DIRECTORY_ENTRIES,
+  LINE_BYTES,
+  ...tables.NUMBERS,
+};
+
+/** SHA-256 over names, types, offsets and constants; texts do not count. Lower-case hex. */
+export function layoutHash(): string {
+  const shape = tables.STRUCTS.map((s: Struct) => [
+    s.name,
+    s.bytes,
+    s.fields.map((f) => [f.name, f.type, f.count ?? 1, f.offset]),
+  ]);
+  return createHash('sha256')
+    .update(JSON.stringify([tables.SUPERBLOCK_MAGIC.toString(16), constants, shape]))
+    .digest('hex');
+}
+
+const snake = (s: string): string => s.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+const cTypes = { u8: 'uint8_t', u32: 'uint32_t', u64: 'uint64_t' } as const;
+
+function emitStruct(s: Struct): string {
+  const lines = [`/* ${s.doc} */`, `struct stp_${s.name} {`];
+  let end = 0;
+  let pads = 0;
+  for (const f of s.fields) {
+    if (f.offset > end) lines.push(`  uint8_t pad_${pads++}[${f.offset - end}];`);
+    const count = (f.count ?? 1) > 1 ? `[${f.count}]` : '';
+    lines.push(`  ${cTypes[f.type]} ${snake(f.name)}${count};`);
+    end = f.offset + f.bytes;
+  }
+  if (s.bytes > end) lines.push(`  uint8_t pad_${pads}[${s.bytes - end}];`);
+  lines.push('};');
+  lines.push(`static_assert(sizeof(struct stp_${s.name}) == ${s.bytes}, "stp_${s.name}");`);
+  for (const f of s.fields) {
+    lines.push(
+      `static_assert(offsetof(struct stp_${s.name}, ${snake(f.name)}) == ${f.offset}, "${s.name}.${f.name}");`,
+    );
+  }
+  return lines.join('\n');
+}
+
+/** The header that native code includes; C11 and C++17. */
+export function layoutHeader(): string {
+  const numbers = Object.entries(constants).map(([k, v]) => `#define STP_${k} ${v}u`);
+  return [
+    '/* Generated from src/layout/tables.ts. Do not edit. */',
+    '#ifndef STPD_LAYOUT_H',
+    '#define STPD_LAYOUT_H',
+    '#include <stddef.h>',
+    '#include <stdint.h>',
+    '#ifndef __cplusplus',
+    '#include <assert.h>',
+    '#endif',
+    `#define STP_SUPERBLOCK_MAGIC 0x${tables.SUPERBLOCK_MAGIC.toString(16)}ull`,
+    `#define STP_LAYOUT_HASH "${layoutHash()}"`,
+    ...numbers,
+    '',
+    tables.STRUCTS.map(emitStruct).join('\n\n'),
+    '#endif',
+    '',
+  ].join('\n');
+}
+
+/** docs/layout.md. */
+export function layoutDocument(): string {
+  const parts = [
+    '# Layout of the shared memory',
+    '',
+    'Generated from `src/layout/tables.ts` by `npm run docs`; a test compares the two.',
+    `Version ${tables.LAYOUT_VERSION}, hash \`${layoutHash()}\`. All numbers are little-endian.`,
+    '',
+    '| constant | value |',
+    '|---|---|',
+    ...Object.entries(constants).map(([k, v]) => `| ${k} | ${v} |`),
+  ];
+  for (const s of tables.STRUCTS as readonly Struct[]) {
+    parts.push('', `## ${s.name}: ${s.bytes} bytes`, '', s.doc, '');
+    parts.push('| offset | field | type | written by | meaning |', '|---|---|---|---|---|');
+    for (const f of s.fields) {
+      const type = (f.count ?? 1) > 1 ? `${f.type}[${f.count}]` : f.type;
+      parts.push(`| ${f.offset} | ${f.name} | ${type} | ${f.writer} | ${f.doc} |`);
+    }
+  }
+  return `${parts.join('\n')}\n`;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [, , what, file] = process.argv;
+  const text =
+    what === 'header' ? layoutHeader() : what === 'document' ? layoutDocument() : undefined;
+  if (text === undefined || file === undefined) {
+    process.stderr.write('usage: emit.js header|document FILE\n');
+    process.exit(2);
+  }
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, text);
+}

@@ -1,0 +1,94 @@
+/**
+ * Where things lie: the map of the segment, and the sections of an STG's file.
+ *
+ * stpd computes these numbers from its configuration and tells a host in the grant; a host computes
+ * the same ones from the grant's counts. Nothing here is read from shared memory.
+ */
+import {
+  BOARD,
+  CONNECTION,
+  MEMBER,
+  MEMBER_RING,
+  PAGE_BYTES,
+  STG_HEADER,
+  SUPERBLOCK,
+} from './tables.js';
+
+/** Member rings that fit in the segment's map: hosts times STGs, all together. */
+export const MEMBER_RING_SLOTS = 1024;
+
+/** The fixed part of every segment's map; offsets in bytes from the start of the range. */
+export const SEGMENT_MAP = {
+  superblock: 0,
+  superblockBytes: SUPERBLOCK.bytes,
+  memberRings: 1 << 20,
+  memberRingBytes: MEMBER_RING.bytes,
+  stgs: 64 << 20,
+} as const;
+
+/** STGs start on multiples of this, so that huge pages stay possible. */
+export const STG_ALIGN_BYTES = 2 << 20;
+
+export interface StgShape {
+  readonly boardCount: number;
+  readonly boardBytes: number;
+  readonly connectionCount: number;
+  readonly memberCount: number;
+}
+
+/** Offsets in bytes from the start of the STG's file. */
+export interface StgGeometry extends StgShape {
+  readonly header: number;
+  readonly boards: number;
+  readonly members: number;
+  /** One bit a word of `readyBits`, for each member. */
+  readonly readySummary: number;
+  readonly readySummaryBytes: number;
+  /** Bit 2 * connection + end, for each member. */
+  readonly readyBits: number;
+  readonly readyBitsBytes: number;
+  readonly connections: number;
+  /** One owner word a page. */
+  readonly owners: number;
+  readonly memory: number;
+  readonly pageCount: number;
+  readonly bytes: number;
+}
+
+const up = (n: number, unit: number): number => Math.ceil(n / unit) * unit;
+
+export function stgGeometry(shape: StgShape): StgGeometry {
+  const { boardCount, boardBytes, connectionCount, memberCount } = shape;
+  const pageCount = (boardCount * boardBytes) / PAGE_BYTES;
+  const readyBitsBytes = up((connectionCount * 2) / 8, 128);
+  const readySummaryBytes = up(readyBitsBytes / 4 / 8, 128);
+  const header = 0;
+  const boards = header + STG_HEADER.bytes;
+  const members = boards + boardCount * BOARD.bytes;
+  const readySummary = members + memberCount * MEMBER.bytes;
+  const readyBits = readySummary + memberCount * readySummaryBytes;
+  const connections = readyBits + memberCount * readyBitsBytes;
+  const owners = connections + connectionCount * CONNECTION.bytes;
+  const memory = up(owners + pageCount * 4, PAGE_BYTES);
+  return {
+    ...shape,
+    header,
+    boards,
+    members,
+    readySummary,
+    readySummaryBytes,
+    readyBits,
+    readyBitsBytes,
+    connections,
+    owners,
+    memory,
+    pageCount,
+    bytes: memory + boardCount * boardBytes,
+  };
+}
+
+/** Neighbouring pages lie on different boards. */
+export function pageOffset(g: StgGeometry, page: number): number {
+  const board = page % g.boardCount;
+  return g.memory + board * g.boardBytes + Math.floor(page / g.boardCount) * PAGE_BYTES;
+}

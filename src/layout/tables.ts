@@ -1,0 +1,276 @@
+/**
+ * Every byte that two parties share is declared here, once.
+ *
+ * Valid if and only if the reader's `layoutHash` equals the superblock's. All numbers are
+ * little-endian. Words of 32 bits that change are accessed atomically. What a host reads here is
+ * hostile input (another host of the STG may have written it): load once, clamp, then use.
+ */
+import { defineStruct } from './define.js';
+
+/** Raised whenever the meaning of a shared byte changes, also where no offset does. */
+export const LAYOUT_VERSION = 1;
+
+/** "STPDSEG1", read as a little-endian 64-bit number. */
+export const SUPERBLOCK_MAGIC = 0x3147455344505453n;
+
+/** Bytes of one page: the unit of ownership, of exchange, and the longest single board access. */
+export const PAGE_BYTES = 65536;
+
+/** Entries of one direction's page list; with PAGE_BYTES it bounds the window to 4 MiB. */
+export const PAGE_LIST_ENTRIES = 64;
+
+/** The window: bytes that may be in flight in one direction. A power of two, far below 2^31. */
+export const WINDOW_BYTES = PAGE_BYTES * PAGE_LIST_ENTRIES;
+
+export const COMMAND_RING_ENTRIES = 128;
+export const EVENT_RING_ENTRIES = 256;
+export const STG_NAME_BYTES = 64;
+export const STG_DIRECTORY_ENTRIES = 64;
+
+export const STG_ENTRY = defineStruct('stg_entry', 256, 'One STG in the superblock directory.', {
+  state: { type: 'u32', writer: 'stpd', doc: '0 free, 1 live, 2 being deleted; published last' },
+  generation: { type: 'u32', writer: 'stpd', doc: 'distinguishes STGs that used this entry' },
+  offset: { type: 'u64', writer: 'stpd', doc: 'where the STG is mapped in every segment, bytes' },
+  bytes: { type: 'u64', writer: 'stpd', doc: 'bytes of the STG file' },
+  boardBytes: { type: 'u64', writer: 'stpd', doc: 'bytes of one of its boards' },
+  boardCount: { type: 'u32', writer: 'stpd', doc: 'boards' },
+  firstBoard: { type: 'u32', writer: 'stpd', doc: 'array-wide number of its first board' },
+  connectionCount: { type: 'u32', writer: 'stpd', doc: 'connection slots' },
+  memberCount: { type: 'u32', writer: 'stpd', doc: 'member slots' },
+  name: { type: 'u8', count: STG_NAME_BYTES, writer: 'stpd', doc: 'UTF-8, zero padded' },
+});
+
+export const SUPERBLOCK = defineStruct(
+  'superblock',
+  65536,
+  'Start of the segment. Written by stpd only; hosts map it read-only.',
+  {
+    magic: { type: 'u64', writer: 'stpd', doc: 'SUPERBLOCK_MAGIC; published last' },
+    layoutVersion: { type: 'u32', writer: 'stpd', doc: 'LAYOUT_VERSION' },
+    state: { type: 'u32', writer: 'stpd', doc: '1 serving, 2 stopping, 3 stopped' },
+    layoutHash: { type: 'u8', count: 32, writer: 'stpd', doc: 'SHA-256 of these tables' },
+    instance: { type: 'u8', count: 16, writer: 'stpd', doc: 'random identity of this segment' },
+    segmentBytes: { type: 'u64', writer: 'stpd', doc: 'bytes of the reserved range' },
+    boardBytes: { type: 'u64', writer: 'stpd', doc: 'bytes of a board' },
+    boardCount: { type: 'u32', writer: 'stpd', doc: 'boards of the array' },
+    directorCount: { type: 'u32', writer: 'stpd', doc: 'channel directors' },
+    pid: { type: 'u32', writer: 'stpd', doc: 'for display only: a PID is not an identity' },
+    reserved: { type: 'u32', writer: 'nobody', doc: 'zero' },
+    directory: {
+      type: 'u8',
+      count: STG_ENTRY.bytes * STG_DIRECTORY_ENTRIES,
+      line: true,
+      writer: 'stpd',
+      doc: 'stg_entry[64]',
+    },
+  },
+);
+
+export const STG_HEADER = defineStruct(
+  'stg_header',
+  256,
+  'Start of an STG file. Advisory counters only: nothing here is trusted.',
+  {
+    freeHint: { type: 'u32', writer: 'any host', doc: 'rotating start of the search for a page' },
+    pollers: { type: 'u32', line: true, writer: 'any host', doc: 'threads polling now; advisory' },
+  },
+);
+
+export const BOARD = defineStruct(
+  'board',
+  256,
+  'Lock and counters of one memory board. The counters of the first line change only under the lock.',
+  {
+    lock: { type: 'u32', writer: 'lock holder', doc: '0 free, else owner 16 bits, generation 16' },
+    steals: { type: 'u32', writer: 'lock holder', doc: 'locks taken over from a dead holder' },
+    accesses: { type: 'u64', writer: 'lock holder', doc: 'copies and exchanges under the lock' },
+    bytes: { type: 'u64', writer: 'lock holder', doc: 'bytes of these copies' },
+    contended: { type: 'u64', writer: 'lock holder', doc: 'accesses that found the lock taken' },
+    bypassed: {
+      type: 'u64',
+      line: true,
+      writer: 'any host, atomic add',
+      doc: 'pages used in place or moved by a file: owned, not accessed',
+    },
+    bypassedBytes: { type: 'u64', writer: 'any host, atomic add', doc: 'bytes of these' },
+  },
+);
+
+export const MEMBER = defineStruct(
+  'member',
+  256,
+  'One host in one STG: its event loop’s sleep word, and its counters.',
+  {
+    sleep: {
+      type: 'u32',
+      writer: 'its event loop sets, a ringer clears',
+      doc: '1 while the event loop sleeps: whoever changes it to 0 rings the bell',
+    },
+    wakesSent: { type: 'u32', line: true, writer: 'the member', doc: 'bells it rang, wrapping' },
+    wakesSuppressed: { type: 'u32', writer: 'the member', doc: 'bells not needed: peer was awake' },
+    pollHits: { type: 'u32', writer: 'the member', doc: 'polls that found work before sleeping' },
+    pollMisses: { type: 'u32', writer: 'the member', doc: 'polls that ended in sleep' },
+    safetyFirings: { type: 'u32', writer: 'the member', doc: 'wake-ups the safety timer found' },
+  },
+);
+
+export const DIRECTION = defineStruct(
+  'direction',
+  640,
+  'One direction of a connection: two cursor lines, the wake line and the page list.',
+  {
+    tail: { type: 'u32', writer: 'producer', doc: 'bytes produced, wrapping at 2^32' },
+    fin: { type: 'u32', writer: 'producer', doc: '1: tail is final. Read before tail' },
+    reset: { type: 'u32', writer: 'producer', doc: '1: connection aborted by this end' },
+    producerWaits: { type: 'u32', writer: 'producer', doc: 'times it found no empty page' },
+    bytesProduced: { type: 'u64', writer: 'producer', doc: 'for display' },
+    head: { type: 'u32', line: true, writer: 'consumer', doc: 'bytes consumed, wrapping at 2^32' },
+    closed: { type: 'u32', writer: 'consumer', doc: '1: consumes no more' },
+    consumerWaits: { type: 'u32', writer: 'consumer', doc: 'times it found no full page' },
+    consumerPad: { type: 'u32', writer: 'nobody', doc: 'zero' },
+    bytesConsumed: { type: 'u64', writer: 'consumer', doc: 'for display' },
+    consumerWait: {
+      type: 'u32',
+      line: true,
+      writer: 'consumer arms, producer clears',
+      doc: '0 nobody, 1 a thread in futex, 2 an event loop; seq-cst with tail',
+    },
+    producerWait: {
+      type: 'u32',
+      writer: 'producer arms, consumer clears',
+      doc: 'the same for head',
+    },
+    pages: {
+      type: 'u32',
+      count: PAGE_LIST_ENTRIES,
+      line: true,
+      writer: 'producer; the consumer during an exchange of an entry the producer has left',
+      doc: 'page number + 1, or 0 for none. Entry of byte b: (b / 65536) mod 64',
+    },
+  },
+);
+
+export const CONNECTION = defineStruct(
+  'connection',
+  1408,
+  'One connection slot. Direction e carries what end e sends. The header is for display: a host acts on what its director told it.',
+  {
+    state: { type: 'u32', writer: 'director', doc: '0 free, 1 established, 2 closing' },
+    generation: { type: 'u32', writer: 'director', doc: 'uses of this slot, 1 to 65535' },
+    members: { type: 'u32', count: 2, writer: 'director', doc: 'member of end 0 (connected), 1 (accepted)' },
+    ports: { type: 'u32', count: 2, writer: 'director', doc: 'port of each end' },
+    hosts: { type: 'u32', count: 2, writer: 'director', doc: 'host number of each end' },
+    directions: {
+      type: 'u8',
+      count: DIRECTION.bytes * 2,
+      line: true,
+      writer: 'see direction',
+      doc: 'direction[2]',
+    },
+  },
+);
+
+export const COMMAND = defineStruct('command', 64, 'One command of a host to its director.', {
+  op: { type: 'u32', writer: 'host', doc: 'an OP_ number' },
+  seq: { type: 'u32', writer: 'host', doc: 'repeated in the event that answers' },
+  socket: { type: 'u32', writer: 'host', doc: 'the host’s own number for the socket' },
+  port: { type: 'u32', writer: 'host', doc: 'local port of BIND and LISTEN, remote of CONNECT' },
+  backlog: { type: 'u32', writer: 'host', doc: 'LISTEN: connections that may wait' },
+  connection: { type: 'u32', writer: 'host', doc: 'ACCEPT, CLOSE: the slot' },
+  generation: { type: 'u32', writer: 'host', doc: 'ACCEPT, CLOSE: its generation' },
+  localPort: { type: 'u32', writer: 'host', doc: 'CONNECT: bound local port, or 0' },
+  reserved: { type: 'u32', count: 8, writer: 'nobody', doc: 'zero' },
+});
+
+export const EVENT = defineStruct('event', 64, 'One answer or notice of a director to a host.', {
+  kind: { type: 'u32', writer: 'director', doc: 'an EVENT_ number' },
+  seq: { type: 'u32', writer: 'director', doc: 'of the command, or 0 for a notice' },
+  status: { type: 'u32', writer: 'director', doc: '0, or a POSIX error number' },
+  socket: { type: 'u32', writer: 'director', doc: 'the host’s number: of the command, or the listener’s' },
+  connection: { type: 'u32', writer: 'director', doc: 'slot' },
+  generation: { type: 'u32', writer: 'director', doc: 'of the slot' },
+  end: { type: 'u32', writer: 'director', doc: '0 connected, 1 accepted' },
+  cable: { type: 'u32', writer: 'director', doc: 'number of the doorbell shared with the peer' },
+  localPort: { type: 'u32', writer: 'director', doc: '1 to 65535' },
+  remotePort: { type: 'u32', writer: 'director', doc: '1 to 65535' },
+  peerMember: { type: 'u32', writer: 'director', doc: 'member slot of the peer' },
+  peerHost: { type: 'u32', writer: 'director', doc: 'host number of the peer' },
+  peerUid: { type: 'u32', writer: 'director', doc: 'as the kernel attested it at attach' },
+  peerGid: { type: 'u32', writer: 'director', doc: 'as the kernel attested it at attach' },
+  peerPid: { type: 'u32', writer: 'director', doc: 'for display' },
+  reserved: { type: 'u32', writer: 'nobody', doc: 'zero' },
+});
+
+export const MEMBER_RING = defineStruct(
+  'member_ring',
+  32768,
+  'Command and event ring between one host and the director of one STG. Mapped by these two only.',
+  {
+    commandTail: { type: 'u32', writer: 'host', doc: 'commands written, wrapping' },
+    eventHead: { type: 'u32', writer: 'host', doc: 'events read, wrapping' },
+    commandHead: { type: 'u32', line: true, writer: 'director', doc: 'commands read, wrapping' },
+    eventTail: { type: 'u32', writer: 'director', doc: 'events written, wrapping' },
+    directorSleep: {
+      type: 'u32',
+      line: true,
+      writer: 'director sets, host clears',
+      doc: '1 while the director sleeps: whoever changes it to 0 rings',
+    },
+    commands: {
+      type: 'u8',
+      count: COMMAND.bytes * COMMAND_RING_ENTRIES,
+      line: true,
+      writer: 'host',
+      doc: 'command[128]',
+    },
+    events: {
+      type: 'u8',
+      count: EVENT.bytes * EVENT_RING_ENTRIES,
+      line: true,
+      writer: 'director',
+      doc: 'event[256]',
+    },
+  },
+);
+
+/** All tables, in the order in which they appear in the header and the document. */
+export const STRUCTS = [
+  STG_ENTRY,
+  SUPERBLOCK,
+  STG_HEADER,
+  BOARD,
+  MEMBER,
+  DIRECTION,
+  CONNECTION,
+  COMMAND,
+  EVENT,
+  MEMBER_RING,
+] as const;
+
+/** Numbers with a meaning on both sides of the language border. */
+export const NUMBERS = {
+  WAIT_NONE: 0,
+  WAIT_FUTEX: 1,
+  WAIT_LOOP: 2,
+  OP_BIND: 1,
+  OP_LISTEN: 2,
+  OP_CONNECT: 3,
+  OP_ACCEPT: 4,
+  OP_CLOSE: 5,
+  OP_UNBIND: 6,
+  EVENT_BOUND: 1,
+  EVENT_LISTENING: 2,
+  EVENT_CONNECTED: 3,
+  EVENT_INCOMING: 4,
+  EVENT_CLOSED: 5,
+  EVENT_UNBOUND: 6,
+  STG_LIVE: 1,
+  STG_DELETING: 2,
+  CONNECTION_FREE: 0,
+  CONNECTION_ESTABLISHED: 1,
+  CONNECTION_CLOSING: 2,
+  OWNER_FREE: 0,
+  /** Top two bits of a page's owner word; below them 14 bits of generation, 16 of index. */
+  OWNER_MEMBER: 1,
+  OWNER_CONNECTION: 2,
+} as const;
