@@ -259,6 +259,8 @@ export const NUMBERS = {
   WAIT_NONE: 0,
   WAIT_FUTEX: 1,
   WAIT_LOOP: 2,
+  /** Where cursors start: every stream crosses 2^32 in its first megabyte, so the wrap is no rarity. */
+  CURSOR_START: 0xfff00000,
   CLOSED_ORDERLY: 1,
   CLOSED_RESET: 2,
   OP_BIND: 1,
