@@ -74,6 +74,7 @@ struct EventLoop {
   uint64_t budgetNs = 0, budgetMaxNs = 0, sleptAt = 0;
   bool closing = false, armed = false, bell = false, more = false, enabled = false;
   int openHandles = 0;
+  napi_async_cleanup_hook_handle hook = nullptr;
   uint64_t safetyFirings = 0, pollHits = 0, pollMisses = 0;
 
   explicit EventLoop(Napi::Env e) : env(e) {}
@@ -242,7 +243,10 @@ struct EventLoop {
 thread_local EventLoop* current = nullptr;
 
 void onHandleClosed(EventLoop* loop) {
-  if (--loop->openHandles == 0 && loop->closing) delete loop;
+  if (--loop->openHandles != 0 || !loop->closing) return;
+  /* Node goes on with tearing the thread down only now that libuv has let go of every handle. */
+  napi_remove_async_cleanup_hook(loop->hook);
+  delete loop;
 }
 
 void endWatch(CableWatch* watch) {
@@ -278,7 +282,7 @@ void onCable(uv_poll_t* handle, int status, int) {
   loop->call(loop->onCableEnd, id);
 }
 
-void closeLoop(void* data) {
+void closeLoop(napi_async_cleanup_hook_handle, void* data) {
   auto* loop = static_cast<EventLoop*>(data);
   if (loop->closing) return;
   loop->closing = true;
@@ -329,7 +333,7 @@ void LoopOpen(const Napi::CallbackInfo& info) {
   uv_unref(reinterpret_cast<uv_handle_t*>(&loop->idle));
   uv_unref(reinterpret_cast<uv_handle_t*>(&loop->safety));
   current = loop;
-  napi_add_env_cleanup_hook(env, closeLoop, loop);
+  napi_add_async_cleanup_hook(env, closeLoop, loop, &loop->hook);
 }
 
 /* loopSource({segment, sleep, summary?, summaryBytes?, bits?, bitsBytes?, ringTail, ringSeen,

@@ -326,13 +326,14 @@ void PageRing::abort() {
   if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
 }
 
-/* Gives back the pages that carry no unread byte. */
-void PageRing::releaseIdle() {
-  if (outstanding_ != 0 || pagesHeld_ == 0 || room() < 0) return;
+/* Gives back the pages that carry no unread byte; how many are still held. */
+uint32_t PageRing::releaseIdle() {
+  if (pagesHeld_ == 0 || room() < 0) return 0;
+  if (outstanding_ != 0) return pagesHeld_;
   const uint32_t used = own_ - peer_;
   const uint32_t first = entryOf(peer_);
   const uint32_t live = used == 0 ? 0 : ((entryOf(own_ - 1) - first) % kEntries) + 1;
-  if (used > kWindow - kPage) return;
+  if (used > kWindow - kPage) return pagesHeld_;
   for (uint32_t i = live; i < kEntries; i++) {
     uint32_t* entry = &dir_->pages[(first + i) % kEntries];
     const uint32_t listed = load(entry);
@@ -341,6 +342,7 @@ void PageRing::releaseIdle() {
     releasePage(stg_, listed - 1, ownerWord_);
     if (pagesHeld_ > 0) pagesHeld_--;
   }
+  return pagesHeld_;
 }
 
 /* ---- consumer ---------------------------------------------------------------------------------- */

@@ -45,7 +45,7 @@ class PageRing {
   int64_t commit(uint32_t bytes);
   int64_t fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs);
   void finish();
-  void releaseIdle();
+  uint32_t releaseIdle();
 
   /* Consumer. */
   int64_t read(uint8_t* into, uint64_t bytes, uint32_t sliceMs);

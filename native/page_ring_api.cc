@@ -134,7 +134,7 @@ static int64_t Abort(PageRing& ring, uint32_t) { return ring.abort(), 0; }
 static int64_t CloseReading(PageRing& ring, uint32_t reset) {
   return ring.closeReading(reset != 0), 0;
 }
-static int64_t ReleaseIdle(PageRing& ring, uint32_t) { return ring.releaseIdle(), 0; }
+static int64_t ReleaseIdle(PageRing& ring, uint32_t) { return ring.releaseIdle(); }
 static int64_t Cursor(PageRing& ring, uint32_t) { return ring.cursor(); }
 static int64_t SetLimit(PageRing& ring, uint32_t bytes) { return ring.setLimit(bytes), 0; }
 static int64_t SetSpin(PageRing& ring, uint32_t us) { return ring.setSpin(us), 0; }

@@ -54,6 +54,90 @@ export interface Native {
   watchStop(watch: number): void;
   watchRef(watch: number, referenced: boolean): void;
 
-  // --- file_io.cc --------------------------------------------------------------------------
-  // Page rings, the event loop and waiting: see src/memory/page-ring.ts and event-loop.ts.
+  // --- stg.cc: an STG in this process, its pages, cables ------------------------------------
+  /** `geometry` is an StgGeometry; checked once. The number is process-wide. */
+  stgOpen(segment: number, offset: number, geometry: object): number;
+  /** Takes the descriptor over; it is closed with the last user. The number is process-wide. */
+  cableOpen(fd: number): number;
+  cableRing(cable: number): void;
+  cableDead(cable: number): boolean;
+  cableClose(cable: number): void;
+  /** A page number, or -1 when the STG is full. */
+  pageClaim(stg: number, ownerWord: number, hint: number): number;
+  pageRelease(stg: number, page: number, ownerWord: number): boolean;
+  /** Frees every page of an owner; the number freed. Reads every owner word. */
+  pageSweep(stg: number, ownerWord: number): number;
+  /** Owned pages on each board; corrects the advisory counter. The director's thread only. */
+  pagesUsed(stg: number): number[];
+  /** Marks a member's ready bit and rings if it sleeps. */
+  memberNotify(stg: number, member: number, ready: number, cable: number): boolean;
+  /** Clears a sleep word; rings the cable if it was set. */
+  wordWake(segment: number, offset: number, cable: number): boolean;
+  /** Cores this process may use, CPU quota included. */
+  usableCores(): number;
+
+  // --- page_ring_api.cc: see src/memory/page-ring.ts ----------------------------------------
+  // `sliceMs` 0: never waits (event loops); else waits so long at most (worker threads).
+  ringOpen(options: object): number;
+  ringClose(ring: number): void;
+  ringWrite(ring: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  ringReserve(ring: number, sliceMs: number): number;
+  ringCommit(ring: number, bytes: number): number;
+  ringPeek(ring: number, sliceMs: number): number;
+  ringConsume(ring: number, bytes: number): number;
+  ringExchange(ring: number, page: number): number;
+  ringFillFromFile(ring: number, fd: number, at: number, bytes: number, sliceMs: number): number;
+  ringDrainToFile(ring: number, fd: number, at: number, bytes: number, sliceMs: number): number;
+  /** 0: armed, a ready bit will come; else the state of the ring, not armed. */
+  ringArm(ring: number): number;
+  ringState(ring: number): number;
+  ringFinish(ring: number): void;
+  ringAbort(ring: number): void;
+  ringCloseReading(ring: number, reset: number): void;
+  /** Gives back the pages that carry no unread byte; how many the stream still holds. */
+  ringReleaseIdle(ring: number): number;
+  ringCursor(ring: number): number;
+  ringSetLimit(ring: number, bytes: number): void;
+  ringSetSpin(ring: number, microseconds: number): void;
+  ringMemberOwner(ring: number): number;
+  connectionInit(stg: number, connection: number): void;
+  /** Frees the pages of both lists; how many. */
+  connectionRelease(stg: number, connection: number, generation: number): number;
+  /** Resets what an end that is gone has left open, and wakes threads that wait for it. */
+  connectionAbort(stg: number, connection: number, end: number): void;
+  fillBytes(segment: number, offset: number, bytes: number, value: number): void;
+  /** Sum of the little-endian 64-bit words modulo 2^64; read in place. */
+  sumBytes(segment: number, offset: number, bytes: number): bigint;
+  /** true: copies of 16 KiB and more bypass the cache. */
+  setCopyMode(streaming: boolean): void;
+  /** utimensat; the access time is left alone. */
+  setTimesNs(path: Buffer | string, mtimeNs: bigint, followSymlink: boolean): void;
+
+  // --- event_loop.cc: see src/memory/event-loop.ts ------------------------------------------
+  loopOpen(
+    onReady: (count: number) => void,
+    onCableEnd: (cable: number) => void,
+    pairs: Uint32Array,
+  ): void;
+  loopSource(options: LoopSourceOptions): number;
+  loopSourceEnd(source: number): void;
+  loopPolling(budgetMaxUs: number): void;
+  loopSafety(active: boolean): void;
+  loopCable(cable: number): void;
+  loopCableEnd(cable: number): void;
+  loopCounters(): { safetyFirings: number; pollHits: number; pollMisses: number };
+}
+
+/** Byte offsets in the segment; see native/event_loop.cc. */
+export interface LoopSourceOptions {
+  readonly segment: number;
+  readonly sleep: number;
+  readonly summary?: number;
+  readonly summaryBytes?: number;
+  readonly bits?: number;
+  readonly bitsBytes?: number;
+  readonly ringTail?: number;
+  readonly ringSeen?: number;
+  readonly pollers?: number;
 }

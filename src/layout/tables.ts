@@ -26,6 +26,8 @@ export const COMMAND_RING_ENTRIES = 128;
 export const EVENT_RING_ENTRIES = 256;
 export const STG_NAME_BYTES = 64;
 export const STG_DIRECTORY_ENTRIES = 64;
+/** Boards of one array; the superblock has a byte for each. */
+export const BOARDS_MAX = 1024;
 
 export const STG_ENTRY = defineStruct('stg_entry', 256, 'One STG in the superblock directory.', {
   state: { type: 'u32', writer: 'stpd', doc: '0 free, 1 live, 2 being deleted; published last' },
@@ -34,7 +36,7 @@ export const STG_ENTRY = defineStruct('stg_entry', 256, 'One STG in the superblo
   bytes: { type: 'u64', writer: 'stpd', doc: 'bytes of the STG file' },
   boardBytes: { type: 'u64', writer: 'stpd', doc: 'bytes of one of its boards' },
   boardCount: { type: 'u32', writer: 'stpd', doc: 'boards' },
-  firstBoard: { type: 'u32', writer: 'stpd', doc: 'array-wide number of its first board' },
+  director: { type: 'u32', writer: 'stpd', doc: 'number of the channel director that serves it' },
   connectionCount: { type: 'u32', writer: 'stpd', doc: 'connection slots' },
   memberCount: { type: 'u32', writer: 'stpd', doc: 'member slots' },
   name: { type: 'u8', count: STG_NAME_BYTES, writer: 'stpd', doc: 'UTF-8, zero padded' },
@@ -62,6 +64,13 @@ export const SUPERBLOCK = defineStruct(
       line: true,
       writer: 'stpd',
       doc: 'stg_entry[64]',
+    },
+    boardStgs: {
+      type: 'u8',
+      count: BOARDS_MAX,
+      line: true,
+      writer: 'stpd',
+      doc: 'for each board of the array: 1 + directory entry of its STG, or 0',
     },
   },
 );
