@@ -12,6 +12,8 @@
 
 #include "layout.h"
 
+namespace stpd {
+
 namespace {
 
 /* The name of an error number as errors.ts has it: `E<number>` for what libuv does not know. */
@@ -19,13 +21,6 @@ std::string codeOf(int error) {
   char name[64];
   uv_err_name_r(-error, name, sizeof name);
   return name[0] == 'E' ? name : "E" + std::to_string(error);
-}
-
-Napi::Object initialise(Napi::Env env, Napi::Object exports) {
-  exports.Set("layoutHash", Napi::String::New(env, STP_LAYOUT_HASH));
-  registerSegment(env, exports);
-  registerDescriptors(env, exports);
-  return exports;
 }
 
 }  // namespace
@@ -87,6 +82,18 @@ bool flag(const Napi::CallbackInfo& info, size_t index, const char* name) {
     throw Napi::TypeError::New(info.Env(), std::string(name) + " is neither true nor false");
   }
   return value.As<Napi::Boolean>().Value();
+}
+
+}  // namespace stpd
+
+static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  exports.Set("layoutHash", Napi::String::New(env, STP_LAYOUT_HASH));
+  stpd::registerSegment(env, exports);
+  stpd::registerDescriptors(env, exports);
+  stpd::registerStg(env, exports);
+  stpd::registerPageRing(env, exports);
+  stpd::registerEventLoop(env, exports);
+  return exports;
 }
 
 NODE_API_MODULE(stpd_native, initialise)

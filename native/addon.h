@@ -13,9 +13,14 @@
 #include <cstdint>
 #include <string>
 
+namespace stpd {
+
 /* One function a source file: puts its functions into the addon's exports. */
 void registerSegment(Napi::Env env, Napi::Object exports);
 void registerDescriptors(Napi::Env env, Napi::Object exports);
+void registerStg(Napi::Env env, Napi::Object exports);
+void registerPageRing(Napi::Env env, Napi::Object exports);
+void registerEventLoop(Napi::Env env, Napi::Object exports);
 
 /*
  * `ENOMEM: memfd_create: Cannot allocate memory`, with `code`, `errno` (negative) and `syscall`.
@@ -39,5 +44,7 @@ int descriptor(const Napi::CallbackInfo& info, size_t index);
 std::string text(const Napi::CallbackInfo& info, size_t index, const char* name);
 
 bool flag(const Napi::CallbackInfo& info, size_t index, const char* name);
+
+}  // namespace stpd
 
 #endif

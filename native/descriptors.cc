@@ -31,6 +31,8 @@
 #define SO_PEERGROUPS 59
 #endif
 
+namespace stpd {
+
 namespace {
 
 /* Descriptors of one message. The grant of a host is the longest: superblock, STG, ring, socket. */
@@ -510,3 +512,5 @@ void registerDescriptors(Napi::Env env, Napi::Object exports) {
   exports.Set("watchStop", Napi::Function::New<watchStop>(env, "watchStop", watchers));
   exports.Set("watchRef", Napi::Function::New<watchRef>(env, "watchRef", watchers));
 }
+
+}  // namespace stpd

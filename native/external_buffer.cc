@@ -16,6 +16,8 @@
 
 #include "addon.h"
 
+namespace stpd {
+
 namespace {
 
 /* Node's documentation, n-api.md: the finalizer gets no env and runs on any thread. */
@@ -74,3 +76,5 @@ Napi::Value externalSharedBuffer(Napi::Env env, void* data, size_t bytes) {
   if (status != napi_ok) throwFailed(env, status);
   return Napi::Value(env, result);
 }
+
+}  // namespace stpd

@@ -8,11 +8,15 @@
 
 #include <cstddef>
 
+namespace stpd {
+
 /*
  * The memory must outlive the process's last JavaScript thread: nothing is called when the buffer
  * is collected. Throws ENOTSUP where V8 does not take foreign memory.
  * At most one call for one address: V8 must not see two backing stores at one place.
  */
 Napi::Value externalSharedBuffer(Napi::Env env, void* data, size_t bytes);
+
+}  // namespace stpd
 
 #endif

@@ -33,6 +33,8 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
+namespace stpd {
+
 namespace {
 
 /* Numbers start at 1. A segment lasts as long as the process, so this bounds its attaches. */
@@ -243,3 +245,5 @@ void registerSegment(Napi::Env env, Napi::Object exports) {
   exports.Set("map", Napi::Function::New<map>(env, "map"));
   exports.Set("unmapToZero", Napi::Function::New<unmapToZero>(env, "unmapToZero"));
 }
+
+}  // namespace stpd
