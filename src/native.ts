@@ -3,7 +3,16 @@
  *
  * Everything here is synchronous and short, except the waits, which return after the given slice.
  * Errors of system calls are thrown as `Error` with `code`, `errno` and `syscall`.
+ *
+ * Each JavaScript thread loads the addon for itself, at its first `native()`; what cannot work on
+ * this machine is found then, and said as ERR_STPD_NATIVE with what to do about it.
  */
+import { createRequire } from 'node:module';
+import { arch, release } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { isCoded, messageOf, stpError } from './errors.js';
+import { layoutHash } from './layout/hash.js';
+
 export interface Native {
   // --- segment.cc: memory ------------------------------------------------------------------
   /** memfd, close-on-exec, sealable, mode 0600. `name` is for display in /proc only. */
@@ -48,7 +57,9 @@ export interface Native {
   /**
    * Watches a descriptor on the calling thread's event loop (uv_poll). `events`: 1 readable,
    * 2 writable, 4 disconnect. Not referenced: it does not keep the process alive unless `watchRef`.
-   * The callback gets the events, or a negative errno.
+   * The callback gets the events, or a negative errno, after which nothing more comes: -ECONNRESET
+   * when the peer of a socket is gone with bytes of ours unread. Stop a watch before its descriptor
+   * is closed: closeDescriptor refuses with EBUSY. Stopping twice is allowed.
    */
   watchStart(fd: number, events: number, callback: (events: number) => void): number;
   watchStop(watch: number): void;
@@ -140,4 +151,87 @@ export interface LoopSourceOptions {
   readonly ringTail?: number;
   readonly ringSeen?: number;
   readonly pollers?: number;
+}
+
+/** What the binary offers, with the layout that it was compiled for. */
+export type Addon = Native & { readonly layoutHash: string };
+
+const binary = fileURLToPath(new URL('../../build/Release/stpd_native.node', import.meta.url));
+
+let loaded: Native | undefined;
+
+/** The addon. Loads it at the first call of this thread; throws ERR_STPD_NATIVE if it cannot. */
+export function native(): Native {
+  loaded ??= loadAddon(binary);
+  return loaded;
+}
+
+/** Loads and checks a binary. Apart from tests, only `native()` calls this. */
+export function loadAddon(file: string): Native {
+  let addon: Addon;
+  try {
+    addon = createRequire(import.meta.url)(file) as Addon;
+  } catch (e) {
+    throw loadError(file, e);
+  }
+  verifyLayout(addon, file);
+  verifyKernel(addon);
+  return addon;
+}
+
+function loadError(file: string, e: unknown): Error {
+  const here = `Node ${process.versions.node} on ${process.platform} ${arch()}`;
+  const why =
+    isCoded(e) && e.code === 'MODULE_NOT_FOUND'
+      ? `the addon has not been built, ${file} is missing: run \`npm run build\``
+      : `the addon was not made for this machine (${here}): run \`npm run build\`. ${messageOf(e)}`;
+  return stpError('ERR_STPD_NATIVE', why);
+}
+
+/** The C++ side and the TypeScript side of one installation must see the same bytes. */
+export function verifyLayout(addon: { readonly layoutHash: unknown }, file: string): void {
+  if (addon.layoutHash === layoutHash()) return;
+  throw stpError(
+    'ERR_STPD_NATIVE',
+    `the addon was built for another layout of the shared memory, ${addon.layoutHash}, ` +
+      `than this program has, ${layoutHash()}: run \`npm run build\` (${file})`,
+  );
+}
+
+/** What a kernel answers when it does not know, or a container forbids, what it is asked for. */
+const unsupported = new Set(['ENOSYS', 'EINVAL', 'EPERM', 'ENOPROTOOPT', 'EACCES', 'EOPNOTSUPP']);
+
+function requireKernel(what: string, since: string, attempt: () => void): void {
+  try {
+    attempt();
+  } catch (e) {
+    if (!isCoded(e) || !unsupported.has(e.code)) throw e;
+    throw stpError(
+      'ERR_STPD_NATIVE',
+      `stpd needs ${what}, which Linux has from ${since} on; this is ${release()}: use a newer ` +
+        `kernel, or allow it where a container or a security policy forbids it (${e.message})`,
+    );
+  }
+}
+
+type KernelProbe = Pick<
+  Native,
+  'memfdCreate' | 'seal' | 'socketPair' | 'peerCredentials' | 'closeDescriptor'
+>;
+
+/** Tries what the isolation of STGs rests on; without it hosts could harm each other unseen. */
+export function verifyKernel(addon: KernelProbe): void {
+  const open: number[] = [];
+  try {
+    let file = -1;
+    requireKernel('memfd_create', '3.17', () => {
+      file = addon.memfdCreate('stpd-probe');
+      open.push(file);
+    });
+    requireKernel('F_SEAL_FUTURE_WRITE', '5.1', () => addon.seal(file, true));
+    open.push(...addon.socketPair(true));
+    requireKernel('SO_PEERGROUPS', '4.13', () => addon.peerCredentials(open.at(-1) as number));
+  } finally {
+    for (const fd of open) addon.closeDescriptor(fd);
+  }
 }

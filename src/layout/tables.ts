@@ -173,7 +173,12 @@ export const CONNECTION = defineStruct(
   {
     state: { type: 'u32', writer: 'director', doc: '0 free, 1 established, 2 closing' },
     generation: { type: 'u32', writer: 'director', doc: 'uses of this slot, 1 to 65535' },
-    members: { type: 'u32', count: 2, writer: 'director', doc: 'member of end 0 (connected), 1 (accepted)' },
+    members: {
+      type: 'u32',
+      count: 2,
+      writer: 'director',
+      doc: 'member of end 0 (connected), 1 (accepted)',
+    },
     ports: { type: 'u32', count: 2, writer: 'director', doc: 'port of each end' },
     hosts: { type: 'u32', count: 2, writer: 'director', doc: 'host number of each end' },
     directions: {
@@ -202,7 +207,11 @@ export const EVENT = defineStruct('event', 64, 'One answer or notice of a direct
   kind: { type: 'u32', writer: 'director', doc: 'an EVENT_ number' },
   seq: { type: 'u32', writer: 'director', doc: 'of the command, or 0 for a notice' },
   status: { type: 'u32', writer: 'director', doc: '0, or a POSIX error number' },
-  socket: { type: 'u32', writer: 'director', doc: 'the host’s number: of the command, or the listener’s' },
+  socket: {
+    type: 'u32',
+    writer: 'director',
+    doc: 'the host’s number: of the command, or the listener’s',
+  },
   connection: { type: 'u32', writer: 'director', doc: 'slot' },
   generation: { type: 'u32', writer: 'director', doc: 'of the slot' },
   end: { type: 'u32', writer: 'director', doc: '0 connected, 1 accepted' },
