@@ -10,8 +10,8 @@ import { closeSync, fstatSync, openSync, readSync, unlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { monotonicMs } from '../clock.js';
 import { isCoded, stpError } from '../errors.js';
+import { findHolder, type Holder, isAlive, type LockFile } from '../run-directory.js';
 import { openLogFile } from './log.js';
-import { findHolder, type Holder, isAlive, type LockFile } from './run-directory.js';
 
 /** What the child says, once. */
 export type StartReport =

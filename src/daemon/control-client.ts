@@ -9,6 +9,7 @@ import { request as httpRequest } from 'node:http';
 import { join } from 'node:path';
 import { isCoded, messageOf, type StpError, stpError } from '../errors.js';
 import { CONTROL_TIMEOUT_MS } from '../limits.js';
+import { CONTROL_SOCKET, LOG_FILE, ownerOf, pidInLockFile } from '../run-directory.js';
 import type {
   ArrayDocument,
   BoardsDocument,
@@ -19,7 +20,6 @@ import type {
   StgDocument,
   StgsDocument,
 } from './reports.js';
-import { CONTROL_SOCKET, LOG_FILE, ownerOf, pidInLockFile } from './run-directory.js';
 import type { StgBody } from './stg-request.js';
 
 /** Populating takes 1.2 to 3.2 s a GiB, more on a loaded machine: enough for the largest array. */

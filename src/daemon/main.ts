@@ -11,12 +11,12 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, stpError } from '../errors.js';
+import { CONTROL_SOCKET, LOG_FILE, type LockFile, RunDirectory } from '../run-directory.js';
 import type { Configuration } from './configuration.js';
 import { type ControlApi, serveControlApi } from './control-api.js';
 import { DaemonLog } from './log.js';
 import { checkMemory } from './memory-check.js';
 import type { ArrayControl, ArrayFactory, ArrayReport } from './reports.js';
-import { CONTROL_SOCKET, LOG_FILE, type LockFile, RunDirectory } from './run-directory.js';
 import { VERSION } from './version.js';
 
 export interface DaemonOptions {

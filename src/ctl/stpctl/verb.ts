@@ -1,7 +1,7 @@
 /** What every verb of stpctl has: a run directory, `--json`, and a client. */
 import type { Command } from 'commander';
 import { ControlClient } from '../../daemon/control-client.js';
-import { resolveRunDirectory } from '../../daemon/run-directory.js';
+import { resolveRunDirectory } from '../../run-directory.js';
 import type { OutputOptions } from '../output.js';
 
 export interface VerbOptions extends OutputOptions {

@@ -1,6 +1,6 @@
 /** `stpd restart`: stop, then start with the options given here. */
 import type { Command } from 'commander';
-import { resolveRunDirectory } from '../../daemon/run-directory.js';
+import { resolveRunDirectory } from '../../run-directory.js';
 import {
   addStartOptions,
   configurationOf,

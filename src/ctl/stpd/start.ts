@@ -12,6 +12,8 @@ import {
 } from '../../daemon/configuration.js';
 import { checkMemory } from '../../daemon/memory-check.js';
 import type { ArrayFactory } from '../../daemon/reports.js';
+import { formatSize } from '../../daemon/size.js';
+import { messageOf } from '../../errors.js';
 import {
   AlreadyRunningError,
   findHolder,
@@ -19,9 +21,7 @@ import {
   type LockFile,
   prepareRunDirectory,
   resolveRunDirectory,
-} from '../../daemon/run-directory.js';
-import { formatSize } from '../../daemon/size.js';
-import { messageOf } from '../../errors.js';
+} from '../../run-directory.js';
 import {
   EXIT_FAILURE,
   EXIT_OK,

@@ -2,8 +2,8 @@
 import type { Command } from 'commander';
 import { ControlClient, NotRunningError } from '../../daemon/control-client.js';
 import type { ArrayReport } from '../../daemon/reports.js';
-import { findHolder, resolveRunDirectory } from '../../daemon/run-directory.js';
 import { messageOf } from '../../errors.js';
+import { findHolder, resolveRunDirectory } from '../../run-directory.js';
 import { EXIT_FAILURE, EXIT_NOT_RUNNING, EXIT_OK } from '../command-line.js';
 import { humanDuration, humanSize, print } from '../output.js';
 import type { StpdParts } from './start.js';

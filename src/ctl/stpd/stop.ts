@@ -2,8 +2,8 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { type StopOptions, stopDaemon } from '../../daemon/background.js';
-import { type Holder, type LockFile, resolveRunDirectory } from '../../daemon/run-directory.js';
 import { validate, wholeNumber } from '../../daemon/validation.js';
+import { type Holder, type LockFile, resolveRunDirectory } from '../../run-directory.js';
 import { flagOf, typedNumber } from '../command-line.js';
 import { withProgress } from '../progress.js';
 import type { StpdParts } from './start.js';

@@ -29,7 +29,7 @@ import {
 } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isCoded, messageOf, stpError } from '../errors.js';
+import { isCoded, messageOf, stpError } from './errors.js';
 
 export const ATTACH_SOCKET = 'attach.sock';
 export const CONTROL_SOCKET = 'control.sock';
