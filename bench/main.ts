@@ -160,7 +160,7 @@ program
   .option('--seconds-max <n>', 'time bound of the whole run', positive, 600)
   .option('--near-ns <n>', 'near: probes below this, ns a hop', positive, REGIME_LIMITS.nearNs)
   .option('--far-ns <n>', 'far: probes above this, ns a hop', positive, REGIME_LIMITS.farNs)
-  .option('--cpus <a,b>', 'CPUs of sender and receiver (default: chosen)', cpuPair)
+  .option('--cpus <a,b>', 'the two CPUs to use (default: chosen)', cpuPair)
   .action((flags: Flags) =>
     run({ ...flags, size: flags.size ?? STREAM_SIZES_DEFAULT, path: flags.path ?? [] }),
   );

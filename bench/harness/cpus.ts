@@ -1,11 +1,15 @@
 /**
- * Which two CPUs a run uses: every path has its sender on the first and its receiver on the second,
- * and the probe measures just these two. Without that, "near" would describe other CPUs than those
- * the round ran on.
+ * Which two CPUs a run uses.
+ *
+ * The probe has one side on each, so "near" describes these two and no others; all processes of all
+ * paths are kept on the pair. They are not pinned to one CPU each: a process that may use one CPU
+ * only is right not to spin there (the array's event loops and blocking calls look at their
+ * affinity), and the run would measure a program that no user has. Two busy processes on two CPUs
+ * have one each anyway. Only memcpy-2p, which always spins, is pinned.
  */
 import { readFileSync } from 'node:fs';
 
-export type CpuPair = readonly [sender: number, receiver: number];
+export type CpuPair = readonly [number, number];
 
 /** "0-3,8" to [0, 1, 2, 3, 8]. */
 export function parseCpuList(text: string): number[] {

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 /** The package's root, seen from dist/bench/harness/. */
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
-const PROGRAMS = ['pinned', 'spin_probe', 'memcpy_2p'] as const;
+const PROGRAMS = ['on_cpus', 'spin_probe', 'memcpy_2p'] as const;
 export type ProgramName = (typeof PROGRAMS)[number];
 export type Programs = Readonly<Record<ProgramName, string>>;
 

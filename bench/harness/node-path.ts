@@ -25,8 +25,8 @@ export interface NodePathOptions {
   /** File name under dist/bench/paths/. */
   readonly module: string;
   readonly content: Content;
-  /** Command put before `node`, to pin it; empty to leave it free. */
-  readonly pinned: (side: Side) => readonly string[];
+  /** Command put before `node`, to keep it on some CPUs; empty to leave it free. */
+  readonly runner: readonly string[];
   readonly open: Omit<OpenRequest, 'op' | 'side' | 'address'>;
 }
 
@@ -112,9 +112,9 @@ class Child {
   ) {}
 
   start(): void {
-    const { module, pinned } = this.options;
+    const { module, runner } = this.options;
     const script = fileURLToPath(new URL(`../paths/${module}.js`, import.meta.url));
-    const [command = process.execPath, ...args] = [...pinned(this.side), process.execPath, script];
+    const [command = process.execPath, ...args] = [...runner, process.execPath, script];
     const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     this.child = child;
     this.exited = new Promise((resolve) => {

@@ -16,7 +16,7 @@ export interface NetListener {
 export function netRole(listener: NetListener): PathRole {
   return {
     async receive(open, listening) {
-      const server = createServer({ noDelay: true });
+      const server = createServer();
       listener.listen(server, open);
       await once(server, 'listening');
       listening(listener.address(server));
@@ -27,7 +27,7 @@ export function netRole(listener: NetListener): PathRole {
     async send(_open, address) {
       const socket =
         typeof address === 'number'
-          ? netConnect({ port: address, host: '127.0.0.1', noDelay: true })
+          ? netConnect({ port: address, host: '127.0.0.1' })
           : netConnect({ path: address });
       await once(socket, 'connect');
       return new DuplexParticipant(socket, 'sender');

@@ -21,6 +21,9 @@ export interface BlockingStream {
   commit(bytes: number): void;
   peek(): Uint8Array | null;
   consume(bytes: number): void;
+  /** Microseconds that a call looks before it sleeps. */
+  setSpin(microseconds: number): void;
+  readonly segment: { readonly number: number };
 }
 
 interface StpServer {
@@ -38,6 +41,7 @@ interface Host {
 interface Package {
   attach(options: { runDirectory?: string; stg: string; name?: string }): Promise<Host>;
   BlockingStream: new (handle: StreamHandle) => BlockingStream;
+  native(): SegmentMemory;
 }
 
 /** Native helpers on segment memory: offsets count from the start of the segment. */
@@ -48,18 +52,10 @@ export interface SegmentMemory {
   sumBytes(segment: number, offset: number, bytes: number): bigint | number;
 }
 
-const load = async <T>(file: string): Promise<T> =>
-  (await import(new URL(`../../src/${file}`, import.meta.url).href)) as T;
+export const loadPackage = async (): Promise<Package> =>
+  (await import(new URL('../../src/index.js', import.meta.url).href)) as Package;
 
-export const loadPackage = (): Promise<Package> => load<Package>('index.js');
-
-/** Host number of the addon's memory functions, and the segment a stream's views lie in. */
-export async function loadSegmentMemory(): Promise<SegmentMemory> {
-  return (await load<{ native(): SegmentMemory }>('native.js')).native();
-}
-
-export const segmentOf = (stream: BlockingStream): number =>
-  (stream as BlockingStream & { readonly segment?: number }).segment ?? 0;
+export const loadSegmentMemory = async (): Promise<SegmentMemory> => (await loadPackage()).native();
 
 const attach = async (open: OpenRequest, side: string): Promise<Host> => {
   const { runDirectory, stg } = open;

@@ -25,7 +25,6 @@ import {
   loadPackage,
   loadSegmentMemory,
   type SegmentMemory,
-  segmentOf,
 } from './stp-adapter.js';
 import type { FromWorker, WorkerStart } from './stp-worker-role.js';
 
@@ -33,6 +32,9 @@ type Report = Omit<RoundReport, 'cpuSeconds'>;
 
 const INTO_BYTES_MIN = 65536;
 const INTO_BYTES_MAX = 1 << 20;
+/** `ping-pong-spin` never sleeps; elsewhere what a stream has by default. */
+const SPIN_ALWAYS_US = 10_000;
+const SPIN_DEFAULT_US = 50;
 const ACKNOWLEDGEMENT = Uint8Array.of(0x06);
 
 const { handle, side, transfer } = workerData as WorkerStart;
@@ -70,7 +72,7 @@ function sendCopied(request: RoundRequest): Report {
 
 function sendFilled(request: RoundRequest, { fillBytes }: SegmentMemory): Report {
   const { size } = request;
-  const segment = segmentOf(stream);
+  const segment = stream.segment.number;
   const blockMessages = blockBytesOf(size) / size;
   return sendBlocks(request, (block, last) => {
     const value = fillValue(block, last);
@@ -103,7 +105,7 @@ function receiveCopied({ size, verify }: RoundRequest): Report {
 }
 
 function receiveFilled({ size, verify }: RoundRequest, { sumBytes }: SegmentMemory): Report {
-  const segment = segmentOf(stream);
+  const segment = stream.segment.number;
   const filled = new FilledStream(size, verify);
   for (let done = false; !done; ) {
     const piece = stream.peek();
@@ -169,6 +171,7 @@ function pong({ size }: RoundRequest): Report {
 }
 
 function round(request: RoundRequest): Report {
+  stream.setSpin(request.case === 'ping-pong-spin' ? SPIN_ALWAYS_US : SPIN_DEFAULT_US);
   if (request.case !== 'stream') return side === 'sender' ? ping(request) : pong(request);
   if (memory === undefined) {
     return side === 'sender' ? sendCopied(request) : receiveCopied(request);

@@ -130,8 +130,8 @@ export async function runTransport(options: TransportOptions): Promise<Transport
   if (pair === undefined && !tiny) throw new Error('the benchmark needs two CPUs');
   log(
     pair === undefined || typeof programs === 'string'
-      ? 'processes are not pinned'
-      : `pinned: senders to CPU ${pair[0]}, receivers to CPU ${pair[1]}, the probe to both`,
+      ? 'processes may use any CPU'
+      : `processes may use CPUs ${pair.join()} only; the probe and memcpy-2p have one side on each`,
   );
 
   const specs = wantedPaths(options, typeof programs === 'string');
@@ -221,10 +221,8 @@ function pathMaker(
       name,
       module: kind.module,
       content: kind.content,
-      pinned: (side) =>
-        pair === undefined || typeof programs === 'string'
-          ? []
-          : [programs.pinned, String(pair[side === 'sender' ? 0 : 1])],
+      runner:
+        pair === undefined || typeof programs === 'string' ? [] : [programs.on_cpus, pair.join()],
       open: { directory, stg: BENCH_STG, ...(runDirectory !== undefined && { runDirectory }) },
     });
   };
