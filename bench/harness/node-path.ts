@@ -59,7 +59,9 @@ export class NodePath implements BenchPath {
       const limitMs = request.seconds * 1000 + ROUND_SLACK_MS;
       const received = await this.receiver.begin(request, limitMs);
       const sent = await this.sender.begin(request, limitMs);
-      return check(this.options, request, await sent.done, await received.done);
+      // Together: if one side finds something wrong, the other waits for ever.
+      const [fromSender, fromReceiver] = await Promise.all([sent.done, received.done]);
+      return check(this.options, request, fromSender, fromReceiver);
     });
     const { histogram, ...result } = report;
     return histogram === undefined ? result : { ...result, latencies: decodeHistogram(histogram) };
