@@ -40,7 +40,7 @@ export class PrivateArray {
   /** Retried until stpd serves: creating the STG is what shows that it does. */
   private async createStg(): Promise<void> {
     const deadline = performance.now() + START_TIMEOUT_MS;
-    const args = ['stg', 'create', BENCH_STG, '--boards', String(BOARDS)];
+    const args = ['stg', 'create', BENCH_STG, '--boards', String(BOARDS), '--ports', '64'];
     for (;;) {
       const { code, output } = await run(program('stpctl'), [
         ...args,
