@@ -132,14 +132,16 @@ function buildRoutes(options: ControlApiOptions, server: Server) {
     throw stpError('ENOENT', `${request.method} ${request.url} is not part of the control API`);
   });
 
-  app.get('/v1/array', (): ArrayDocument => ({ array: array.arrayReport() }));
-  app.get('/v1/boards', (): BoardsDocument => ({ boards: array.boardReports() }));
-  app.get('/v1/stgs', (): StgsDocument => ({ stgs: array.stgReports() }));
-  app.get('/v1/hosts', (): HostsDocument => ({ hosts: array.hostReports() }));
-  app.get('/v1/sockets', (): SocketsDocument => ({ sockets: array.socketReports() }));
+  app.get('/v1/array', async (): Promise<ArrayDocument> => ({ array: await array.arrayReport() }));
+  app.get('/v1/boards', async (): Promise<BoardsDocument> => ({ boards: await array.boardReports() }));
+  app.get('/v1/stgs', async (): Promise<StgsDocument> => ({ stgs: await array.stgReports() }));
+  app.get('/v1/hosts', async (): Promise<HostsDocument> => ({ hosts: await array.hostReports() }));
+  app.get('/v1/sockets', async (): Promise<SocketsDocument> => ({ sockets: await array.socketReports() }));
   app.get<{ Params: { name: string } }>(
     '/v1/stgs/:name',
-    (request): StgDocument => ({ stg: array.stgReport(checkStgName(request.params.name)) }),
+    async (request): Promise<StgDocument> => ({
+      stg: await array.stgReport(checkStgName(request.params.name)),
+    }),
   );
   app.post('/v1/stgs', async (request, reply): Promise<StgDocument> => {
     const stgRequest = completeRequest(checkStgBody(request.body), configuration);

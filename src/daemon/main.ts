@@ -129,7 +129,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   try {
     await bringUp(parts, options, log, ending.fail);
     log.info('serving');
-    if (parts.array !== undefined) options.onServing?.(parts.array.arrayReport());
+    if (parts.array !== undefined) options.onServing?.(await parts.array.arrayReport());
     reason = await ending.reason;
   } catch (error) {
     reason = error instanceof Error ? error : new Error(messageOf(error));

@@ -174,17 +174,17 @@ export interface ArrayControl {
   start(): Promise<void>;
   /** Ends it and gives everything back; also after a `start` that failed, and more than once. */
   stop(): Promise<void>;
-  arrayReport(): ArrayReport;
-  boardReports(): BoardReport[];
+  arrayReport(): Promise<ArrayReport>;
+  boardReports(): Promise<BoardReport[]>;
   /** EEXIST, ENOSPC (boards), ENOMEM. At most one call of create and delete is under way. */
   createStg(request: StgRequest): Promise<StgReport>;
-  stgReports(): StgReport[];
+  stgReports(): Promise<StgReport[]>;
   /** ENOENT. */
-  stgReport(name: string): StgReport;
+  stgReport(name: string): Promise<StgReport>;
   /** ENOENT; EBUSY while hosts are in it, unless forced. */
   deleteStg(name: string, force: boolean): Promise<void>;
-  hostReports(): HostReport[];
-  socketReports(): SocketReport[];
+  hostReports(): Promise<HostReport[]>;
+  socketReports(): Promise<SocketReport[]>;
 }
 
 /** What the composition root hands to an array. */
