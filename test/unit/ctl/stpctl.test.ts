@@ -54,27 +54,27 @@ test('stg create, list, show and delete', async (t) => {
   );
   const deleted = await stpctl('stg', 'delete', 'backup');
   t.is(deleted.stdout, 'backup is deleted\n');
-  t.deepEqual(array.stgReports(), []);
+  t.deepEqual(await array.stgReports(), []);
 });
 
 test('each verb’s --json is one document', async (t) => {
   const { array, stpctl } = await served(t);
   array.hosts = [{ ...exampleHost, stgs: [] }];
   array.sockets = [exampleSocket];
-  const verbs: [string[], () => unknown][] = [
-    [CREATE, () => ({ stg: array.stgReport('backup') })],
-    [['stg', 'show', 'backup'], () => ({ stg: array.stgReport('backup') })],
-    [['stg', 'list'], () => ({ stgs: array.stgReports() })],
-    [['array', 'show'], () => ({ array: array.arrayReport() })],
-    [['board', 'list'], () => ({ boards: array.boardReports() })],
-    [['host', 'list'], () => ({ hosts: array.hosts })],
-    [['socket', 'list'], () => ({ sockets: array.sockets })],
-    [['stg', 'delete', 'backup'], () => ({ deleted: 'backup' })],
+  const verbs: [string[], () => Promise<unknown>][] = [
+    [CREATE, async () => ({ stg: await array.stgReport('backup') })],
+    [['stg', 'show', 'backup'], async () => ({ stg: await array.stgReport('backup') })],
+    [['stg', 'list'], async () => ({ stgs: await array.stgReports() })],
+    [['array', 'show'], async () => ({ array: await array.arrayReport() })],
+    [['board', 'list'], async () => ({ boards: await array.boardReports() })],
+    [['host', 'list'], async () => ({ hosts: array.hosts })],
+    [['socket', 'list'], async () => ({ sockets: array.sockets })],
+    [['stg', 'delete', 'backup'], async () => ({ deleted: 'backup' })],
   ];
   for (const [verb, expected] of verbs) {
     const { code, stdout } = await stpctl(...verb, '--json');
     t.is(code, 0);
-    t.deepEqual(JSON.parse(stdout), expected());
+    t.deepEqual(JSON.parse(stdout), await expected());
   }
 });
 

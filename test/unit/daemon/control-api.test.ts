@@ -157,13 +157,13 @@ test('an STG in use gives 409 and EBUSY unless it is forced', async (t) => {
 
 test('an array that breaks gives 500, and the API goes on', async (t) => {
   const { ask, array } = await serve(t);
-  array.boardReports = () => {
+  array.boardReports = async () => {
     throw new Error('board fell out');
   };
   const broken = await ask('GET', '/v1/boards');
   t.is(broken.status, 500);
   t.deepEqual(broken.json.error, { code: 'EIO', message: 'board fell out' });
-  array.hostReports = () => {
+  array.hostReports = async () => {
     throw stpError('EACCES', 'no');
   };
   t.deepEqual((await ask('GET', '/v1/hosts')).json.error, { code: 'EACCES', message: 'no' });

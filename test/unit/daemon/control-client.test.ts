@@ -38,11 +38,11 @@ test('client and API understand each other', async (t) => {
   t.teardown(() => api.close());
   const client = new ControlClient(runDirectory);
   const created = await client.createStg(body);
-  t.deepEqual(created, { stg: array.stgReport('a') });
+  t.deepEqual(created, { stg: await array.stgReport('a') });
   t.deepEqual(await client.stg('a'), created);
   t.deepEqual(await client.stgs(), { stgs: [created.stg] });
-  t.deepEqual(await client.array(), { array: array.arrayReport() });
-  t.deepEqual(await client.boards(), { boards: array.boardReports() });
+  t.deepEqual(await client.array(), { array: await array.arrayReport() });
+  t.deepEqual(await client.boards(), { boards: await array.boardReports() });
   array.hosts = [{ ...exampleHost, stgs: ['a'] }];
   t.deepEqual(await client.hosts(), { hosts: array.hosts });
   t.deepEqual(await client.sockets(), { sockets: [] });

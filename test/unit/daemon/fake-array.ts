@@ -36,7 +36,7 @@ export class FakeArray implements ArrayControl {
     this.stopped = true;
   }
 
-  arrayReport(): ArrayReport {
+  async arrayReport(): Promise<ArrayReport> {
     const { configuration, runDirectory } = this.options;
     return {
       instance: '00112233445566778899aabbccddeeff',
@@ -49,7 +49,7 @@ export class FakeArray implements ArrayControl {
       uptimeSeconds: 3723,
       runDirectory,
       boardsTotal: configuration.boards,
-      boardsUsed: this.boardReports().filter((board) => board.stg !== null).length,
+      boardsUsed: this.#boards().filter((board) => board.stg !== null).length,
       boardBytes: configuration.boardBytes,
       memoryBytes: 65536,
       directors: [{ number: 0, state: 'running', load: 0.125, stgs: [], commands: 7, restarts: 0 }],
@@ -59,7 +59,11 @@ export class FakeArray implements ArrayControl {
     };
   }
 
-  boardReports(): BoardReport[] {
+  async boardReports(): Promise<BoardReport[]> {
+    return this.#boards();
+  }
+
+  #boards(): BoardReport[] {
     const { boards, boardBytes } = this.options.configuration;
     const owners = [...this.#stgs.values()];
     return Array.from({ length: boards }, (_, number) => ({
@@ -91,7 +95,7 @@ export class FakeArray implements ArrayControl {
   #create(request: StgRequest): StgReport {
     const { name, boardCount, ports, allowUids, allowGids } = request;
     if (this.#stgs.has(name)) throw stpError('EEXIST', `there is an STG ${name} already`);
-    const free = this.boardReports().filter((board) => board.stg === null);
+    const free = this.#boards().filter((board) => board.stg === null);
     if (free.length < boardCount) {
       throw stpError('ENOSPC', `${boardCount} boards are asked for, ${free.length} are free`);
     }
@@ -118,29 +122,29 @@ export class FakeArray implements ArrayControl {
     return stg;
   }
 
-  stgReports(): StgReport[] {
+  async stgReports(): Promise<StgReport[]> {
     return [...this.#stgs.values()];
   }
 
-  stgReport(name: string): StgReport {
+  async stgReport(name: string): Promise<StgReport> {
     const stg = this.#stgs.get(name);
     if (stg === undefined) throw stpError('ENOENT', `there is no STG ${name}`);
     return stg;
   }
 
   async deleteStg(name: string, force: boolean): Promise<void> {
-    const stg = this.stgReport(name);
+    const stg = await this.stgReport(name);
     if (this.hosts.some((host) => host.stgs.includes(name)) && !force) {
       throw stpError('EBUSY', `STG ${name} is in use; delete it with --force`);
     }
     this.#stgs.delete(stg.name);
   }
 
-  hostReports(): HostReport[] {
+  async hostReports(): Promise<HostReport[]> {
     return this.hosts;
   }
 
-  socketReports(): SocketReport[] {
+  async socketReports(): Promise<SocketReport[]> {
     return this.sockets;
   }
 }
