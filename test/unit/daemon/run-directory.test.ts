@@ -156,11 +156,13 @@ test('a lock file that is removed while it is taken is made again', async (t) =>
   let calls = 0;
   const removedMeanwhile = (fd: number): boolean => {
     calls += 1;
-    if (calls === 1) unlinkSync(join(path, LOCK_FILE));
+    if (calls < 3) unlinkSync(join(path, LOCK_FILE));
+    // Once the name is free, once another has made a new file of that name.
+    if (calls === 2) writeFileSync(join(path, LOCK_FILE), '', { mode: 0o600 });
     return lockFile(fd);
   };
   await RunDirectory.take(path, removedMeanwhile);
-  t.is(calls, 2);
+  t.is(calls, 3);
   t.is((await findHolder(path, lockFile))?.pid, process.pid);
 });
 
