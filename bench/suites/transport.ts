@@ -5,7 +5,7 @@
  * first and does not count; then rounds alternate as harness/schedule.ts says.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { cpus as cpuList, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -176,17 +176,11 @@ const warmUpSeconds = (tiny: boolean): number => (tiny ? TINY_SECONDS : WARM_UP_
 const nearCount = (rounds: readonly Round<RoundResult>[] = []): number =>
   rounds.filter((r) => r.regime === 'near').length;
 
-function wantedPaths({ paths, log }: TransportOptions, noPrograms: boolean): PathSpec[] {
-  const packageThere = existsSync(`${ROOT}dist/src/index.js`);
-  return PATHS.filter((spec) => {
-    if (paths.length > 0 && !paths.includes(spec.name)) return false;
-    if ('ring' in spec.kind) return !noPrograms;
-    // Named on the command line, a path that cannot run is an error, not a skip.
-    if (!spec.kind.array || packageThere || paths.length > 0) return true;
-    log(`skipped: ${spec.name}: the package is not built (dist/src/index.js)`);
-    return false;
-  });
-}
+const wantedPaths = ({ paths }: TransportOptions, noPrograms: boolean): PathSpec[] =>
+  PATHS.filter(
+    ({ name, kind }) =>
+      (paths.length === 0 || paths.includes(name)) && !(noPrograms && 'ring' in kind),
+  );
 
 async function startArray(
   specs: readonly PathSpec[],
