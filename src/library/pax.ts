@@ -124,11 +124,14 @@ function putChecksum(into: Buffer, at: number): void {
   putOctal(into, at + CHECKSUM, 6, sum);
 }
 
-/** Where to cut a path between prefix and name, -1 if nowhere. */
-function prefixCut(path: Buffer): number {
-  // The first slash that leaves at most 100 bytes behind it leaves the least before it, too.
-  const cut = path.indexOf(SLASH, path.length - NAME_BYTES - 1);
-  return cut > 0 && cut <= PREFIX_BYTES && cut < path.length - 1 ? cut : -1;
+/**
+ * Where to cut a path between prefix and name, -1 if nowhere. `bytes` is the path's length with the
+ * slash that a directory has behind it.
+ */
+function prefixCut(path: Buffer, bytes: number): number {
+  // The first slash that leaves at most 100 bytes behind it also leaves the least before it.
+  const cut = path.indexOf(SLASH, bytes - NAME_BYTES - 1);
+  return cut > 0 && cut <= PREFIX_BYTES ? cut : -1;
 }
 
 export class TarHeaderWriter {
@@ -154,7 +157,7 @@ export class TarHeaderWriter {
     const { path, link, uid, gid, size, mtimeNs } = member;
     const start = TAR_BLOCK_BYTES;
     this.#recordsEnd = start;
-    const longPath = pathBytes > NAME_BYTES && this.#cutOf(member) < 0;
+    const longPath = pathBytes > NAME_BYTES && prefixCut(path, pathBytes) < 0;
     const longLink = link !== null && link.length > LINK_BYTES;
     if ((longPath && !isUtf8(path)) || (longLink && !isUtf8(link))) {
       HDRCHARSET_BINARY.copy(this.buffer, start);
@@ -173,19 +176,12 @@ export class TarHeaderWriter {
     return end - start;
   }
 
-  #cutOf(member: TarMember): number {
-    // A directory's slash counts, and is no place to cut at: the name behind it would be empty.
-    return member.type === 'directory'
-      ? prefixCut(Buffer.concat([member.path, Buffer.of(SLASH)]))
-      : prefixCut(member.path);
-  }
-
   #putRecord(key: string, value: Buffer, slash: boolean): void {
     const { buffer } = this;
     const bytes = paxRecordBytes(key.length, value.length + (slash ? 1 : 0));
     let at = this.#recordsEnd;
     this.#recordsEnd = at + bytes;
-    at += buffer.latin1Write(`${bytes} ${key}=`, at);
+    at += buffer.write(`${bytes} ${key}=`, at, 'latin1');
     at += value.copy(buffer, at);
     if (slash) buffer[at++] = SLASH;
     buffer[at++] = 0x0a;
@@ -229,7 +225,7 @@ export class TarHeaderWriter {
     const { path } = member;
     const isDirectory = member.type === 'directory';
     const bytes = path.length + (isDirectory ? 1 : 0);
-    const cut = bytes > NAME_BYTES ? this.#cutOf(member) : -1;
+    const cut = bytes > NAME_BYTES ? prefixCut(path, bytes) : -1;
     let start = at + NAME;
     if (cut >= 0) path.copy(buffer, at + PREFIX, 0, cut);
     // Without a cut a name that is too long is a stub: the path record has the whole.
