@@ -207,7 +207,7 @@ export class RestoreWriter {
         const access = this.#accessOf(entry.path);
         symlinkSync(entry.link as Buffer, access);
         this.#own(() => lchownSync(access, entry.uid, entry.gid));
-        this.#native.setTimesNs(access, entry.mtimeNs, false);
+        this.#setTime(access, entry.mtimeNs, false);
         break;
       }
       default:
@@ -236,10 +236,10 @@ export class RestoreWriter {
     const fd = openSync(access, CREATE_FILE, 0o600);
     try {
       const digest = entry.size === 0 ? BLAKE3_EMPTY : receive(fd, entry.size);
+      if (digest !== entry.blake3) this.#reportDigest(entry);
       const owned = this.#own(() => fchownSync(fd, entry.uid, entry.gid));
       fchmodSync(fd, owned ? entry.mode : entry.mode & ~SET_ID_BITS);
-      this.#native.setTimesNs(access, entry.mtimeNs, false);
-      if (digest !== entry.blake3) this.#reportDigest(entry);
+      this.#setTime(access, entry.mtimeNs, false);
     } finally {
       closeSync(fd);
     }
@@ -252,10 +252,15 @@ export class RestoreWriter {
 
   #makeHardLink(entry: ManifestEntry): void {
     const first = entry.link as Buffer;
-    const existing = this.#accessOf(first);
-    this.#pinnedKey = parentKey(first);
+    const access = this.#accessOf(entry.path);
+    this.#pinnedKey = parentKey(entry.path);
     try {
-      linkSync(existing, this.#accessOf(entry.path));
+      linkSync(this.#accessOf(first, false), access);
+    } catch (e) {
+      if (!isCoded(e) || e.code !== 'ENOENT') throw e;
+      const path = `${this.#target}/${displayPath(entry.path)}`;
+      const why = `its first name, ${displayPath(first)}, is not there`;
+      this.#problem(entry.path, 'ENOENT', `${path} could not be restored: ${why}`);
     } finally {
       this.#pinnedKey = null;
     }
@@ -276,7 +281,15 @@ export class RestoreWriter {
     makeNode(access, typeBits | 0o600, entry.major, entry.minor);
     const owned = this.#own(() => lchownSync(access, entry.uid, entry.gid));
     chmodSync(access, owned ? entry.mode : entry.mode & ~SET_ID_BITS);
-    this.#native.setTimesNs(access, entry.mtimeNs, false);
+    this.#setTime(access, entry.mtimeNs, false);
+  }
+
+  #setTime(path: Buffer | string, mtimeNs: bigint, followSymlink: boolean): void {
+    // What no timespec of this interface holds (the year 2262) is this entry's problem alone.
+    if (BigInt.asIntN(64, mtimeNs) !== mtimeNs) {
+      throw stpError('EOVERFLOW', `the time ${mtimeNs} cannot be set`, 'utimensat');
+    }
+    this.#native.setTimesNs(path, mtimeNs, followSymlink);
   }
 
   /** False, and counted, if the owner may not be set. */
@@ -292,9 +305,9 @@ export class RestoreWriter {
   }
 
   /** A name in its open parent directory, for one system call. */
-  #accessOf(path: Buffer): Buffer {
+  #accessOf(path: Buffer, make = true): Buffer {
     const slash = path.lastIndexOf(SLASH);
-    const fd = this.#openDirectory(parentKey(path));
+    const fd = this.#openDirectory(parentKey(path), make);
     const prefix = `${procPath(fd)}/`;
     const access = Buffer.allocUnsafe(prefix.length + path.length - slash - 1);
     access.write(prefix, 'latin1');
@@ -303,10 +316,10 @@ export class RestoreWriter {
   }
 
   /**
-   * The descriptor of a directory below the target; missing ones on the way are made.
+   * The descriptor of a directory below the target; `make`: missing ones on the way are made.
    * @throws EscapeError if anything on the way is a symlink or no directory
    */
-  #openDirectory(key: string): number {
+  #openDirectory(key: string, make = true): number {
     if (key === '') return this.#targetFd;
     const known = this.#parents.get(key);
     if (known !== undefined) {
@@ -322,14 +335,14 @@ export class RestoreWriter {
     for (let start = slash + 1; start < key.length; ) {
       const next = key.indexOf('/', start);
       const end = next < 0 ? key.length : next;
-      fd = this.#openChild(fd, Buffer.from(key.slice(start, end), 'latin1'));
+      fd = this.#openChild(fd, Buffer.from(key.slice(start, end), 'latin1'), make);
       this.#remember(key.slice(0, end), fd);
       start = end + 1;
     }
     return fd;
   }
 
-  #openChild(parentFd: number, name: Buffer): number {
+  #openChild(parentFd: number, name: Buffer, make: boolean): number {
     const access = Buffer.concat([Buffer.from(`${procPath(parentFd)}/`), name]);
     for (;;) {
       try {
@@ -339,7 +352,7 @@ export class RestoreWriter {
         if (e.code === 'ELOOP' || e.code === 'ENOTDIR') {
           throw new EscapeError(`${displayPath(name)} on its way is a symlink or no directory`);
         }
-        if (e.code !== 'ENOENT') throw e;
+        if (e.code !== 'ENOENT' || !make) throw e;
       }
       mkdirSync(access, 0o755);
     }
@@ -374,7 +387,7 @@ export class RestoreWriter {
       const path = procPath(this.#openDirectory(key));
       const owned = this.#own(() => chownSync(path, uid, gid));
       chmodSync(path, owned ? mode : mode & ~SET_ID_BITS);
-      this.#native.setTimesNs(path, mtimeNs, true);
+      this.#setTime(path, mtimeNs, true);
     } catch (e) {
       if (!isCoded(e) || fatalCodes.has(e.code)) throw e;
       const path = Buffer.from(key || '.', 'latin1');

@@ -10,7 +10,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { randomFrom, run, slowNative } from './stand-ins.js';
+import { randomFrom, run, testNative } from './stand-ins.js';
 
 export const isRoot = process.geteuid?.() === 0;
 
@@ -23,7 +23,7 @@ export function makeHardTree(root: string, seed: number): void {
   const at = (...parts: (string | Buffer)[]) => bytes(root, '/', ...parts);
   const data = (size: number) =>
     Buffer.from(Uint8Array.from({ length: size }, () => random() * 256));
-  const time = (path: Buffer, ns: bigint) => slowNative.setTimesNs(path, ns, false);
+  const time = (path: Buffer, ns: bigint) => testNative.setTimesNs(path, ns, false);
   mkdirSync(root, { recursive: true });
 
   mkdirSync(at('sizes'));

@@ -7,7 +7,7 @@ import { sendSet } from '../../../src/library/send-set.js';
 import { sendTree } from '../../../src/library/send-tree.js';
 import { storeSet } from '../../../src/library/store-set.js';
 import { difference, makeHardTree } from './hard-tree.js';
-import { hasProgram, inDirectory, lockFile, MemoryPipe, run, slowNative } from './stand-ins.js';
+import { hasProgram, inDirectory, lockFile, MemoryPipe, run, testNative } from './stand-ins.js';
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const meta = { host: 'here', roots: ['/x'], stpd: '0.0.0' };
@@ -29,7 +29,7 @@ function restore(set: StoredSet, target: string, pages?: number[]): string[] {
   sendSet(pipe, set);
   const problems: string[] = [];
   const writer = new RestoreWriter(target, {
-    native: slowNative,
+    native: testNative,
     onProblem: (p) => problems.push(p.message),
   });
   const report = restoreSet(pipe, writer);

@@ -1,5 +1,5 @@
 /**
- * What the addon and the array bring, made of programs and memory: slow, for tests only.
+ * What the array brings, made of memory, and what the addon lacks (mknod), made of a program.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { PageSink, PageSource } from '../../../src/library/frames.js';
 import type { RestoreNative } from '../../../src/library/restore.js';
+import { native } from '../../../src/native.js';
 
 export function hasProgram(name: string): boolean {
   return spawnSync(name, ['--version'], { stdio: 'ignore' }).error === undefined;
@@ -35,16 +36,8 @@ function runOn(path: Buffer | string, program: string, args: string[]): void {
   run('xargs', ['-0', program, ...args, '--'], Buffer.concat([seen, Buffer.of(0)]));
 }
 
-export const slowNative: RestoreNative = {
-  setTimesNs(path, mtimeNs, followSymlink) {
-    const seconds = mtimeNs >= 0n ? mtimeNs / 10n ** 9n : -((10n ** 9n - 1n - mtimeNs) / 10n ** 9n);
-    const fraction = String(mtimeNs - seconds * 10n ** 9n).padStart(9, '0');
-    const date =
-      seconds < 0n && fraction !== '000000000'
-        ? `@-${-seconds - 1n}.${String(10n ** 9n - BigInt(fraction)).padStart(9, '0')}`
-        : `@${seconds}.${fraction}`;
-    runOn(path, 'touch', ['-c', ...(followSymlink ? [] : ['-h']), '-d', date]);
-  },
+export const testNative: RestoreNative = {
+  setTimesNs: native().setTimesNs,
   makeNode(path, mode, major, minor) {
     const type = new Map([
       [0o010000, 'p'],
@@ -56,9 +49,7 @@ export const slowNative: RestoreNative = {
   },
 };
 
-/** flock(1) locks the open file that it shares with us: the lock stays when it has ended. */
-export const lockFile = (fd: number): boolean =>
-  spawnSync('flock', ['-n', '3'], { stdio: ['ignore', 'ignore', 'inherit', fd] }).status === 0;
+export const lockFile = (fd: number): boolean => native().lockFile(fd);
 
 /** A stream without end of room. Pages are shared memory of the sizes given, over and over. */
 export class MemoryPipe implements PageSink, PageSource {
