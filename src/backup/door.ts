@@ -129,6 +129,11 @@ export class Mailbox<T> {
     else this.#values.push(value);
   }
 
+  /** Takes whatever nobody has asked for. */
+  drain(): T[] {
+    return this.#values.splice(0);
+  }
+
   /** Takes the next value; gives the place in the queue up when the signal aborts. */
   async take(signal: AbortSignal): Promise<T> {
     const value = this.#values.shift();

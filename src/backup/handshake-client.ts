@@ -81,15 +81,16 @@ export interface ClientFig4A extends Port {
   readonly arrivals: Mailbox<Arrival<StgOpening>>;
   /** The mechanism that reaches an STG; attaches to it if need be. */
   readonly storageOf: (stg: string) => Promise<STPConnect>;
-  readonly signal: AbortSignal;
+  readonly timeoutMs?: number | undefined;
   readonly onRefused: (peer: string, reason: string) => void;
   arrival?: Arrival<StgOpening>;
   storage?: STPConnect;
   storageListener?: number;
   storagePort?: number;
   streams?: StreamDoor;
-  /** Role 0; the others follow when the request tells how many there are. */
-  stream0?: number;
+  /** The stream that step 172 waits for; 1 and up follow when the request tells how many. */
+  role: number;
+  readonly accepted: number[];
 }
 
 const must = <T>(value: T | undefined, what: string): T => {
@@ -219,6 +220,9 @@ export class StreamDoor {
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort();
+    for (const mailbox of this.#mailboxes.values()) {
+      for (const fd of mailbox.drain()) abortQuietly(this.storage, fd);
+    }
     await this.storage.close(this.listener);
   }
 
@@ -266,6 +270,7 @@ export class StreamDoor {
       if (role >= STREAMS_MAX && role !== ROLE_CONTROL) {
         throw new HandshakeError(`role ${role}; data streams have 0 to ${STREAMS_MAX - 1}`);
       }
+      if (this.#closed.signal.aborted) throw new HandshakeError('all streams are here already');
       if (this.#taken.has(role)) throw new HandshakeError(`role ${role} is taken already`);
       this.#taken.add(role);
       this.#mailbox(role).put(fd);
@@ -370,6 +375,7 @@ export const FIG4A_CLIENT: readonly Step<ClientFig4A>[] = [
         must(c.storageListener, 'socket'),
         randomBytes(TOKEN_BYTES),
         c.onRefused,
+        c.timeoutMs,
       );
     },
     next: 170,
@@ -392,7 +398,7 @@ export const FIG4A_CLIENT: readonly Step<ClientFig4A>[] = [
     name: 'STPaccept',
     what: 'the storage connection',
     run: async (c, signal) => {
-      c.stream0 = await must(c.streams, 'listener').stream(0, signal);
+      c.accepted[c.role] = await must(c.streams, 'listener').stream(c.role, signal);
     },
     next: 'done',
   },

@@ -7,13 +7,16 @@
  * of the session is closed and the first failure is thrown. Event loop only.
  */
 import { randomBytes } from 'node:crypto';
+import { clearTimeout, setTimeout } from 'node:timers';
 import { assert } from '../assert.js';
 import { monotonicMs } from '../clock.js';
 import { AF_INET, type STPConnect } from '../connect/stp-connect.js';
-import { type RunOptions, runSteps, type Step, type Trace } from './handshake-steps.js';
-import { SESSION_ID_BYTES } from './limits.js';
+import { abortQuietly } from './door.js';
+import { type RunOptions, runSteps, type Step, StepError, type Trace } from './handshake-steps.js';
+import { REASON_GRACE_MS, SESSION_ID_BYTES } from './limits.js';
 import {
   type DescriptorToken,
+  HandshakeError,
   receiveDescriptor,
   receiveStoragePort,
   type StoragePort,
@@ -277,9 +280,12 @@ async function establishStorage(shared: Shared, run: RunOptions): Promise<number
   // Its work is done; control and errors have connections of their own.
   const network = must(context.network, 'socket');
   shared.opened.delete(network);
-  await shared.connect.close(network);
+  void shared.connect.close(network).catch(() => abortQuietly(shared.connect, network));
   return streams;
 }
+
+const isRefusal = (e: unknown): boolean =>
+  e instanceof StepError && e.cause instanceof HandshakeError;
 
 /** Sets a session up. Throws `StepError`, or the signal's reason; nothing of it is left open then. */
 export async function serverHandshake(options: ServerHandshakeOptions): Promise<ServerConnections> {
@@ -299,24 +305,31 @@ export async function serverHandshake(options: ServerHandshakeOptions): Promise<
     runSteps(FIG4_SERVER, 82, network, run),
     establishStorage(shared, { ...run, peer: `${run.peer} (WKP + 1: ${client.wkp + 1})` }),
   ] as const;
-  for (const figure of figures) figure.catch((e: unknown) => failed.abort(e));
+  // A figure that was refused knows why; one that was cut off may only have seen the consequence, so
+  // the other has a moment to say more.
+  let grace: NodeJS.Timeout | undefined;
+  let reason: unknown;
+  const onFailure = (e: unknown): void => {
+    if (reason === undefined || isRefusal(e)) reason = e;
+    if (isRefusal(e)) failed.abort(e);
+    else grace ??= setTimeout(() => failed.abort(e), REASON_GRACE_MS);
+  };
+  for (const figure of figures) figure.catch(onFailure);
   try {
     const [, streams] = await Promise.all(figures);
+    assert(streams.length === options.streams, 'a stream is missing');
     return {
       sessionId: shared.sessionId,
       control: must(network.first, 'socket'),
       errors: must(network.second, 'socket'),
       streams,
     };
-  } catch (e) {
-    for (const fd of opened) {
-      try {
-        connect.abort(fd);
-      } catch {
-        // Already closed: what we wanted.
-      }
-    }
+  } catch {
+    await Promise.allSettled(figures);
+    for (const fd of opened) abortQuietly(connect, fd);
     options.signal?.throwIfAborted();
-    throw e;
+    throw reason;
+  } finally {
+    clearTimeout(grace);
   }
 }
