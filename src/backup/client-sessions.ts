@@ -7,7 +7,7 @@
  * another. Event loop only.
  */
 import { monotonicMs } from '../clock.js';
-import { within } from './door.js';
+import { within } from './deadline.js';
 import type { Figure } from './handshake-steps.js';
 import { SESSIONS_MAX, STEP_TIMEOUT_MS } from './limits.js';
 import { HandshakeError } from './wire.js';

@@ -12,7 +12,8 @@ import { messageOf } from '../errors.js';
 import { type ClientSession, ClientSessions, type NetworkPair } from './client-sessions.js';
 import type { ClientConfig } from './config.js';
 import { HOST_NAME_PATTERN } from './config.js';
-import { type Arrival, abortQuietly, keepDoor, Mailbox, refuse, within } from './door.js';
+import { orAborted, within } from './deadline.js';
+import { type Arrival, abortQuietly, keepDoor, refuse } from './door.js';
 import {
   type ClientFig4,
   type ClientFig4A,
@@ -24,6 +25,7 @@ import {
 import { type RunOptions, runSteps, type StepRecord } from './handshake-steps.js';
 import { REASON_GRACE_MS, STEP_TIMEOUT_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
+import { Mailbox } from './mailbox.js';
 import { type Request, requestSchema } from './protocol.js';
 import { HandshakeError, type Opening, receiveOpening, receiveStg } from './wire.js';
 
@@ -349,9 +351,13 @@ export class BackupClient {
     const context = this.#storageContexts.get(session);
     assert(context?.storage && context.streams, 'a session is established without its storage');
     const limitMs = timeoutMs ?? STEP_TIMEOUT_MS;
-    const request = await within(limitMs, control.receive(requestSchema), () => {
-      return new HandshakeError(`no request came within ${limitMs / 1000} s`);
-    });
+    const request = await within(
+      limitMs,
+      orAborted(session.signal, control.receive(requestSchema)),
+      () => {
+        return new HandshakeError(`no request came within ${limitMs / 1000} s`);
+      },
+    );
     if (!request) throw new HandshakeError('the server ended the session without a request');
     while (context.accepted.length < request.streams) {
       context.role = context.accepted.length;

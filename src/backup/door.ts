@@ -6,10 +6,10 @@
  * and nobody else notices. At most UNIDENTIFIED_MAX callers may be unheard at one time.
  * Event loop only.
  */
-import { clearTimeout, setTimeout } from 'node:timers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { STPConnect } from '../connect/stp-connect.js';
 import { messageOf } from '../errors.js';
+import { within } from './deadline.js';
 import { STEP_TIMEOUT_MS, UNIDENTIFIED_MAX } from './limits.js';
 import { sendRefusal } from './wire.js';
 
@@ -43,19 +43,6 @@ export function peerName(connect: STPConnect, fd: number): string {
     return `${host}:${port}`;
   } catch {
     return 'a peer that is gone';
-  }
-}
-
-/** Runs a promise with a time limit; `late` is called when it is over. */
-export async function within<T>(ms: number, work: Promise<T>, late: () => Error): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    const limit = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => reject(late()), ms);
-    });
-    return await Promise.race([work, limit]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 
@@ -114,43 +101,6 @@ export async function keepDoor<O>(options: DoorOptions<O>): Promise<void> {
     unheard++;
     void hear(options, fd).finally(() => {
       unheard--;
-    });
-  }
-}
-
-/** A queue of values that a waiter takes one at a time. */
-export class Mailbox<T> {
-  readonly #values: T[] = [];
-  readonly #waiters: ((value: T) => void)[] = [];
-
-  put(value: T): void {
-    const waiter = this.#waiters.shift();
-    if (waiter) waiter(value);
-    else this.#values.push(value);
-  }
-
-  /** Takes whatever nobody has asked for. */
-  drain(): T[] {
-    return this.#values.splice(0);
-  }
-
-  /** Takes the next value; gives the place in the queue up when the signal aborts. */
-  async take(signal: AbortSignal): Promise<T> {
-    const value = this.#values.shift();
-    if (value !== undefined) return value;
-    signal.throwIfAborted();
-    return new Promise<T>((resolve, reject) => {
-      const waiter = (v: T): void => {
-        signal.removeEventListener('abort', onAbort);
-        resolve(v);
-      };
-      const onAbort = (): void => {
-        const at = this.#waiters.indexOf(waiter);
-        if (at >= 0) this.#waiters.splice(at, 1);
-        reject(signal.reason);
-      };
-      this.#waiters.push(waiter);
-      signal.addEventListener('abort', onAbort, { once: true });
     });
   }
 }

@@ -10,9 +10,11 @@ import { randomBytes } from 'node:crypto';
 import { assert } from '../assert.js';
 import { AF_INET, type STPConnect } from '../connect/stp-connect.js';
 import { messageOf } from '../errors.js';
-import { type Arrival, abortQuietly, Mailbox, peerName, within } from './door.js';
+import { within } from './deadline.js';
+import { type Arrival, abortQuietly, peerName } from './door.js';
 import type { Step } from './handshake-steps.js';
 import { STEP_TIMEOUT_MS, STREAMS_MAX, TOKEN_BYTES, UNIDENTIFIED_MAX } from './limits.js';
+import { Mailbox } from './mailbox.js';
 import {
   type DescriptorToken,
   HandshakeError,
