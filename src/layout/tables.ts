@@ -71,7 +71,11 @@ export const STG_HEADER = defineStruct(
   256,
   'Start of an STG file. Advisory counters only: nothing here is trusted.',
   {
-    freeHint: { type: 'u32', writer: 'any host', doc: 'rotating start of the search for a page' },
+    pagesClaimed: {
+      type: 'u32',
+      writer: 'any host, atomic add',
+      doc: 'pages with an owner; corrected by the director from the owner words',
+    },
     pollers: { type: 'u32', line: true, writer: 'any host', doc: 'threads polling now; advisory' },
   },
 );
@@ -125,9 +129,7 @@ export const DIRECTION = defineStruct(
     producerWaits: { type: 'u32', writer: 'producer', doc: 'times it found no empty page' },
     bytesProduced: { type: 'u64', writer: 'producer', doc: 'for display' },
     head: { type: 'u32', line: true, writer: 'consumer', doc: 'bytes consumed, wrapping at 2^32' },
-    closed: { type: 'u32', writer: 'consumer', doc: '1: consumes no more' },
     consumerWaits: { type: 'u32', writer: 'consumer', doc: 'times it found no full page' },
-    consumerPad: { type: 'u32', writer: 'nobody', doc: 'zero' },
     bytesConsumed: { type: 'u64', writer: 'consumer', doc: 'for display' },
     consumerWait: {
       type: 'u32',
@@ -139,6 +141,11 @@ export const DIRECTION = defineStruct(
       type: 'u32',
       writer: 'producer arms, consumer clears',
       doc: 'the same for head',
+    },
+    closed: {
+      type: 'u32',
+      writer: 'consumer',
+      doc: '1: consumes no more, 2: and aborted. Beside the wait words because the producer looks at each publication',
     },
     pages: {
       type: 'u32',
@@ -252,6 +259,8 @@ export const NUMBERS = {
   WAIT_NONE: 0,
   WAIT_FUTEX: 1,
   WAIT_LOOP: 2,
+  CLOSED_ORDERLY: 1,
+  CLOSED_RESET: 2,
   OP_BIND: 1,
   OP_LISTEN: 2,
   OP_CONNECT: 3,

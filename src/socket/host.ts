@@ -1,20 +1,28 @@
-/** PLACEHOLDER of the socket room; dropped at the merge. */
+/** PLACEHOLDER: types only, until the room `socket` is there. */
 import { EventEmitter } from 'node:events';
+import type { StpServer } from './stp-server.js';
+import type { StpSocket } from './stp-socket.js';
 
-export class Host extends EventEmitter {
-  constructor(
-    readonly hostId: number,
-    readonly stg: string,
-  ) {
-    super();
-  }
-  async close(): Promise<void> {}
+export declare class Host extends EventEmitter {
+  readonly hostId: number;
+  readonly stg: string;
+  connect(
+    options: { port: number; localPort?: number; allowHalfOpen?: boolean; signal?: AbortSignal },
+    onConnect?: () => void,
+  ): StpSocket;
+  createServer(
+    options?: { allowHalfOpen?: boolean; pauseOnConnect?: boolean },
+    onConnection?: (socket: StpSocket) => void,
+  ): StpServer;
+  bind(port: number): Promise<number>;
+  unbind(port: number): Promise<void>;
+  close(): Promise<void>;
 }
 
-export async function attach(options: {
+export async function attach(_options: {
   runDirectory?: string;
   stg: string;
   name?: string;
 }): Promise<Host> {
-  return new Host(1, options.stg);
+  throw Object.assign(new Error('ENOSYS: attach() is not there yet'), { code: 'ENOSYS' });
 }

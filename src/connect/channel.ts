@@ -1,0 +1,340 @@
+/**
+ * The streaming calls over one established link: send, receive, shut down, close, abort.
+ *
+ * Invariants:
+ * - Nothing is read before a call asks for bytes or poll() for readiness; from then on at most the
+ *   stream's high-water mark and one chunk lie here.
+ * - send() resolves once the mechanism has taken the bytes (kernel, or array), not before.
+ * - The bytes of one send, and of one receiveExactly, are never interleaved with another's.
+ * - The peer sees an orderly end only behind whole sends: a send that is given up half-way
+ *   (closed, aborted, timed out) resets the connection, so that a torso cannot pass for the end.
+ *
+ * Runs on the thread of its STPConnect.
+ */
+import { isCoded, messageOf, type StpError, stpError } from '../errors.js';
+import type { StreamHandle } from '../socket/stp-socket.js';
+import { CLOSE_LINGER_MS, RECEIVE_EXACTLY_BYTES_MAX, SEND_SLICE_BYTES } from './bounds.js';
+import type { Address, Link } from './endpoint.js';
+import { type Limit, Turns, WaitList } from './limit.js';
+
+/** What poll() reports of a descriptor; the numbers of poll(2). */
+export const POLLIN = 0x1;
+export const POLLOUT = 0x4;
+export const POLLERR = 0x8;
+export const POLLHUP = 0x10;
+export const POLLNVAL = 0x20;
+
+const EMPTY = Buffer.alloc(0);
+
+/** The end of the address in a message. */
+export const nameOf = (a: Address): string =>
+  a.family === 'inet' ? `${a.host}:${a.port}` : `${a.stg}:${a.port}`;
+
+export class Channel {
+  readonly link: Link;
+  /** Woken by whatever may let a waiting call go on. */
+  readonly changes = new WaitList();
+  readonly #receives = new Turns();
+  /** Sends and shutdowns: the end goes out behind the sends that were called before it. */
+  readonly #sends = new Turns();
+  #sendsUnderWay = 0;
+  #failure: StpError | undefined;
+  #reading = false;
+  #readShut = false;
+  #writeShut = false;
+  /** The peer's end has been read. */
+  #ended = false;
+  #closing = false;
+  #closed = false;
+  /** Given out by stream(): the calls that move bytes are refused. */
+  #lent = false;
+  readonly #onReadable = (): void => this.changes.wakeAll();
+
+  constructor(link: Link) {
+    this.link = link;
+    const { duplex } = link;
+    duplex.on('error', (error: Error) => this.#fail(error));
+    duplex.on('end', () => {
+      this.#ended = true;
+      this.changes.wakeAll();
+    });
+    duplex.on('close', () => {
+      this.#closed = true;
+      if (!this.#ended && !this.#closing) this.#fail(undefined);
+      this.changes.wakeAll();
+    });
+    if (duplex.closed) {
+      this.#closed = true;
+      this.#fail(duplex.errored ?? undefined);
+    }
+  }
+
+  /** Why the stream broke, if it did. */
+  get failure(): StpError | undefined {
+    return this.#failure;
+  }
+
+  /** At least 1 and at most `bytesMax` bytes; empty once the peer has ended its half. */
+  async receive(bytesMax: number, limit: Limit): Promise<Buffer> {
+    this.#checkBytes(bytesMax, 1, Number.MAX_SAFE_INTEGER, limit.call);
+    return this.#inTurn(this.#receives, limit, async () => {
+      for (;;) {
+        limit.check();
+        const chunk = this.#take(bytesMax);
+        if (chunk !== undefined) return chunk;
+        await this.changes.wait(limit);
+      }
+    });
+  }
+
+  /** Exactly `bytes`. One that gives up (signal, time limit) has taken nothing. */
+  async receiveExactly(bytes: number, limit: Limit): Promise<Buffer> {
+    this.#checkBytes(bytes, 0, RECEIVE_EXACTLY_BYTES_MAX, limit.call);
+    if (bytes === 0) return EMPTY;
+    return this.#inTurn(this.#receives, limit, async () => {
+      let whole: Buffer | undefined;
+      let got = 0;
+      for (;;) {
+        if (limit.expired !== undefined) {
+          if (whole !== undefined) this.#putBack(whole.subarray(0, got));
+          throw limit.expired;
+        }
+        const chunk = this.#take(bytes - got);
+        if (chunk === undefined) {
+          await this.changes.wait(limit);
+        } else if (chunk.length === 0) {
+          throw stpError(
+            'ENODATA',
+            `${nameOf(this.link.remote)} ended its stream after ${got} of ${bytes} bytes`,
+            limit.call,
+          );
+        } else if (chunk.length === bytes) {
+          return chunk;
+        } else {
+          whole ??= Buffer.allocUnsafe(bytes);
+          whole.set(chunk, got);
+          got += chunk.length;
+          if (got === bytes) return whole;
+        }
+      }
+    });
+  }
+
+  /** All of `data`, which must not change before this resolves. */
+  async send(data: Uint8Array, limit: Limit): Promise<void> {
+    if (!(data instanceof Uint8Array)) {
+      throw stpError('EINVAL', 'data is not a Buffer or Uint8Array', limit.call);
+    }
+    this.#checkLent(limit.call);
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#writeShut) {
+      throw stpError('EPIPE', `the stream to ${nameOf(this.link.remote)} is shut down`, limit.call);
+    }
+    this.#sendsUnderWay++;
+    try {
+      await this.#inTurn(this.#sends, limit, async () => {
+        limit.check();
+        for (let at = 0; at < data.length; at += SEND_SLICE_BYTES) {
+          await this.#write(data.subarray(at, at + SEND_SLICE_BYTES), limit);
+        }
+      });
+    } finally {
+      this.#sendsUnderWay--;
+    }
+  }
+
+  async shutdown(how: 'read' | 'write' | 'both', limit: Limit): Promise<void> {
+    this.#checkLent(limit.call);
+    if (how !== 'write') this.#shutdownRead();
+    if (how !== 'read') await this.#shutdownWrite(limit);
+  }
+
+  /** Orderly, unless a send waits. Resolves when the descriptor below is gone. */
+  async close(): Promise<void> {
+    if (!this.#closing) {
+      this.#closing = true;
+      if (this.#sendsUnderWay > 0) this.link.reset();
+      else this.link.endSoon();
+    }
+    if (this.#closed) return;
+    const linger = setTimeout(() => this.link.reset(), CLOSE_LINGER_MS);
+    await new Promise<void>((resolve) => this.link.duplex.once('close', resolve));
+    clearTimeout(linger);
+  }
+
+  abort(): void {
+    this.#closing = true;
+    if (!this.#closed) this.link.reset();
+  }
+
+  /** The stream itself, paused; close() and abort() stay with the descriptor. */
+  lend(call: string): Link['duplex'] {
+    this.#checkIdle(call);
+    this.#lent = true;
+    this.#stopReading();
+    return this.link.duplex;
+  }
+
+  /** After it, nothing here touches the stream any more. */
+  detach(call: string): StreamHandle {
+    this.#checkIdle(call);
+    const buffered = this.link.duplex.readableLength;
+    if (buffered > 0) {
+      throw stpError(
+        'EBUSY',
+        `${buffered} bytes of the stream were already taken from the array: ` +
+          'detach before the peer sends, or let it wait for a go-ahead',
+        call,
+      );
+    }
+    this.#stopReading();
+    const handle = this.link.detach();
+    this.#closing = true;
+    return handle;
+  }
+
+  /** What could be done without waiting. Asks for bytes, as a receive would, when IN is wanted. */
+  readiness(events: number): number {
+    const { duplex } = this.link;
+    let ready = 0;
+    if (this.#failure !== undefined) return POLLERR | POLLHUP | (events & POLLIN);
+    if (events & POLLIN && !this.#lent && this.#readable()) ready |= POLLIN;
+    if (events & POLLOUT && !this.#writeShut) {
+      if (this.#sends.count === 0 && !duplex.writableNeedDrain) ready |= POLLOUT;
+    }
+    if (this.#ended && this.#writeShut) ready |= POLLHUP;
+    return ready;
+  }
+
+  #fail(cause: Error | undefined): void {
+    if (this.#failure === undefined && !this.#closing) {
+      const who = nameOf(this.link.remote);
+      this.#failure =
+        isCoded(cause) && cause.code !== 'ERR_STREAM_PREMATURE_CLOSE'
+          ? stpError(cause.code, `the stream with ${who} broke: ${messageOf(cause)}`, cause.syscall)
+          : stpError('ECONNRESET', `${who} closed the stream without an end`, 'read');
+    }
+    this.changes.wakeAll();
+  }
+
+  async #inTurn<T>(turns: Turns, limit: Limit, body: () => Promise<T>): Promise<T> {
+    const turn = turns.enter();
+    try {
+      while (!turns.mine(turn)) {
+        limit.check();
+        await this.changes.wait(limit);
+      }
+      return await body();
+    } finally {
+      turns.leave(turn);
+      if (turns.count > 0 || turns === this.#sends) this.changes.wakeAll();
+    }
+  }
+
+  /** undefined: nothing there yet. */
+  #take(bytesMax: number): Buffer | undefined {
+    this.#checkLent('receive');
+    if (!this.#readable()) return undefined;
+    if (this.#readShut) return EMPTY;
+    const { duplex } = this.link;
+    // What came before a failure is still delivered.
+    if (duplex.readableLength > 0) {
+      const chunk: Buffer | null = duplex.read(Math.min(bytesMax, duplex.readableLength));
+      if (chunk !== null) return chunk;
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+    return this.#ended ? EMPTY : undefined;
+  }
+
+  /** True if a receive would not wait: bytes, the end, or a failure. */
+  #readable(): boolean {
+    if (this.#readShut) return true;
+    const { duplex } = this.link;
+    if (!this.#reading) {
+      this.#reading = true;
+      duplex.on('readable', this.#onReadable);
+    }
+    // read(0) asks the mechanism; behind the last byte it also makes the stream emit its end.
+    if (duplex.readableLength === 0) duplex.read(0);
+    return duplex.readableLength > 0 || this.#ended || this.#failure !== undefined;
+  }
+
+  #stopReading(): void {
+    this.link.duplex.off('readable', this.#onReadable);
+    this.#reading = false;
+  }
+
+  #putBack(chunk: Buffer): void {
+    const { duplex } = this.link;
+    if (chunk.length > 0 && !duplex.destroyed && !duplex.readableEnded) duplex.unshift(chunk);
+  }
+
+  async #write(slice: Uint8Array, limit: Limit): Promise<void> {
+    let taken = false;
+    if (this.#failure !== undefined) throw this.#failure;
+    this.link.duplex.write(slice, (error) => {
+      taken = true;
+      if (error) this.#fail(error);
+      this.changes.wakeAll();
+    });
+    while (!taken) {
+      if (this.#failure !== undefined) throw this.#failure;
+      if (limit.expired !== undefined) {
+        this.#fail(
+          stpError('ECONNRESET', 'reset, because a send was given up half-way', limit.call),
+        );
+        this.link.reset();
+        throw limit.expired;
+      }
+      await this.changes.wait(limit);
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+    // Destroyed by our own close, which is no failure of the stream.
+    limit.check();
+  }
+
+  #shutdownRead(): void {
+    if (this.#readShut) return;
+    this.#readShut = true;
+    this.#stopReading();
+    // Discarded, as the peer's window must not stay shut for ever.
+    this.link.duplex.resume();
+    this.changes.wakeAll();
+  }
+
+  async #shutdownWrite(limit: Limit): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#writeShut) return;
+    this.#writeShut = true;
+    await this.#inTurn(this.#sends, limit, async () => {
+      const { duplex } = this.link;
+      duplex.end(() => this.changes.wakeAll());
+      while (!duplex.writableFinished) {
+        limit.check();
+        if (this.#failure !== undefined) throw this.#failure;
+        await this.changes.wait(limit);
+      }
+    });
+  }
+
+  #checkIdle(call: string): void {
+    this.#checkLent(call);
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#receives.count > 0 || this.#sends.count > 0) {
+      throw stpError('EBUSY', 'a send or receive on it is still under way', call);
+    }
+  }
+
+  #checkLent(call: string): void {
+    if (this.#lent) {
+      throw stpError('EBUSY', 'its stream was given out by stream(): read and write that', call);
+    }
+  }
+
+  #checkBytes(bytes: number, min: number, max: number, call: string): void {
+    this.#checkLent(call);
+    if (!Number.isSafeInteger(bytes) || bytes < min || bytes > max) {
+      throw stpError('EINVAL', `${bytes} bytes asked for: must be ${min} to ${max}`, call);
+    }
+  }
+}

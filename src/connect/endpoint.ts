@@ -1,0 +1,110 @@
+/**
+ * What a mechanism offers to the calls: the contract between STPConnect and its two endpoints.
+ *
+ * Kept to what TCP and STP do differently: names, ports, and how a stream comes to be. States,
+ * queues, waiting and the streaming itself are written once above it (`descriptor.ts`,
+ * `accept-queue.ts`, `channel.ts`), so they cannot differ.
+ */
+import type { Duplex } from 'node:stream';
+import type { StreamHandle } from '../socket/stp-socket.js';
+import type { Limit } from './limit.js';
+
+export type Address =
+  | { family: 'inet'; host: string; port: number }
+  | { family: 'stp'; stg: string; port: number };
+export type Family = Address['family'];
+
+/** Where to bind or connect. `host` is for inet: an address or a name. STP has only ports. */
+export interface Target {
+  host?: string;
+  port: number;
+}
+
+/** Who is at the other end, and who says so. */
+export type Peer =
+  /** Plain TCP: nobody vouches for anything. */
+  | { by: 'nobody' }
+  /** TLS: it proved that it has the key of this identity. */
+  | { by: 'psk'; identity: string }
+  /** STP: as the kernel attested it to stpd. */
+  | { by: 'stpd'; hostId: number; uid: number; gid: number; pid: number };
+
+/** Options of an established stream, both mechanisms. */
+export interface StreamOptions {
+  noDelay: boolean;
+  keepAlive: boolean;
+}
+
+/** An established stream: paused, half-open allowed, nothing read yet. */
+export interface Link {
+  /** Ends by `end()`, like node:net's: finish, then end of both halves, then close. */
+  readonly duplex: Duplex;
+  readonly local: Address;
+  readonly remote: Address;
+  readonly peer: Peer;
+  /** Closes the descriptor below as soon as everything written is handed on. */
+  endSoon(): void;
+  /** ECONNRESET for the peer; `duplex` emits close. */
+  reset(): void;
+  apply(options: StreamOptions): void;
+  /** Gives the stream up to a worker thread. ENOTSUP where the mechanism cannot. */
+  detach(): StreamHandle;
+}
+
+/** One socket until it is connected. Each method is called in the states that `states.ts` allows. */
+export interface Endpoint {
+  readonly family: Family;
+  /** Holds the port: EADDRINUSE if it is taken. Port 0: a free one. */
+  bind(at: Target): Promise<void>;
+  /** Listens on the bound port. `arrived` gets each connection once it is authenticated. */
+  listen(backlog: number, arrived: (link: Link) => void): Promise<void>;
+  /** From the bound port, if there is one. Resolves once both sides are authenticated. */
+  connect(to: Target, limit: Limit): Promise<Link>;
+  /** The name of the socket; port 0 while it has none. */
+  name(): Address;
+  /** Lets go of port and listener, not of established streams. May be called twice. */
+  release(): Promise<void>;
+  /** Options that only this mechanism has. @returns false if the name is not one of them */
+  setOption(name: string, value: unknown): boolean;
+}
+
+/** Bytes that went over a mechanism, both ways. */
+export interface Traffic {
+  sent: number;
+  received: number;
+}
+
+interface Counted {
+  readonly bytesRead: number | undefined;
+  readonly bytesWritten: number | undefined;
+  once(event: 'close', listener: () => void): unknown;
+}
+
+/** Sums the bytes of all sockets of a mechanism, those that are closed included. */
+export class Ledger {
+  readonly #live = new Set<Counted>();
+  #sent = 0;
+  #received = 0;
+
+  add(socket: Counted): void {
+    this.#live.add(socket);
+    socket.once('close', () => this.settle(socket));
+  }
+
+  /** Takes the final figures; for a socket that will not be ours at its close. */
+  settle(socket: Counted): void {
+    if (!this.#live.delete(socket)) return;
+    this.#sent += socket.bytesWritten ?? 0;
+    this.#received += socket.bytesRead ?? 0;
+  }
+
+  total(): Traffic {
+    let sent = this.#sent;
+    let received = this.#received;
+    for (const socket of this.#live) {
+      sent += socket.bytesWritten ?? 0;
+      received += socket.bytesRead ?? 0;
+    }
+    return { sent, received };
+  }
+}

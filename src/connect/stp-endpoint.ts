@@ -1,0 +1,137 @@
+/**
+ * A socket through the array: the second implementation of `Endpoint`, over one attached host.
+ *
+ * A bound port is reserved with the channel director, which refuses an early peer itself. The
+ * peer's identity comes from stpd, so there is nothing to prove and no option of its own.
+ */
+import { stpError } from '../errors.js';
+import { PORT_MAX } from '../limits.js';
+import type { Host } from '../socket/host.js';
+import type { StpServer } from '../socket/stp-server.js';
+import type { StpSocket, StreamHandle } from '../socket/stp-socket.js';
+import type { Address, Endpoint, Ledger, Link, Peer, StreamOptions, Target } from './endpoint.js';
+import type { Limit } from './limit.js';
+import { failed, settle } from './settle.js';
+
+export class StpEndpoint implements Endpoint {
+  readonly family = 'stp';
+  readonly #host: Host;
+  readonly #ledger: Ledger;
+  #server: StpServer | undefined;
+  #port = 0;
+
+  constructor(host: Host, ledger: Ledger) {
+    this.#host = host;
+    this.#ledger = ledger;
+  }
+
+  async bind(at: Target): Promise<void> {
+    checkTarget(at, 0, 'bind');
+    try {
+      this.#port = await this.#host.bind(at.port);
+    } catch (error) {
+      throw failed('bind', `${this.#host.stg}:${at.port}`, error);
+    }
+  }
+
+  async listen(backlog: number, arrived: (link: Link) => void): Promise<void> {
+    const server = this.#host.createServer(
+      { allowHalfOpen: true, pauseOnConnect: true },
+      (socket: StpSocket) => {
+        this.#ledger.add(socket);
+        arrived(new StpLink(socket));
+      },
+    );
+    server.listen({ port: this.#port, backlog });
+    try {
+      await settle(server, 'listening');
+    } catch (error) {
+      throw failed('listen', `${this.#host.stg}:${this.#port}`, error);
+    }
+    // One that fails later loses a connection, or says that stpd is gone, which `detached` says too.
+    server.on('error', () => {});
+    this.#server = server;
+  }
+
+  async connect(to: Target, limit: Limit): Promise<Link> {
+    checkTarget(to, 1, 'connect');
+    const socket = this.#host.connect({
+      port: to.port,
+      allowHalfOpen: true,
+      ...(this.#port > 0 && { localPort: this.#port }),
+    });
+    this.#ledger.add(socket);
+    // For what comes between two waits; whoever waits has its own listener.
+    socket.on('error', () => {});
+    try {
+      await settle(socket, 'connect', { limit, giveUp: () => socket.destroy() });
+    } catch (error) {
+      throw failed('connect', `${this.#host.stg}:${to.port}`, error);
+    }
+    return new StpLink(socket);
+  }
+
+  name(): Address {
+    return { family: 'stp', stg: this.#host.stg, port: this.#port };
+  }
+
+  async release(): Promise<void> {
+    const port = this.#port;
+    this.#port = 0;
+    this.#server?.close();
+    this.#server = undefined;
+    // Commands of one host are obeyed in order, so the listener is gone when this is answered. An
+    // error means that the port is free already: the director freed it, or is gone itself.
+    if (port > 0) await this.#host.unbind(port).catch(() => {});
+  }
+
+  setOption(): boolean {
+    return false;
+  }
+}
+
+function checkTarget(target: Target, min: number, call: string): void {
+  const { host, port } = target;
+  if (!Number.isInteger(port) || port < min || port > PORT_MAX) {
+    throw stpError('EINVAL', `port ${port}: must be ${min} to ${PORT_MAX}`, call);
+  }
+  if (host !== undefined) {
+    throw stpError(
+      'EINVAL',
+      `host '${host}': an STP socket has only a port, its STG is given`,
+      call,
+    );
+  }
+}
+
+class StpLink implements Link {
+  readonly duplex: StpSocket;
+  readonly local: Address;
+  readonly remote: Address;
+  readonly peer: Peer;
+
+  constructor(socket: StpSocket) {
+    const { hostId, uid, gid, pid } = socket.peer;
+    this.duplex = socket;
+    this.peer = { by: 'stpd', hostId, uid, gid, pid };
+    this.local = { family: 'stp', stg: socket.stg, port: socket.localPort };
+    this.remote = { family: 'stp', stg: socket.stg, port: socket.remotePort };
+  }
+
+  endSoon(): void {
+    this.duplex.destroySoon();
+  }
+
+  reset(): void {
+    if (!this.duplex.destroyed) this.duplex.resetAndDestroy();
+  }
+
+  apply(options: StreamOptions): void {
+    this.duplex.setNoDelay(options.noDelay);
+    this.duplex.setKeepAlive(options.keepAlive);
+  }
+
+  detach(): StreamHandle {
+    return this.duplex.detach();
+  }
+}
