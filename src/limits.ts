@@ -23,7 +23,7 @@ export const STG_NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 export const BOARD_BYTES_MIN = 1 << 20;
 export const BOARD_BYTES_MAX = 2 ** 30;
 export const BOARDS_MIN = STG_BOARDS_MIN;
-export const BOARDS_MAX = 1024;
+export { BOARDS_MAX } from './layout/tables.js';
 /** 16 boards of 16 MiB: an array of 256 MiB, populated in under a second. */
 export const BOARDS_DEFAULT = 16;
 export const BOARD_BYTES_DEFAULT = 16 << 20;

@@ -3,7 +3,16 @@
  *
  * Everything here is synchronous and short, except the waits, which return after the given slice.
  * Errors of system calls are thrown as `Error` with `code`, `errno` and `syscall`.
+ *
+ * Each JavaScript thread loads the addon for itself, at its first `native()`; what cannot work on
+ * this machine is found then, and said as ERR_STPD_NATIVE with what to do about it.
  */
+import { createRequire } from 'node:module';
+import { arch, release } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { isCoded, messageOf, stpError } from './errors.js';
+import { layoutHash } from './layout/hash.js';
+
 export interface Native {
   // --- segment.cc: memory ------------------------------------------------------------------
   /** memfd, close-on-exec, sealable, mode 0600. `name` is for display in /proc only. */
@@ -48,12 +57,181 @@ export interface Native {
   /**
    * Watches a descriptor on the calling thread's event loop (uv_poll). `events`: 1 readable,
    * 2 writable, 4 disconnect. Not referenced: it does not keep the process alive unless `watchRef`.
-   * The callback gets the events, or a negative errno.
+   * The callback gets the events, or a negative errno, after which nothing more comes: -ECONNRESET
+   * when the peer of a socket is gone with bytes of ours unread. Stop a watch before its descriptor
+   * is closed: closeDescriptor refuses with EBUSY. Stopping twice is allowed.
    */
   watchStart(fd: number, events: number, callback: (events: number) => void): number;
   watchStop(watch: number): void;
   watchRef(watch: number, referenced: boolean): void;
 
-  // --- file_io.cc --------------------------------------------------------------------------
-  // Page rings, the event loop and waiting: see src/memory/page-ring.ts and event-loop.ts.
+  // --- stg.cc: an STG in this process, its pages, cables ------------------------------------
+  /** `geometry` is an StgGeometry; checked once. The number is process-wide. */
+  stgOpen(segment: number, offset: number, geometry: object): number;
+  /** Takes the descriptor over; it is closed with the last user. The number is process-wide. */
+  cableOpen(fd: number): number;
+  cableRing(cable: number): void;
+  cableDead(cable: number): boolean;
+  cableClose(cable: number): void;
+  /** A page number, or -1 when the STG is full. */
+  pageClaim(stg: number, ownerWord: number, hint: number): number;
+  pageRelease(stg: number, page: number, ownerWord: number): boolean;
+  /** Frees every page of an owner; the number freed. Reads every owner word. */
+  pageSweep(stg: number, ownerWord: number): number;
+  /** Owned pages on each board; corrects the advisory counter. The director's thread only. */
+  pagesUsed(stg: number): number[];
+  /** Marks a member's ready bit and rings if it sleeps. */
+  memberNotify(stg: number, member: number, ready: number, cable: number): boolean;
+  /** Clears a sleep word; rings the cable if it was set. */
+  wordWake(segment: number, offset: number, cable: number): boolean;
+  /** Cores this process may use, CPU quota included. */
+  usableCores(): number;
+
+  // --- page_ring_api.cc: see src/memory/page-ring.ts ----------------------------------------
+  // `sliceMs` 0: never waits (event loops); else waits so long at most (worker threads).
+  ringOpen(options: object): number;
+  ringClose(ring: number): void;
+  ringWrite(ring: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  ringReserve(ring: number, sliceMs: number): number;
+  ringCommit(ring: number, bytes: number): number;
+  ringPeek(ring: number, sliceMs: number): number;
+  ringConsume(ring: number, bytes: number): number;
+  ringExchange(ring: number, page: number): number;
+  ringFillFromFile(ring: number, fd: number, at: number, bytes: number, sliceMs: number): number;
+  ringDrainToFile(ring: number, fd: number, at: number, bytes: number, sliceMs: number): number;
+  /** 0: armed, a ready bit will come; else the state of the ring, not armed. */
+  ringArm(ring: number): number;
+  ringState(ring: number): number;
+  ringFinish(ring: number): void;
+  ringAbort(ring: number): void;
+  ringCloseReading(ring: number, reset: number): void;
+  /** Gives back the pages that carry no unread byte; how many the stream still holds. */
+  ringReleaseIdle(ring: number): number;
+  ringCursor(ring: number): number;
+  ringSetLimit(ring: number, bytes: number): void;
+  ringSetSpin(ring: number, microseconds: number): void;
+  ringMemberOwner(ring: number): number;
+  connectionInit(stg: number, connection: number): void;
+  /** Frees the pages of both lists; how many. */
+  connectionRelease(stg: number, connection: number, generation: number): number;
+  /** Resets what an end that is gone has left open, and wakes threads that wait for it. */
+  connectionAbort(stg: number, connection: number, end: number): void;
+  fillBytes(segment: number, offset: number, bytes: number, value: number): void;
+  /** Sum of the little-endian 64-bit words modulo 2^64; read in place. */
+  sumBytes(segment: number, offset: number, bytes: number): bigint;
+  /** true: copies of 16 KiB and more bypass the cache. */
+  setCopyMode(streaming: boolean): void;
+  /** utimensat; the access time is left alone. */
+  setTimesNs(path: Buffer | string, mtimeNs: bigint, followSymlink: boolean): void;
+
+  // --- event_loop.cc: see src/memory/event-loop.ts ------------------------------------------
+  loopOpen(
+    onReady: (count: number) => void,
+    onCableEnd: (cable: number) => void,
+    pairs: Uint32Array,
+  ): void;
+  loopSource(options: LoopSourceOptions): number;
+  loopSourceEnd(source: number): void;
+  loopPolling(budgetMaxUs: number): void;
+  loopSafety(active: boolean): void;
+  loopCable(cable: number): void;
+  loopCableEnd(cable: number): void;
+  loopCounters(): { safetyFirings: number; pollHits: number; pollMisses: number };
+}
+
+/** Byte offsets in the segment; see native/event_loop.cc. */
+export interface LoopSourceOptions {
+  readonly segment: number;
+  readonly sleep: number;
+  readonly summary?: number;
+  readonly summaryBytes?: number;
+  readonly bits?: number;
+  readonly bitsBytes?: number;
+  readonly ringTail?: number;
+  readonly ringSeen?: number;
+  readonly pollers?: number;
+}
+
+/** What the binary offers, with the layout that it was compiled for. */
+export type Addon = Native & { readonly layoutHash: string };
+
+const binary = fileURLToPath(new URL('../../build/Release/stpd_native.node', import.meta.url));
+
+let loaded: Native | undefined;
+
+/** The addon. Loads it at the first call of this thread; throws ERR_STPD_NATIVE if it cannot. */
+export function native(): Native {
+  loaded ??= loadAddon(binary);
+  return loaded;
+}
+
+/** Loads and checks a binary. Apart from tests, only `native()` calls this. */
+export function loadAddon(file: string): Native {
+  let addon: Addon;
+  try {
+    addon = createRequire(import.meta.url)(file) as Addon;
+  } catch (e) {
+    throw loadError(file, e);
+  }
+  verifyLayout(addon, file);
+  verifyKernel(addon);
+  return addon;
+}
+
+function loadError(file: string, e: unknown): Error {
+  const here = `Node ${process.versions.node} on ${process.platform} ${arch()}`;
+  const why =
+    isCoded(e) && e.code === 'MODULE_NOT_FOUND'
+      ? `the addon has not been built, ${file} is missing: run \`npm run build\``
+      : `the addon was not made for this machine (${here}): run \`npm run build\`. ${messageOf(e)}`;
+  return stpError('ERR_STPD_NATIVE', why);
+}
+
+/** The C++ side and the TypeScript side of one installation must see the same bytes. */
+export function verifyLayout(addon: { readonly layoutHash: unknown }, file: string): void {
+  if (addon.layoutHash === layoutHash()) return;
+  throw stpError(
+    'ERR_STPD_NATIVE',
+    `the addon was built for another layout of the shared memory, ${addon.layoutHash}, ` +
+      `than this program has, ${layoutHash()}: run \`npm run build\` (${file})`,
+  );
+}
+
+/** What a kernel answers when it does not know, or a container forbids, what it is asked for. */
+const unsupported = new Set(['ENOSYS', 'EINVAL', 'EPERM', 'ENOPROTOOPT', 'EACCES', 'EOPNOTSUPP']);
+
+function requireKernel(what: string, since: string, attempt: () => void): void {
+  try {
+    attempt();
+  } catch (e) {
+    if (!isCoded(e) || !unsupported.has(e.code)) throw e;
+    throw stpError(
+      'ERR_STPD_NATIVE',
+      `stpd needs ${what}, which Linux has from ${since} on; this is ${release()}: use a newer ` +
+        `kernel, or allow it where a container or a security policy forbids it (${e.message})`,
+    );
+  }
+}
+
+type KernelProbe = Pick<
+  Native,
+  'memfdCreate' | 'seal' | 'socketPair' | 'peerCredentials' | 'closeDescriptor'
+>;
+
+/** Tries what the isolation of STGs rests on; without it hosts could harm each other unseen. */
+export function verifyKernel(addon: KernelProbe): void {
+  const open: number[] = [];
+  try {
+    let file = -1;
+    requireKernel('memfd_create', '3.17', () => {
+      file = addon.memfdCreate('stpd-probe');
+      open.push(file);
+    });
+    requireKernel('F_SEAL_FUTURE_WRITE', '5.1', () => addon.seal(file, true));
+    open.push(...addon.socketPair(true));
+    requireKernel('SO_PEERGROUPS', '4.13', () => addon.peerCredentials(open.at(-1) as number));
+  } finally {
+    for (const fd of open) addon.closeDescriptor(fd);
+  }
 }

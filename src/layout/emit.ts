@@ -1,38 +1,13 @@
 /**
- * What is derived from the tables: the hash, the C header, the document.
+ * What is derived from the tables: the C header, the document.
  * Run as a program (`node dist/src/layout/emit.js header|document FILE`) it writes one of them.
  */
-import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LINE_BYTES, type Struct } from './define.js';
+import type { Struct } from './define.js';
+import { constants, layoutHash } from './hash.js';
 import * as tables from './tables.js';
-
-const constants = {
-  LAYOUT_VERSION: tables.LAYOUT_VERSION,
-  PAGE_BYTES: tables.PAGE_BYTES,
-  PAGE_LIST_ENTRIES: tables.PAGE_LIST_ENTRIES,
-  WINDOW_BYTES: tables.WINDOW_BYTES,
-  COMMAND_RING_ENTRIES: tables.COMMAND_RING_ENTRIES,
-  EVENT_RING_ENTRIES: tables.EVENT_RING_ENTRIES,
-  STG_NAME_BYTES: tables.STG_NAME_BYTES,
-  STG_DIRECTORY_ENTRIES: tables.STG_DIRECTORY_ENTRIES,
-  LINE_BYTES,
-  ...tables.NUMBERS,
-};
-
-/** SHA-256 over names, types, offsets and constants; texts do not count. Lower-case hex. */
-export function layoutHash(): string {
-  const shape = tables.STRUCTS.map((s: Struct) => [
-    s.name,
-    s.bytes,
-    s.fields.map((f) => [f.name, f.type, f.count ?? 1, f.offset]),
-  ]);
-  return createHash('sha256')
-    .update(JSON.stringify([tables.SUPERBLOCK_MAGIC.toString(16), constants, shape]))
-    .digest('hex');
-}
 
 const snake = (s: string): string => s.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
 const cTypes = { u8: 'uint8_t', u32: 'uint32_t', u64: 'uint64_t' } as const;

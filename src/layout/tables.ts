@@ -26,6 +26,8 @@ export const COMMAND_RING_ENTRIES = 128;
 export const EVENT_RING_ENTRIES = 256;
 export const STG_NAME_BYTES = 64;
 export const STG_DIRECTORY_ENTRIES = 64;
+/** Boards of one array; the superblock has a byte for each. */
+export const BOARDS_MAX = 1024;
 
 export const STG_ENTRY = defineStruct('stg_entry', 256, 'One STG in the superblock directory.', {
   state: { type: 'u32', writer: 'stpd', doc: '0 free, 1 live, 2 being deleted; published last' },
@@ -34,7 +36,7 @@ export const STG_ENTRY = defineStruct('stg_entry', 256, 'One STG in the superblo
   bytes: { type: 'u64', writer: 'stpd', doc: 'bytes of the STG file' },
   boardBytes: { type: 'u64', writer: 'stpd', doc: 'bytes of one of its boards' },
   boardCount: { type: 'u32', writer: 'stpd', doc: 'boards' },
-  firstBoard: { type: 'u32', writer: 'stpd', doc: 'array-wide number of its first board' },
+  director: { type: 'u32', writer: 'stpd', doc: 'number of the channel director that serves it' },
   connectionCount: { type: 'u32', writer: 'stpd', doc: 'connection slots' },
   memberCount: { type: 'u32', writer: 'stpd', doc: 'member slots' },
   name: { type: 'u8', count: STG_NAME_BYTES, writer: 'stpd', doc: 'UTF-8, zero padded' },
@@ -62,6 +64,13 @@ export const SUPERBLOCK = defineStruct(
       line: true,
       writer: 'stpd',
       doc: 'stg_entry[64]',
+    },
+    boardStgs: {
+      type: 'u8',
+      count: BOARDS_MAX,
+      line: true,
+      writer: 'stpd',
+      doc: 'for each board of the array: 1 + directory entry of its STG, or 0',
     },
   },
 );
@@ -164,7 +173,12 @@ export const CONNECTION = defineStruct(
   {
     state: { type: 'u32', writer: 'director', doc: '0 free, 1 established, 2 closing' },
     generation: { type: 'u32', writer: 'director', doc: 'uses of this slot, 1 to 65535' },
-    members: { type: 'u32', count: 2, writer: 'director', doc: 'member of end 0 (connected), 1 (accepted)' },
+    members: {
+      type: 'u32',
+      count: 2,
+      writer: 'director',
+      doc: 'member of end 0 (connected), 1 (accepted)',
+    },
     ports: { type: 'u32', count: 2, writer: 'director', doc: 'port of each end' },
     hosts: { type: 'u32', count: 2, writer: 'director', doc: 'host number of each end' },
     directions: {
@@ -193,7 +207,11 @@ export const EVENT = defineStruct('event', 64, 'One answer or notice of a direct
   kind: { type: 'u32', writer: 'director', doc: 'an EVENT_ number' },
   seq: { type: 'u32', writer: 'director', doc: 'of the command, or 0 for a notice' },
   status: { type: 'u32', writer: 'director', doc: '0, or a POSIX error number' },
-  socket: { type: 'u32', writer: 'director', doc: 'the host’s number: of the command, or the listener’s' },
+  socket: {
+    type: 'u32',
+    writer: 'director',
+    doc: 'the host’s number: of the command, or the listener’s',
+  },
   connection: { type: 'u32', writer: 'director', doc: 'slot' },
   generation: { type: 'u32', writer: 'director', doc: 'of the slot' },
   end: { type: 'u32', writer: 'director', doc: '0 connected, 1 accepted' },
@@ -259,6 +277,8 @@ export const NUMBERS = {
   WAIT_NONE: 0,
   WAIT_FUTEX: 1,
   WAIT_LOOP: 2,
+  /** Where cursors start: every stream crosses 2^32 in its first megabyte, so the wrap is no rarity. */
+  CURSOR_START: 0xfff00000,
   CLOSED_ORDERLY: 1,
   CLOSED_RESET: 2,
   OP_BIND: 1,

@@ -1,28 +1,525 @@
-/** PLACEHOLDER: types only, until the room `socket` is there. */
+/**
+ * A host: this thread's attachment to an array, and the sockets it has there.
+ *
+ * Invariants
+ *   - What another host can write is never believed: geometry, identity and ports come from the
+ *     grant and from the member's own event ring, which only the director writes.
+ *   - When stpd dies (`detached`), established streams go on; only new ones are refused.
+ * One host belongs to the thread that attached it. A worker may attach for itself, or borrow a
+ * stream (`StpSocket.detach`).
+ */
 import { EventEmitter } from 'node:events';
-import type { StpServer } from './stp-server.js';
-import type { StpSocket } from './stp-socket.js';
+import { join } from 'node:path';
+import { resolveRunDirectory } from '../run-directory.js';
+import { codeOfErrno, isCoded, stpError } from '../errors.js';
+import { ATTACH_MESSAGE_BYTES_MAX, IDLE_PAGES_MS, SAFETY_PERIOD_MS } from '../limits.js';
+import { layoutHash } from '../layout/emit.js';
+import { SEGMENT_MAP, type StgGeometry, stgGeometry } from '../layout/geometry.js';
+import { LAYOUT_VERSION, MEMBER, MEMBER_RING, NUMBERS, STG_HEADER, SUPERBLOCK } from '../layout/tables.js';
+import { addSource, dropCable, RING_READY, removeSource, watchCable } from '../memory/event-loop.js';
+import { type Command, type DirectorEvent, MemberRing } from '../memory/member-ring.js';
+import { Segment } from '../memory/segment.js';
+import { native } from '../native.js';
+import {
+  ATTACH_DESCRIPTORS,
+  ATTACH_VERSION,
+  type AttachGrant,
+  attachAnswer,
+  cableMessage,
+} from './attach-protocol.js';
+import type { StreamEnd } from './stream-end.js';
+import { StpServer, type StpServerOptions } from './stp-server.js';
+import { StpSocket, type StpSocketOptions } from './stp-socket.js';
 
-export declare class Host extends EventEmitter {
+export interface AttachOptions {
+  /** Run directory of the array; `STPD_RUN_DIR` and the defaults of `stpd` where absent. */
+  readonly runDirectory?: string;
+  /** Name of the STG to join. */
+  readonly stg: string;
+  /** Shown in `stpctl host list`. */
+  readonly name?: string;
+  /** Milliseconds until an stpd that does not answer is given up; 5000 by default. */
+  readonly timeoutMs?: number;
+}
+
+export interface ConnectOptions extends StpSocketOptions {
+  readonly port: number;
+  /** A port that `bind` reserved; a dynamic one where absent. */
+  readonly localPort?: number;
+  readonly signal?: AbortSignal;
+}
+
+const READABLE = 1;
+const DISCONNECT = 4;
+
+interface Attachment {
+  readonly fd: number;
+  readonly runDirectory: string;
+  readonly grant: AttachGrant;
+  readonly descriptors: number[];
+}
+
+/** Waits until the descriptor is readable or the time is over. */
+function readable(fd: number, timeoutMs: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const watch = native().watchStart(fd, READABLE | DISCONNECT, () => done(true));
+    const timer = setTimeout(() => done(false), timeoutMs);
+    native().watchRef(watch, true);
+    function done(result: boolean): void {
+      clearTimeout(timer);
+      native().watchStop(watch);
+      resolve(result);
+    }
+  });
+}
+
+async function ask(options: AttachOptions): Promise<Attachment> {
+  const runDirectory = resolveRunDirectory(options.runDirectory);
+  const path = join(runDirectory, 'attach.sock');
+  let fd: number;
+  try {
+    fd = native().unixConnect(path);
+  } catch (error) {
+    if (isCoded(error) && (error.code === 'ENOENT' || error.code === 'ECONNREFUSED')) {
+      throw stpError(
+        error.code,
+        `no stpd serves ${runDirectory}; start it with: stpd start --run-dir ${runDirectory}`,
+        'attach',
+      );
+    }
+    throw error;
+  }
+  try {
+    const request = {
+      op: 'attach',
+      version: ATTACH_VERSION,
+      layoutVersion: LAYOUT_VERSION,
+      layoutHash: layoutHash(),
+      stg: options.stg,
+      name: options.name ?? '',
+    };
+    if (!native().sendMessage(fd, Buffer.from(JSON.stringify(request)), [])) {
+      throw stpError('EAGAIN', `stpd on ${runDirectory} takes no message`, 'attach');
+    }
+    const timeoutMs = options.timeoutMs ?? 5000;
+    if (!(await readable(fd, timeoutMs))) {
+      throw stpError(
+        'ETIMEDOUT',
+        `stpd on ${runDirectory} did not answer within ${timeoutMs} ms; see 'stpd status'`,
+        'attach',
+      );
+    }
+    const message = native().receiveMessage(fd, ATTACH_MESSAGE_BYTES_MAX);
+    if (message === undefined || message.data.length === 0) {
+      throw stpError('ECONNRESET', `stpd on ${runDirectory} closed the attach socket`, 'attach');
+    }
+    const answer = attachAnswer.parse(JSON.parse(message.data.toString()));
+    if (!answer.ok) throw stpError(answer.code, answer.message, 'attach');
+    if (message.fds.length !== ATTACH_DESCRIPTORS) {
+      for (const extra of message.fds) native().closeDescriptor(extra);
+      throw stpError('EPROTO', `stpd sent ${message.fds.length} descriptors`, 'attach');
+    }
+    return { fd, runDirectory, grant: answer, descriptors: message.fds };
+  } catch (error) {
+    native().closeDescriptor(fd);
+    throw error;
+  }
+}
+
+/**
+ * Attaches this thread to an array and joins one STG.
+ * @throws ENOENT or ECONNREFUSED (no stpd there, or no such STG), EACCES (not in the STG's access
+ *   list), EPROTONOSUPPORT (another layout), ETIMEDOUT, ENOBUFS (the STG has its hosts)
+ */
+export async function attach(options: AttachOptions): Promise<Host> {
+  const attachment = await ask(options);
+  const { grant, descriptors } = attachment;
+  const [superblock, stgFile, ringFile, channel] = descriptors as [number, number, number, number];
+  try {
+    const geometry = stgGeometry(grant.stg);
+    const segment = Segment.reserve(grant.segmentBytes);
+    native().verifySealed(superblock, grant.superblockBytes);
+    native().verifySealed(stgFile, geometry.bytes);
+    native().verifySealed(ringFile, grant.ringBytes);
+    segment.map(SEGMENT_MAP.superblock, superblock, grant.superblockBytes, false);
+    segment.map(grant.stg.offset, stgFile, geometry.bytes, true);
+    segment.map(grant.ringOffset, ringFile, grant.ringBytes, true);
+    const hash = Buffer.from(segment.u8.subarray(SUPERBLOCK.at.layoutHash, SUPERBLOCK.at.layoutHash + 32));
+    if (hash.toString('hex') !== layoutHash()) {
+      throw stpError('EPROTONOSUPPORT', 'the superblock carries another layout', 'attach');
+    }
+    return new Host(attachment, segment, geometry, channel);
+  } catch (error) {
+    native().closeDescriptor(channel);
+    native().closeDescriptor(attachment.fd);
+    throw error;
+  } finally {
+    for (const fd of [superblock, stgFile, ringFile]) native().closeDescriptor(fd);
+  }
+}
+
+export interface Host {
+  on(event: 'detached', listener: (error: Error) => void): this;
+  once(event: 'detached', listener: (error: Error) => void): this;
+}
+
+export class Host extends EventEmitter {
   readonly hostId: number;
   readonly stg: string;
-  connect(
-    options: { port: number; localPort?: number; allowHalfOpen?: boolean; signal?: AbortSignal },
-    onConnect?: () => void,
-  ): StpSocket;
-  createServer(
-    options?: { allowHalfOpen?: boolean; pauseOnConnect?: boolean },
-    onConnection?: (socket: StpSocket) => void,
-  ): StpServer;
-  bind(port: number): Promise<number>;
-  unbind(port: number): Promise<void>;
-  close(): Promise<void>;
+  readonly runDirectory: string;
+  readonly segment: Segment;
+  readonly geometry: StgGeometry;
+  /** Process-wide number of the STG's native view. */
+  readonly stgView: number;
+  readonly member: number;
+  readonly memberGeneration: number;
+  readonly #ring: MemberRing;
+  readonly #channel: number;
+  readonly #directorSleep: number;
+  readonly #source: number;
+  readonly #channelCable: number;
+  #attachFd: number;
+  #watches: number[];
+  #detached: Error | undefined;
+  #closed = false;
+  #seq = 1;
+  #socketNumber = 1;
+  readonly #answers = new Map<number, (event: DirectorEvent) => void>();
+  readonly #unsent: Command[] = [];
+  readonly #streams = new Map<number, StreamEnd>();
+  readonly #servers = new Map<number, StpServer>();
+  /** The director's number of a cable, and ours. */
+  readonly #cables = new Map<number, number>();
+  readonly #idle = new Set<StreamEnd>();
+  #idleTimer: NodeJS.Timeout | undefined;
+  #safetyTimer: NodeJS.Timeout | undefined;
+  #keepAlive: NodeJS.Timeout | undefined;
+  #references = 0;
+  readonly #onExit = (): void => this.#letGo();
+
+  constructor(attachment: Attachment, segment: Segment, geometry: StgGeometry, channel: number) {
+    super();
+    const { grant } = attachment;
+    this.hostId = grant.host;
+    this.stg = grant.stg.name;
+    this.runDirectory = attachment.runDirectory;
+    this.segment = segment;
+    this.geometry = geometry;
+    this.member = grant.member;
+    this.memberGeneration = grant.memberGeneration;
+    this.stgView = native().stgOpen(segment.number, grant.stg.offset, geometry);
+    this.#attachFd = attachment.fd;
+    this.#ring = new MemberRing(segment, grant.ringOffset);
+    this.#directorSleep = grant.ringOffset + MEMBER_RING.at.directorSleep;
+    this.#channel = channel;
+    this.#channelCable = native().cableOpen(channel);
+    const at = grant.stg.offset;
+    this.#source = addSource(
+      {
+        segment: segment.number,
+        sleep: at + geometry.members + this.member * MEMBER.bytes + MEMBER.at.sleep,
+        summary: at + geometry.readySummary + this.member * geometry.readySummaryBytes,
+        summaryBytes: geometry.readySummaryBytes,
+        bits: at + geometry.readyBits + this.member * geometry.readyBitsBytes,
+        bitsBytes: geometry.readyBitsBytes,
+        ringTail: grant.ringOffset + MEMBER_RING.at.eventTail,
+        ringSeen: 0,
+        pollers: at + geometry.header + STG_HEADER.at.pollers,
+      },
+      (index) => (index === RING_READY ? this.#onEvents() : this.#streams.get(index)?.onReady()),
+    );
+    this.#watches = [
+      native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel()),
+      native().watchStart(attachment.fd, READABLE | DISCONNECT, () => this.#onAttach()),
+    ];
+    process.on('exit', this.#onExit);
+  }
+
+  // --- calls ----------------------------------------------------------------------------------
+
+  /** Connects to a port of the STG; as `net.connect`. Event loop's thread. */
+  connect(options: ConnectOptions, onConnect?: () => void): StpSocket {
+    const socket = new StpSocket(this, options);
+    if (onConnect !== undefined) socket.once('connect', onConnect);
+    socket.startConnect(options);
+    return socket;
+  }
+
+  createServer(options?: StpServerOptions, onConnection?: (socket: StpSocket) => void): StpServer {
+    const server = new StpServer(this, options ?? {});
+    if (onConnection !== undefined) server.on('connection', onConnection);
+    return server;
+  }
+
+  /**
+   * Reserves a port; 0 for a dynamic one.
+   * @throws EADDRINUSE, ENOBUFS (the STG's ports are used up), ENETDOWN
+   */
+  async bind(port: number): Promise<number> {
+    const event = await this.command({ op: NUMBERS.OP_BIND, port });
+    if (event.status !== 0) throw this.refusal(event, 'bind', port);
+    return event.localPort;
+  }
+
+  async unbind(port: number): Promise<void> {
+    await this.command({ op: NUMBERS.OP_UNBIND, port });
+  }
+
+  /** Resets nothing: every stream ends in order, then the host leaves the array. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    for (const server of [...this.#servers.values()]) server.close();
+    this.#letGo();
+    this.#closed = true;
+    process.off('exit', this.#onExit);
+    this.#fail(stpError('ECANCELED', 'the host was closed', 'attach'));
+    for (const watch of this.#watches) native().watchStop(watch);
+    removeSource(this.#source);
+    for (const cable of this.#cables.values()) dropCable(cable);
+    this.#cables.clear();
+    native().cableClose(this.#channelCable);
+    if (this.#attachFd >= 0) native().closeDescriptor(this.#attachFd);
+    this.#attachFd = -1;
+    clearTimeout(this.#idleTimer);
+    clearInterval(this.#safetyTimer);
+    clearInterval(this.#keepAlive);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  // --- for sockets and servers ------------------------------------------------------------------
+
+  /** One command to the director and its answer. Rejects with ENETDOWN when stpd is gone. */
+  command(fields: Partial<Command> & { op: number }): Promise<DirectorEvent> {
+    return new Promise((resolve, reject) => {
+      if (this.#detached !== undefined) return reject(this.#detached);
+      const seq = this.#seq;
+      this.#seq = (this.#seq % 0xffffffff) + 1;
+      this.#answers.set(seq, (event) => {
+        this.unref();
+        if (event.kind === 0 && this.#detached !== undefined) reject(this.#detached);
+        else resolve(event);
+      });
+      this.ref();
+      this.#write({ ...noCommand, ...fields, seq });
+    });
+  }
+
+  /** A command that has no answer. */
+  tell(fields: Partial<Command> & { op: number }): void {
+    if (this.#detached === undefined && !this.#closed) this.#write({ ...noCommand, ...fields });
+  }
+
+  newSocketNumber(): number {
+    return this.#socketNumber++;
+  }
+
+  addServer(number: number, server: StpServer): void {
+    this.#servers.set(number, server);
+  }
+
+  removeServer(number: number): void {
+    this.#servers.delete(number);
+  }
+
+  addStream(stream: StreamEnd): void {
+    this.#streams.set(stream.key, stream);
+    if (this.#safetyTimer === undefined) {
+      native().loopSafety(true);
+      this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS).unref();
+    }
+  }
+
+  forget(stream: StreamEnd): void {
+    this.#idle.delete(stream);
+    if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
+    const { connection, generation, end } = stream.options;
+    this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
+    if (this.#streams.size === 0 && this.#safetyTimer !== undefined) {
+      clearInterval(this.#safetyTimer);
+      this.#safetyTimer = undefined;
+    }
+  }
+
+  watchIdle(stream: StreamEnd): void {
+    this.#idle.add(stream);
+    this.#idleTimer ??= setTimeout(() => this.#releaseIdle(), IDLE_PAGES_MS).unref();
+  }
+
+  /** Our number of the cable that the director gave `number` to. */
+  cable(number: number): number | undefined {
+    if (!this.#cables.has(number)) this.#onChannel();
+    return this.#cables.get(number);
+  }
+
+  ref(): void {
+    this.#references++;
+    /* A timer and not the attach socket: streams outlive stpd. */
+    this.#keepAlive ??= setInterval(() => {}, 0x7fffffff);
+  }
+
+  unref(): void {
+    if (--this.#references > 0) return;
+    clearInterval(this.#keepAlive);
+    this.#keepAlive = undefined;
+  }
+
+  refusal(event: DirectorEvent, syscall: string, port: number): Error {
+    const code = codeOfErrno(event.status);
+    const why: Record<string, string> = {
+      ECONNREFUSED: `nobody listens on port ${port} of STG '${this.stg}'`,
+      EADDRINUSE: `port ${port} of STG '${this.stg}' is taken`,
+      EINVAL: `port ${port} cannot be used so`,
+      ENOBUFS: `STG '${this.stg}' has no port or connection slot left; see 'stpctl stg show ${this.stg}'`,
+      EADDRNOTAVAIL: `STG '${this.stg}' has no dynamic port left`,
+    };
+    return stpError(code, why[code] ?? `refused for port ${port} of STG '${this.stg}'`, syscall);
+  }
+
+  // --- the director's side --------------------------------------------------------------------
+
+  #write(command: Command): void {
+    if (this.#unsent.length > 0 || !this.#ring.writeCommand(command)) {
+      if (this.#unsent.push(command) === 1) setImmediate(() => this.#writeUnsent());
+      return;
+    }
+    native().wordWake(this.segment.number, this.#directorSleep, this.#channelCable);
+  }
+
+  #writeUnsent(): void {
+    if (this.#closed || this.#detached !== undefined) return;
+    while (this.#unsent.length > 0 && this.#ring.writeCommand(this.#unsent[0] as Command)) {
+      this.#unsent.shift();
+    }
+    native().wordWake(this.segment.number, this.#directorSleep, this.#channelCable);
+    if (this.#unsent.length > 0) setImmediate(() => this.#writeUnsent());
+  }
+
+  #onEvents(): void {
+    for (;;) {
+      const event = this.#ring.readEvent();
+      if (event === undefined) return;
+      if (event.kind === NUMBERS.EVENT_INCOMING) {
+        const server = this.#servers.get(event.socket);
+        if (server === undefined) this.#refuse(event);
+        else server.onIncoming(event);
+        continue;
+      }
+      const answer = this.#answers.get(event.seq);
+      this.#answers.delete(event.seq);
+      answer?.(event);
+      if (this.#closed) return;
+    }
+  }
+
+  /** A connection for a listener that has closed meanwhile. */
+  #refuse(event: DirectorEvent): void {
+    native().connectionAbort(this.stgView, event.connection, event.end);
+    const { connection, generation, end } = event;
+    this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
+  }
+
+  /** Cables of new peers come here; bells only wake; its end is the end of the director. */
+  #onChannel(): void {
+    if (this.#closed || this.#detached !== undefined) return;
+    for (;;) {
+      let message: { data: Buffer; fds: number[] } | undefined;
+      try {
+        message = native().receiveMessage(this.#channel, ATTACH_MESSAGE_BYTES_MAX);
+      } catch {
+        return this.#onDetached();
+      }
+      if (message === undefined) return;
+      if (message.data.length === 0 && message.fds.length === 0) return this.#onDetached();
+      if (message.fds.length === 0) continue;
+      const { cable } = cableMessage.parse(JSON.parse(message.data.toString()));
+      const [mine, other] = message.fds.map((fd) => native().cableOpen(fd)) as [number, number?];
+      this.#cables.set(cable, mine);
+      watchCable(mine, () => this.#onCableEnd(cable, mine));
+      if (other !== undefined) {
+        /* Connected to itself: both ends are ours. */
+        this.#cables.set(-cable, other);
+        watchCable(other, () => {});
+      }
+    }
+  }
+
+  #onAttach(): void {
+    if (this.#closed || this.#detached !== undefined) return;
+    try {
+      const message = native().receiveMessage(this.#attachFd, ATTACH_MESSAGE_BYTES_MAX);
+      if (message === undefined || message.data.length > 0) return;
+    } catch {
+      /* reset: the same */
+    }
+    this.#onDetached();
+  }
+
+  #onDetached(): void {
+    const error = stpError(
+      'ENETDOWN',
+      `stpd on ${this.runDirectory} is gone; established streams go on, new ones need a running stpd`,
+      'attach',
+    );
+    this.#fail(error);
+    for (const watch of this.#watches) native().watchStop(watch);
+    this.#watches = [];
+    if (this.#attachFd >= 0) native().closeDescriptor(this.#attachFd);
+    this.#attachFd = -1;
+    this.emit('detached', error);
+  }
+
+  /** Every command that waits gets the reason. */
+  #fail(error: Error): void {
+    this.#detached ??= error;
+    this.#unsent.length = 0;
+    const waiting = [...this.#answers.values()];
+    this.#answers.clear();
+    for (const answer of waiting) answer(noEvent);
+  }
+
+  #onCableEnd(number: number, cable: number): void {
+    this.#cables.delete(number);
+    native().cableClose(cable);
+    for (const stream of [...this.#streams.values()]) {
+      if (stream.cable === cable) stream.onReady();
+    }
+  }
+
+  // --- timers -----------------------------------------------------------------------------------
+
+  #releaseIdle(): void {
+    this.#idleTimer = undefined;
+    for (const stream of this.#idle) {
+      if (stream.tx >= 0 && native().ringReleaseIdle(stream.tx) > 0) continue;
+      stream.dirty = false;
+      this.#idle.delete(stream);
+    }
+    if (this.#idle.size > 0) {
+      this.#idleTimer = setTimeout(() => this.#releaseIdle(), IDLE_PAGES_MS).unref();
+    }
+  }
+
+  /** A host of the STG may have spoiled a wait word: nobody hangs longer than this period. */
+  #lookAgain(): void {
+    for (const stream of this.#streams.values()) stream.onReady();
+  }
+
+  #letGo(): void {
+    for (const stream of [...this.#streams.values()]) {
+      const unread = stream.rx >= 0 && native().ringState(stream.rx) > 0;
+      stream.release(unread);
+    }
+  }
 }
 
-export async function attach(_options: {
-  runDirectory?: string;
-  stg: string;
-  name?: string;
-}): Promise<Host> {
-  throw Object.assign(new Error('ENOSYS: attach() is not there yet'), { code: 'ENOSYS' });
-}
+const noCommand: Command = {
+  op: 0, seq: 0, socket: 0, port: 0, backlog: 0, connection: 0, generation: 0, localPort: 0,
+};
+
+const noEvent: DirectorEvent = {
+  kind: 0, seq: 0, status: 0, socket: 0, connection: 0, generation: 0, end: 0, cable: 0,
+  localPort: 0, remotePort: 0, peerMember: 0, peerHost: 0, peerUid: 0, peerGid: 0, peerPid: 0,
+};

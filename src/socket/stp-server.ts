@@ -1,8 +1,153 @@
-/** PLACEHOLDER: types only, until the room `socket` is there. */
-import type { EventEmitter } from 'node:events';
+/**
+ * A listener on a port of an STG, with the face of `net.Server`. Event loop's thread.
+ */
+import { EventEmitter } from 'node:events';
+import { stpError } from '../errors.js';
+import { BACKLOG_DEFAULT } from '../limits.js';
+import { NUMBERS } from '../layout/tables.js';
+import type { DirectorEvent } from '../memory/member-ring.js';
+import type { Host } from './host.js';
+import { type StpAddress, StpSocket, type StpSocketOptions } from './stp-socket.js';
 
-export declare class StpServer extends EventEmitter {
-  listen(options: { port: number; backlog?: number }, onListening?: () => void): this;
-  address(): { port: number; stg: string } | null;
-  close(onClosed?: (error?: Error) => void): this;
+export interface StpServerOptions extends StpSocketOptions {
+  readonly pauseOnConnect?: boolean;
+}
+
+export interface StpServer {
+  on(event: 'connection', listener: (socket: StpSocket) => void): this;
+  on(event: 'error', listener: (error: Error) => void): this;
+  on(event: 'listening' | 'close', listener: () => void): this;
+}
+
+export class StpServer extends EventEmitter {
+  readonly host: Host;
+  listening = false;
+  readonly #options: StpServerOptions;
+  readonly #number: number;
+  readonly #connections = new Set<StpSocket>();
+  #port = 0;
+  #closing = false;
+  #refed = true;
+  #holdsRef = false;
+
+  constructor(host: Host, options: StpServerOptions) {
+    super();
+    this.host = host;
+    this.#options = options;
+    this.#number = host.newSocketNumber();
+  }
+
+  /**
+   * Starts listening; 'listening' or 'error' follows.
+   * @param options port 0 takes a dynamic one; `backlog` connections may wait (511)
+   */
+  listen(options: { port?: number; backlog?: number } | number, onListening?: () => void): this {
+    const { port = 0, backlog = BACKLOG_DEFAULT } =
+      typeof options === 'number' ? { port: options } : options;
+    if (this.listening || this.#holdsRef) {
+      throw stpError('ERR_SERVER_ALREADY_LISTEN', 'the server listens already', 'listen');
+    }
+    if (onListening !== undefined) this.once('listening', onListening);
+    this.#hold();
+    this.host.addServer(this.#number, this);
+    this.host.command({ op: NUMBERS.OP_LISTEN, port, backlog, socket: this.#number }).then(
+      (event) => {
+        if (event.status !== 0) return this.#fail(this.host.refusal(event, 'listen', port));
+        this.#port = event.localPort;
+        if (this.#closing) {
+          this.host.tell({ op: NUMBERS.OP_UNBIND, port: this.#port });
+          return;
+        }
+        this.listening = true;
+        this.emit('listening');
+      },
+      (error: Error) => this.#fail(error),
+    );
+    return this;
+  }
+
+  #fail(error: Error): void {
+    this.host.removeServer(this.#number);
+    this.#release();
+    this.emit('error', error);
+  }
+
+  address(): StpAddress | null {
+    if (!this.listening) return null;
+    return { port: this.#port, family: 'stp', address: this.host.stg };
+  }
+
+  /** For Host: a connection made by the director. */
+  onIncoming(event: DirectorEvent): void {
+    const { connection, generation } = event;
+    this.host.tell({ op: NUMBERS.OP_ACCEPT, connection, generation });
+    const socket = new StpSocket(this.host, this.#options);
+    socket.on('error', () => {
+      /* Until the application has its own listener: a peer that is gone before anybody looked is
+         no reason to end the process. Node's net does the same for sockets it never handed out. */
+    });
+    if (!socket.accepted(event)) return;
+    socket.removeAllListeners('error');
+    this.#connections.add(socket);
+    socket.once('close', () => {
+      this.#connections.delete(socket);
+      this.#finish();
+    });
+    if (this.#options.pauseOnConnect === true) socket.pause();
+    this.emit('connection', socket);
+  }
+
+  /** Takes no more connections; 'close' when the last one has ended. */
+  close(onClose?: (error?: Error) => void): this {
+    if (onClose !== undefined) {
+      if (this.listening) this.once('close', () => onClose());
+      else process.nextTick(() => onClose(stpError('ERR_SERVER_NOT_RUNNING', 'Server is not running.')));
+    }
+    this.#closing = true;
+    if (this.listening) {
+      this.listening = false;
+      this.host.removeServer(this.#number);
+      this.host.tell({ op: NUMBERS.OP_UNBIND, port: this.#port });
+      this.#release();
+      this.#finish();
+    }
+    return this;
+  }
+
+  #finish(): void {
+    if (!this.#closing || this.listening || this.#connections.size > 0) return;
+    process.nextTick(() => this.emit('close'));
+  }
+
+  getConnections(callback: (error: Error | null, count: number) => void): void {
+    process.nextTick(() => callback(null, this.#connections.size));
+  }
+
+  ref(): this {
+    this.#refed = true;
+    if (this.listening) this.#hold();
+    return this;
+  }
+
+  unref(): this {
+    this.#refed = false;
+    this.#release();
+    return this;
+  }
+
+  #hold(): void {
+    if (!this.#refed || this.#holdsRef) return;
+    this.#holdsRef = true;
+    this.host.ref();
+  }
+
+  #release(): void {
+    if (!this.#holdsRef) return;
+    this.#holdsRef = false;
+    this.host.unref();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return new Promise((resolve) => this.close(() => resolve()));
+  }
 }

@@ -1,21 +1,419 @@
-/** PLACEHOLDER: types only, until the room `socket` is there. */
-import type { Duplex } from 'node:stream';
+/**
+ * A stream socket through the array, with the face of `net.Socket`.
+ *
+ * Bytes go from the caller's buffer into a page and from a page into the reader's buffer: two
+ * copies, no system call while both sides are awake. Back-pressure is the window: a write that
+ * finds no room arms the ring and goes on when the peer has read. Event loop's thread.
+ */
+import { Duplex } from 'node:stream';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { stpError } from '../errors.js';
+import { NUMBERS } from '../layout/tables.js';
+import type { DirectorEvent } from '../memory/member-ring.js';
+import {
+  RING_CONTENDED,
+  RING_END,
+  RING_NO_PAGE,
+  type RingOptions,
+  ringError,
+} from '../memory/page-ring.js';
+import type { SegmentHandle } from '../memory/segment.js';
+import { native } from '../native.js';
+import type { ConnectOptions, Host } from './host.js';
+import { type Peer, StreamEnd } from './stream-end.js';
 
-export interface StreamHandle {
-  readonly port: import('node:worker_threads').MessagePort;
+export interface StpSocketOptions {
+  readonly allowHalfOpen?: boolean;
 }
 
-export declare class StpSocket extends Duplex {
-  readonly connecting: boolean;
+/** A stream on its way to a worker thread: post it with `transferList: [handle.port]`. */
+export interface StreamHandle {
+  readonly segment: SegmentHandle;
+  readonly ring: RingOptions;
+  readonly txCursor: number;
+  readonly rxCursor: number;
+  /** Bytes that the event loop had read already. */
+  readonly leading: Uint8Array;
   readonly localPort: number;
   readonly remotePort: number;
-  readonly bytesRead: number;
-  readonly bytesWritten: number;
-  readonly peer: { hostId: number; uid: number; gid: number; pid: number };
-  readonly stg: string;
-  destroySoon(): void;
-  resetAndDestroy(): this;
-  setNoDelay(on?: boolean): this;
-  setKeepAlive(on?: boolean, delayMs?: number): this;
-  detach(): StreamHandle;
+  readonly peer: Peer;
+  readonly port: MessagePort;
+}
+
+/** Bytes read at once into one buffer. */
+const READ_BYTES = 65536;
+/** A full pool is tried again after this. */
+const NO_PAGE_RETRY_MS = 2;
+
+export interface StpAddress {
+  readonly port: number;
+  readonly family: 'stp';
+  /** Name of the STG, where TCP has the interface's address. */
+  readonly address: string;
+}
+
+export class StpSocket extends Duplex {
+  readonly host: Host;
+  connecting = false;
+  bytesRead = 0;
+  timeout = 0;
+  #end: StreamEnd | undefined;
+  #bytesSent = 0;
+  #pending: { chunk: Buffer; offset: number; done: (error?: Error | null) => void } | undefined;
+  #wantsRead = false;
+  #lent = false;
+  #aborted = false;
+  #timer: NodeJS.Timeout | undefined;
+  #refed = true;
+  #holdsRef = false;
+
+  constructor(host: Host, options: StpSocketOptions) {
+    super({ allowHalfOpen: options.allowHalfOpen ?? false, autoDestroy: true, emitClose: true });
+    this.host = host;
+    this.on('end', () => {
+      if (!this.allowHalfOpen && !this.writableEnded) this.end();
+    });
+  }
+
+  // --- connecting -------------------------------------------------------------------------------
+
+  /** For Host.connect. */
+  startConnect(options: ConnectOptions): void {
+    this.connecting = true;
+    this.#hold();
+    const { signal } = options;
+    const onAbort = (): void => {
+      this.destroy(signal?.reason instanceof Error ? signal.reason : stpError('ABORT_ERR', 'aborted'));
+    };
+    if (signal?.aborted) return onAbort();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    this.host
+      .command({
+        op: NUMBERS.OP_CONNECT,
+        port: options.port,
+        localPort: options.localPort ?? 0,
+      })
+      .then(
+        (event) => {
+          signal?.removeEventListener('abort', onAbort);
+          this.#onAnswer(event, options.port);
+        },
+        (error: Error) => {
+          signal?.removeEventListener('abort', onAbort);
+          this.connecting = false;
+          this.destroy(error);
+        },
+      );
+  }
+
+  #onAnswer(event: DirectorEvent, port: number): void {
+    this.connecting = false;
+    if (event.status !== 0) {
+      this.destroy(this.host.refusal(event, 'connect', port));
+      return;
+    }
+    if (!this.#open(event)) return;
+    if (this.destroyed) {
+      this.#end?.release(true);
+      return;
+    }
+    this.emit('connect');
+    this.emit('ready');
+    this.#pump();
+    if (this.#wantsRead) this.#readSome();
+  }
+
+  /** For StpServer: an accepted connection. */
+  accepted(event: DirectorEvent): boolean {
+    this.#hold();
+    return this.#open(event);
+  }
+
+  #open(event: DirectorEvent): boolean {
+    const cable = this.host.cable(event.cable);
+    if (cable === undefined) {
+      /* The peer died between the director's word and ours. */
+      const { connection, generation, end } = event;
+      native().connectionAbort(this.host.stgView, connection, end);
+      this.host.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
+      this.destroy(stpError('ECONNRESET', 'the peer is gone', 'connect'));
+      return false;
+    }
+    const end = new StreamEnd(this.host, event, cable);
+    end.onReady = () => this.#onReady();
+    this.#end = end;
+    this.host.addStream(end);
+    return true;
+  }
+
+  // --- properties -------------------------------------------------------------------------------
+
+  get localPort(): number | undefined {
+    return this.#end?.localPort;
+  }
+
+  get remotePort(): number | undefined {
+    return this.#end?.remotePort;
+  }
+
+  get stg(): string {
+    return this.host.stg;
+  }
+
+  /** Who is at the other end, attested by stpd. */
+  get peer(): Peer | undefined {
+    return this.#end?.peer;
+  }
+
+  get pending(): boolean {
+    return this.#end === undefined;
+  }
+
+  /** Bytes written, those included that wait in this process. */
+  get bytesWritten(): number {
+    const waiting = this.#pending === undefined ? 0 : this.#pending.chunk.length - this.#pending.offset;
+    return this.#bytesSent + waiting + (this.writableLength - (this.#pending?.chunk.length ?? 0));
+  }
+
+  get readyState(): 'opening' | 'open' | 'readOnly' | 'writeOnly' | 'closed' {
+    if (this.connecting) return 'opening';
+    if (this.readable && this.writable) return 'open';
+    if (this.readable) return 'readOnly';
+    if (this.writable) return 'writeOnly';
+    return 'closed';
+  }
+
+  address(): StpAddress | Record<string, never> {
+    const port = this.localPort;
+    return port === undefined ? {} : { port, family: 'stp', address: this.stg };
+  }
+
+  // --- writing ----------------------------------------------------------------------------------
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.#pending = { chunk, offset: 0, done };
+    if (!this.connecting) this.#pump();
+  }
+
+  #pump(): void {
+    const pending = this.#pending;
+    const end = this.#end;
+    if (pending === undefined || end === undefined || this.destroyed || this.#lent) return;
+    for (;;) {
+      const left = pending.chunk.length - pending.offset;
+      if (left === 0) break;
+      const sent = native().ringWrite(end.tx, pending.chunk, pending.offset, left, 0);
+      if (sent > 0) {
+        pending.offset += sent;
+        this.#bytesSent += sent;
+        end.sent();
+        continue;
+      }
+      if (sent === RING_CONTENDED) {
+        setImmediate(() => this.#pump());
+        return;
+      }
+      if (sent === RING_NO_PAGE) {
+        setTimeout(() => this.#pump(), NO_PAGE_RETRY_MS);
+        return;
+      }
+      if (sent === 0) {
+        const armed = native().ringArm(end.tx);
+        if (armed === 0) return;
+        if (armed > 0) continue;
+        this.#failWrite(armed);
+        return;
+      }
+      this.#failWrite(sent);
+      return;
+    }
+    this.#pending = undefined;
+    this.#touch();
+    pending.done();
+  }
+
+  #failWrite(result: number): void {
+    const pending = this.#pending;
+    this.#pending = undefined;
+    pending?.done(ringError(result, 'write'));
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    if (this.connecting) {
+      this.once('connect', () => this._final(done));
+      return;
+    }
+    if (this.#end !== undefined && !this.#lent) native().ringFinish(this.#end.tx);
+    done();
+  }
+
+  // --- reading ----------------------------------------------------------------------------------
+
+  override _read(): void {
+    this.#wantsRead = true;
+    if (this.#end !== undefined) this.#readSome();
+  }
+
+  #readSome(): void {
+    const end = this.#end;
+    if (end === undefined || this.#lent || this.destroyed) return;
+    while (this.#wantsRead) {
+      const state = native().ringState(end.rx);
+      if (state > 0) {
+        const into = Buffer.allocUnsafe(Math.min(state, READ_BYTES));
+        const got = native().ringRead(end.rx, into, 0, into.length, 0);
+        if (got === RING_CONTENDED) {
+          setImmediate(() => this.#readSome());
+          return;
+        }
+        if (got > 0) {
+          this.bytesRead += got;
+          this.#touch();
+          if (!this.push(got === into.length ? into : into.subarray(0, got))) this.#wantsRead = false;
+          if (this.destroyed || this.#lent) return;
+          continue;
+        }
+      }
+      const armed = native().ringArm(end.rx);
+      if (armed === 0) return;
+      if (armed > 0) continue;
+      this.#wantsRead = false;
+      if (armed === RING_END) this.push(null);
+      else this.destroy(ringError(armed, 'read'));
+      return;
+    }
+  }
+
+  #onReady(): void {
+    if (this.#lent) return;
+    this.#pump();
+    if (this.#wantsRead) this.#readSome();
+    else this.#lookForReset();
+  }
+
+  /** A socket that nobody reads still hears of a reset; an orderly end waits until it is read. */
+  #lookForReset(): void {
+    const end = this.#end;
+    if (end === undefined || this.destroyed) return;
+    const state = native().ringState(end.rx);
+    if (state < 0 && state !== RING_END) this.destroy(ringError(state, 'read'));
+  }
+
+  // --- the end ----------------------------------------------------------------------------------
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    clearTimeout(this.#timer);
+    this.#pending = undefined;
+    const end = this.#end;
+    if (end !== undefined && !this.#lent && end.open) {
+      /* As a kernel does: closing with unread bytes resets. */
+      const unread = this.readableLength > 0 || native().ringState(end.rx) > 0;
+      end.release(this.#aborted || unread);
+    }
+    this.#release();
+    done(error);
+  }
+
+  /** Ends writing once everything is written, then destroys. */
+  destroySoon(): void {
+    if (this.writable) this.end();
+    if (this.writableFinished) this.destroy();
+    else this.once('finish', () => this.destroy());
+  }
+
+  /** Aborts: the peer gets ECONNRESET. */
+  resetAndDestroy(): this {
+    this.#aborted = true;
+    return this.destroy();
+  }
+
+  setTimeout(ms: number, onTimeout?: () => void): this {
+    this.timeout = ms;
+    if (onTimeout !== undefined) {
+      if (ms === 0) this.off('timeout', onTimeout);
+      else this.once('timeout', onTimeout);
+    }
+    this.#touch();
+    return this;
+  }
+
+  #touch(): void {
+    if (this.timeout === 0) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      return;
+    }
+    if (this.#timer !== undefined) this.#timer.refresh();
+    else this.#timer = setTimeout(() => this.emit('timeout'), this.timeout).unref();
+  }
+
+  ref(): this {
+    this.#refed = true;
+    if (!this.destroyed && (this.connecting || this.#end !== undefined)) this.#hold();
+    return this;
+  }
+
+  unref(): this {
+    this.#refed = false;
+    this.#release();
+    return this;
+  }
+
+  #hold(): void {
+    if (!this.#refed || this.#holdsRef) return;
+    this.#holdsRef = true;
+    this.host.ref();
+  }
+
+  #release(): void {
+    if (!this.#holdsRef) return;
+    this.#holdsRef = false;
+    this.host.unref();
+  }
+
+  /** Small writes are never delayed here; kept for programs that ask. */
+  setNoDelay(): this {
+    return this;
+  }
+
+  /** The peer's death is noticed without probes; kept for programs that ask. */
+  setKeepAlive(): this {
+    return this;
+  }
+
+  // --- lending ----------------------------------------------------------------------------------
+
+  /**
+   * Gives the stream to a worker thread for blocking use. This socket is finished: it emits
+   * 'close' when the worker has closed the stream or ended, and keeps the process alive till then.
+   * @throws ENOTCONN, EBUSY (writes are still waiting)
+   */
+  detach(): StreamHandle {
+    const end = this.#end;
+    if (end === undefined || this.destroyed || this.#lent) {
+      throw stpError('ENOTCONN', 'the socket is not connected', 'detach');
+    }
+    if (this.writableLength > 0) throw stpError('EBUSY', 'writes are still waiting', 'detach');
+    const parts: Buffer[] = [];
+    for (let chunk = this.read(); chunk !== null; chunk = this.read()) parts.push(chunk);
+    this.#lent = true;
+    const { port1, port2 } = new MessageChannel();
+    const handle: StreamHandle = {
+      segment: this.host.segment.handle,
+      ring: end.options,
+      txCursor: native().ringCursor(end.tx),
+      rxCursor: native().ringCursor(end.rx),
+      leading: Buffer.concat(parts),
+      localPort: end.localPort,
+      remotePort: end.remotePort,
+      peer: end.peer,
+      port: port2,
+    };
+    end.lend();
+    port1.once('close', () => {
+      end.release(false);
+      this.destroy();
+    });
+    return handle;
+  }
 }

@@ -1,0 +1,446 @@
+/*
+ * A thread's event loop among sleeping and waking peers: one EventLoop a JavaScript thread.
+ *
+ * Sources are places where work appears: a host's ready bitmap and event ring, or a director's
+ * command rings. Before libuv blocks (uv_prepare) the loop polls for a bounded, adaptive while,
+ * then says in every source's sleep word that it sleeps, looks once more, and only then blocks.
+ * After libuv has polled (uv_check) it clears the sleep words, collects, and calls JavaScript.
+ *
+ * Invariant: the sleep word is set before every poll of libuv, also where uv_backend_timeout() is 0
+ * (it is 0 too while the watcher queue is not empty, and libuv may still block then).
+ *
+ * Cables are watched here too: a byte only wakes, end-of-file is the peer's death.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "addon.h"
+#include "segment.h"
+#include "stg.h"
+
+namespace stpd {
+
+namespace {
+
+/* What uv_check hands to JavaScript: pairs (source, index); index kRing says "look at the ring". */
+constexpr uint32_t kRing = 0xffffffff;
+constexpr uint32_t kPairsMax = 2048;
+/* The descriptors of the loop are looked at this often during a poll, so neighbours do not starve. */
+constexpr uint64_t kBackendEveryNs = 8'000;
+constexpr uint32_t kBudgetStartNs = 4'000;
+constexpr uint64_t kSafetyMs = 1000;
+
+struct Source {
+  bool used = false;
+  uint32_t* sleep = nullptr;
+  uint32_t* summary = nullptr; /* null for a director's source */
+  uint32_t* bits = nullptr;
+  uint32_t summaryWords = 0, bitWords = 0;
+  uint32_t* ringTail = nullptr;
+  uint32_t ringSeen = 0;
+  uint32_t* pollers = nullptr;
+  stp_member* member = nullptr;
+};
+
+struct EventLoop;
+
+struct CableWatch {
+  EventLoop* loop;
+  uint32_t id;
+  std::shared_ptr<Cable> cable;
+  uv_poll_t poll;
+};
+
+struct EventLoop {
+  Napi::Env env;
+  Napi::FunctionReference onReady; /* (pairCount) */
+  Napi::FunctionReference onCableEnd;
+  Napi::Reference<Napi::Uint32Array> pairsRef;
+  uint32_t* pairs = nullptr;
+  uv_loop_t* loop = nullptr;
+  uv_prepare_t prepare;
+  uv_check_t check;
+  uv_idle_t idle;
+  uv_timer_t safety;
+  std::vector<Source> sources;
+  std::unordered_map<uint32_t, CableWatch*> watches;
+  uint64_t budgetNs = 0, budgetMaxNs = 0, sleptAt = 0;
+  bool closing = false, armed = false, bell = false, more = false, enabled = false;
+  int openHandles = 0;
+  napi_async_cleanup_hook_handle hook = nullptr;
+  uint64_t safetyFirings = 0, pollHits = 0, pollMisses = 0;
+
+  explicit EventLoop(Napi::Env e) : env(e) {}
+
+  bool ready() const {
+    for (const Source& s : sources) {
+      if (!s.used) continue;
+      if (s.ringTail != nullptr && load(s.ringTail) != s.ringSeen) return true;
+      for (uint32_t i = 0; i < s.summaryWords; i++) {
+        if (load(s.summary + i) != 0) return true;
+      }
+    }
+    return more;
+  }
+
+  void setSleep(uint32_t value) {
+    for (Source& s : sources) {
+      if (s.used && load(s.sleep) != value) swap(s.sleep, value);
+    }
+    fence();
+  }
+
+  uint32_t* pollers() const {
+    for (const Source& s : sources) {
+      if (s.used && s.pollers != nullptr) return s.pollers;
+    }
+    return nullptr;
+  }
+
+  /* Looks for work until it finds some, the budget ends, or libuv has something to do. */
+  bool pollFor(uint64_t budget) {
+    const int timeout = uv_backend_timeout(loop);
+    if (timeout == 0) return false;
+    if (timeout > 0 && uint64_t(timeout) * 1'000'000 < budget) {
+      budget = uint64_t(timeout) * 1'000'000;
+    }
+    uint32_t* count = pollers();
+    if (count == nullptr) return false;
+    const uint32_t cores = usableCores();
+    /* Advisory: a host that spoils it only changes who polls. */
+    if (cores < 2 || __atomic_fetch_add(count, 1, __ATOMIC_RELAXED) + 1 > cores - 1) {
+      if (cores >= 2) __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
+      return false;
+    }
+    const uint64_t start = nowNs();
+    uint64_t backendAt = start + kBackendEveryNs;
+    pollfd backend = {uv_backend_fd(loop), POLLIN, 0};
+    bool found = false;
+    for (;;) {
+      for (int i = 0; i < 8 && !found; i++) {
+        found = ready();
+        if (!found) relax();
+      }
+      if (found) break;
+      const uint64_t now = nowNs();
+      if (now - start >= budget) break;
+      if (now >= backendAt) {
+        if (poll(&backend, 1, 0) > 0) break;
+        backendAt = now + kBackendEveryNs;
+      }
+    }
+    __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
+    return found;
+  }
+
+  void beforePoll() {
+    bool work = ready();
+    if (!work && enabled && budgetNs > 0) {
+      work = pollFor(budgetNs);
+      if (work) {
+        pollHits++;
+        budgetNs = budgetNs * 2 > budgetMaxNs ? budgetMaxNs : budgetNs * 2;
+      } else {
+        pollMisses++;
+        budgetNs = budgetNs / 2 < kBudgetStartNs ? 0 : budgetNs / 2;
+      }
+    }
+    armed = false;
+    if (!work) {
+      /* SYNC: sleep word, full barrier, then the work words; pairs with notifyLoop and wordWake,
+       * which publish work and then exchange the sleep word. */
+      setSleep(1);
+      armed = true;
+      sleptAt = nowNs();
+      work = ready();
+    }
+    if (work) uv_idle_start(&idle, [](uv_idle_t*) {}); /* forces a zero time-out */
+  }
+
+  void afterPoll() {
+    uv_idle_stop(&idle);
+    if (armed) {
+      const bool stillAsleep = !sources.empty() && stillSet();
+      setSleep(0);
+      const uint64_t slept = nowNs() - sleptAt;
+      const bool work = ready();
+      /* A sleep that a poll would have bridged makes the next poll worth while. */
+      if (work && slept < budgetMaxNs && budgetNs < kBudgetStartNs) budgetNs = budgetMaxNs / 2;
+      if (work && !bell && !stillAsleep && slept >= kSafetyMs * 1'000'000 * 9 / 10) safetyFirings++;
+    }
+    bell = false;
+    collect();
+  }
+
+  bool stillSet() const {
+    for (const Source& s : sources) {
+      if (s.used && load(s.sleep) == 0) return false;
+    }
+    return true;
+  }
+
+  void collect() {
+    if (!ready()) return;
+    more = false;
+    uint32_t count = 0;
+    for (uint32_t index = 0; index < sources.size(); index++) {
+      Source& s = sources[index];
+      if (!s.used) continue;
+      if (s.ringTail != nullptr) {
+        const uint32_t tail = load(s.ringTail);
+        if (tail != s.ringSeen && count < kPairsMax) {
+          s.ringSeen = tail;
+          pairs[count * 2] = index;
+          pairs[count * 2 + 1] = kRing;
+          count++;
+        }
+      }
+      for (uint32_t i = 0; i < s.summaryWords; i++) {
+        if (load(s.summary + i) == 0) continue;
+        uint32_t above = swap(s.summary + i, 0);
+        while (above != 0) {
+          const uint32_t word = i * 32 + uint32_t(__builtin_ctz(above));
+          if (count + 32 > kPairsMax) { /* the rest stays for the next turn */
+            __atomic_fetch_or(s.summary + i, above, __ATOMIC_SEQ_CST);
+            more = true;
+            break;
+          }
+          above &= above - 1;
+          if (word >= s.bitWords) continue;
+          uint32_t set = swap(s.bits + word, 0);
+          while (set != 0) {
+            pairs[count * 2] = index;
+            pairs[count * 2 + 1] = word * 32 + uint32_t(__builtin_ctz(set));
+            count++;
+            set &= set - 1;
+          }
+        }
+        if (more) break;
+      }
+      if (more) break;
+    }
+    if (count > 0) call(onReady, count);
+  }
+
+  void call(Napi::FunctionReference& function, uint32_t argument) {
+    Napi::HandleScope scope(env);
+    try {
+      function.MakeCallback(env.Global(), {Napi::Number::New(env, argument)});
+    } catch (const Napi::Error& error) {
+      napi_fatal_exception(env, error.Value());
+    }
+  }
+};
+
+/* The loop of the calling thread; the environment's clean-up hook takes it apart. */
+thread_local EventLoop* current = nullptr;
+
+void onHandleClosed(EventLoop* loop) {
+  if (--loop->openHandles != 0 || !loop->closing) return;
+  /* Node goes on with tearing the thread down only now that libuv has let go of every handle. */
+  napi_remove_async_cleanup_hook(loop->hook);
+  delete loop;
+}
+
+void endWatch(CableWatch* watch) {
+  watch->loop->watches.erase(watch->id);
+  uv_poll_stop(&watch->poll);
+  uv_close(reinterpret_cast<uv_handle_t*>(&watch->poll), [](uv_handle_t* handle) {
+    auto* closed = static_cast<CableWatch*>(handle->data);
+    EventLoop* loop = closed->loop;
+    delete closed;
+    onHandleClosed(loop);
+  });
+}
+
+void onCable(uv_poll_t* handle, int status, int) {
+  auto* watch = static_cast<CableWatch*>(handle->data);
+  EventLoop* loop = watch->loop;
+  loop->bell = true;
+  char bytes[256];
+  for (;;) {
+    const ssize_t got = recv(watch->cable->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+    if (got > 0) {
+      if (size_t(got) < sizeof(bytes)) return;
+      continue;
+    }
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && status == 0) return;
+    break;
+  }
+  /* End-of-file or a broken socket: nobody is at the other end any more. */
+  watch->cable->dead.store(true);
+  const uint32_t id = watch->id;
+  endWatch(watch);
+  loop->call(loop->onCableEnd, id);
+}
+
+void closeLoop(napi_async_cleanup_hook_handle, void* data) {
+  auto* loop = static_cast<EventLoop*>(data);
+  if (loop->closing) return;
+  loop->closing = true;
+  current = nullptr;
+  auto closed = [](uv_handle_t* handle) { onHandleClosed(static_cast<EventLoop*>(handle->data)); };
+  uv_close(reinterpret_cast<uv_handle_t*>(&loop->prepare), closed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&loop->check), closed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&loop->idle), closed);
+  uv_close(reinterpret_cast<uv_handle_t*>(&loop->safety), closed);
+  std::vector<CableWatch*> watches;
+  for (auto& entry : loop->watches) watches.push_back(entry.second);
+  for (CableWatch* watch : watches) endWatch(watch);
+  loop->setSleep(0);
+  loop->sources.clear();
+  loop->onReady.Reset();
+  loop->onCableEnd.Reset();
+  loop->pairsRef.Reset();
+}
+
+EventLoop& loopOf(const Napi::CallbackInfo& info) {
+  if (current == nullptr) throw Napi::Error::New(info.Env(), "loopOpen was not called on this thread");
+  return *current;
+}
+
+/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4096) */
+void LoopOpen(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (current != nullptr) throw Napi::Error::New(env, "loopOpen: this thread has its loop already");
+  auto pairs = info[2].As<Napi::Uint32Array>();
+  if (pairs.ElementLength() < kPairsMax * 2) throw Napi::RangeError::New(env, "loopOpen: pairs");
+  auto* loop = new EventLoop(env);
+  loop->onReady = Napi::Persistent(info[0].As<Napi::Function>());
+  loop->onCableEnd = Napi::Persistent(info[1].As<Napi::Function>());
+  loop->pairsRef = Napi::Reference<Napi::Uint32Array>::New(pairs, 1);
+  loop->pairs = pairs.Data();
+  if (napi_get_uv_event_loop(env, &loop->loop) != napi_ok) throw Napi::Error::New(env);
+  uv_prepare_init(loop->loop, &loop->prepare);
+  uv_check_init(loop->loop, &loop->check);
+  uv_idle_init(loop->loop, &loop->idle);
+  uv_timer_init(loop->loop, &loop->safety);
+  loop->openHandles = 4;
+  loop->prepare.data = loop->check.data = loop->idle.data = loop->safety.data = loop;
+  uv_prepare_start(&loop->prepare,
+                   [](uv_prepare_t* h) { static_cast<EventLoop*>(h->data)->beforePoll(); });
+  uv_check_start(&loop->check, [](uv_check_t* h) { static_cast<EventLoop*>(h->data)->afterPoll(); });
+  uv_unref(reinterpret_cast<uv_handle_t*>(&loop->prepare));
+  uv_unref(reinterpret_cast<uv_handle_t*>(&loop->check));
+  uv_unref(reinterpret_cast<uv_handle_t*>(&loop->idle));
+  uv_unref(reinterpret_cast<uv_handle_t*>(&loop->safety));
+  current = loop;
+  napi_add_async_cleanup_hook(env, closeLoop, loop, &loop->hook);
+}
+
+/* loopSource({segment, sleep, summary?, summaryBytes?, bits?, bitsBytes?, ringTail, ringSeen,
+ * pollers?}): byte offsets in the segment; returns the source's number. */
+Napi::Value LoopSource(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  EventLoop& loop = loopOf(info);
+  const Napi::Object from = info[0].As<Napi::Object>();
+  uint64_t bytes = 0;
+  uint8_t* base = segmentBase(from.Get("segment").ToNumber().Uint32Value(), &bytes);
+  auto word = [&](const char* name, uint64_t span) -> uint32_t* {
+    if (!from.Has(name)) return nullptr;
+    const double offset = from.Get(name).ToNumber().DoubleValue();
+    if (base == nullptr || !(offset >= 0) || offset + double(span) > double(bytes)) {
+      throw Napi::RangeError::New(env, std::string("loopSource: ") + name);
+    }
+    return reinterpret_cast<uint32_t*>(base + uint64_t(offset));
+  };
+  auto length = [&](const char* name) -> uint64_t {
+    return from.Has(name) ? uint64_t(from.Get(name).ToNumber().DoubleValue()) : 0;
+  };
+  Source source;
+  source.used = true;
+  source.sleep = word("sleep", 4);
+  source.summary = word("summary", length("summaryBytes"));
+  source.bits = word("bits", length("bitsBytes"));
+  source.summaryWords = source.summary == nullptr ? 0 : uint32_t(length("summaryBytes") / 4);
+  source.bitWords = source.bits == nullptr ? 0 : uint32_t(length("bitsBytes") / 4);
+  source.ringTail = word("ringTail", 4);
+  source.ringSeen = uint32_t(length("ringSeen"));
+  source.pollers = word("pollers", 4);
+  if (source.sleep == nullptr) throw Napi::RangeError::New(env, "loopSource: sleep");
+  uint32_t index = 0;
+  while (index < loop.sources.size() && loop.sources[index].used) index++;
+  if (index == loop.sources.size()) loop.sources.emplace_back();
+  loop.sources[index] = source;
+  return Napi::Number::New(env, index);
+}
+
+void LoopSourceEnd(const Napi::CallbackInfo& info) {
+  if (current == nullptr) return;
+  const uint32_t index = info[0].ToNumber().Uint32Value();
+  if (index < current->sources.size()) current->sources[index].used = false;
+}
+
+/* loopPolling(budgetMaxUs): 0 never polls. The safety timer runs while `active`. */
+void LoopPolling(const Napi::CallbackInfo& info) {
+  EventLoop& loop = loopOf(info);
+  loop.budgetMaxNs = uint64_t(info[0].ToNumber().Uint32Value()) * 1000;
+  loop.enabled = loop.budgetMaxNs > 0;
+  if (loop.budgetNs > loop.budgetMaxNs) loop.budgetNs = loop.budgetMaxNs;
+}
+
+void LoopSafety(const Napi::CallbackInfo& info) {
+  EventLoop& loop = loopOf(info);
+  if (info[0].ToBoolean().Value()) {
+    uv_timer_start(&loop.safety, [](uv_timer_t*) {}, kSafetyMs, kSafetyMs);
+  } else {
+    uv_timer_stop(&loop.safety);
+  }
+}
+
+/* loopCable(cable): watches it until it ends or loopCableEnd. */
+void LoopCable(const Napi::CallbackInfo& info) {
+  EventLoop& loop = loopOf(info);
+  const uint32_t id = info[0].ToNumber().Uint32Value();
+  auto cable = cableOf(id);
+  if (cable == nullptr) throw Napi::RangeError::New(info.Env(), "loopCable: no such cable");
+  auto* watch = new CableWatch{&loop, id, cable, {}};
+  const int failed = uv_poll_init(loop.loop, &watch->poll, cable->fd);
+  if (failed != 0) {
+    delete watch;
+    throwSystemError(info.Env(), -failed, "uv_poll_init", "");
+  }
+  watch->poll.data = watch;
+  loop.openHandles++;
+  loop.watches[id] = watch;
+  uv_poll_start(&watch->poll, UV_READABLE | UV_DISCONNECT, onCable);
+  uv_unref(reinterpret_cast<uv_handle_t*>(&watch->poll));
+}
+
+void LoopCableEnd(const Napi::CallbackInfo& info) {
+  if (current == nullptr) return;
+  auto found = current->watches.find(info[0].ToNumber().Uint32Value());
+  if (found != current->watches.end()) endWatch(found->second);
+}
+
+Napi::Value LoopCounters(const Napi::CallbackInfo& info) {
+  EventLoop& loop = loopOf(info);
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("safetyFirings", double(loop.safetyFirings));
+  out.Set("pollHits", double(loop.pollHits));
+  out.Set("pollMisses", double(loop.pollMisses));
+  return out;
+}
+
+}  // namespace
+
+void registerEventLoop(Napi::Env env, Napi::Object exports) {
+  exports.Set("loopOpen", Napi::Function::New(env, LoopOpen));
+  exports.Set("loopSource", Napi::Function::New(env, LoopSource));
+  exports.Set("loopSourceEnd", Napi::Function::New(env, LoopSourceEnd));
+  exports.Set("loopPolling", Napi::Function::New(env, LoopPolling));
+  exports.Set("loopSafety", Napi::Function::New(env, LoopSafety));
+  exports.Set("loopCable", Napi::Function::New(env, LoopCable));
+  exports.Set("loopCableEnd", Napi::Function::New(env, LoopCableEnd));
+  exports.Set("loopCounters", Napi::Function::New(env, LoopCounters));
+}
+
+}  // namespace stpd

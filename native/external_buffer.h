@@ -1,0 +1,22 @@
+/*
+ * A SharedArrayBuffer over memory that is not V8's.
+ */
+#ifndef STPD_EXTERNAL_BUFFER_H
+#define STPD_EXTERNAL_BUFFER_H
+
+#include <napi.h>
+
+#include <cstddef>
+
+namespace stpd {
+
+/*
+ * The memory must outlive the process's last JavaScript thread: nothing is called when the buffer
+ * is collected. Throws ENOTSUP where V8 does not take foreign memory.
+ * At most one call for one address: V8 must not see two backing stores at one place.
+ */
+Napi::Value externalSharedBuffer(Napi::Env env, void* data, size_t bytes);
+
+}  // namespace stpd
+
+#endif

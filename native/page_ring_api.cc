@@ -1,0 +1,380 @@
+/*
+ * Page rings for JavaScript. Plain Node-API on the hot calls: one call a message, no exception, no
+ * allocation; a ring is a small number in a table of the calling thread.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <memory>
+#include <vector>
+
+#include "addon.h"
+#include "copy.h"
+#include "page_ring.h"
+#include "segment.h"
+
+namespace stpd {
+
+static thread_local std::vector<std::unique_ptr<PageRing>> rings;
+static thread_local std::vector<uint32_t> freeRings;
+
+struct Args {
+  napi_value value[5];
+  size_t count = 5;
+};
+
+static PageRing* ringArgs(napi_env env, napi_callback_info info, Args* args) {
+  uint32_t handle = 0;
+  if (napi_get_cb_info(env, info, &args->count, args->value, nullptr, nullptr) == napi_ok &&
+      napi_get_value_uint32(env, args->value[0], &handle) == napi_ok && handle < rings.size() &&
+      rings[handle] != nullptr) {
+    return rings[handle].get();
+  }
+  napi_throw_range_error(env, "EBADF", "EBADF: no such ring on this thread");
+  return nullptr;
+}
+
+static napi_value result(napi_env env, int64_t value) {
+  napi_value out = nullptr;
+  napi_create_double(env, double(value), &out);
+  return out;
+}
+
+static uint32_t u32(napi_env env, const Args& args, size_t index) {
+  uint32_t value = 0;
+  if (index < args.count) napi_get_value_uint32(env, args.value[index], &value);
+  return value;
+}
+
+static double number(napi_env env, const Args& args, size_t index) {
+  double value = 0;
+  if (index < args.count) napi_get_value_double(env, args.value[index], &value);
+  return value;
+}
+
+/* (ring, bytes: Uint8Array, offset, length, sliceMs) */
+template <typename Call>
+static napi_value move(napi_env env, napi_callback_info info, Call call) {
+  Args args;
+  PageRing* ring = ringArgs(env, info, &args);
+  if (ring == nullptr) return nullptr;
+  void* data = nullptr;
+  size_t length = 0;
+  napi_typedarray_type type;
+  if (napi_get_typedarray_info(env, args.value[1], &type, &length, &data, nullptr, nullptr) !=
+          napi_ok ||
+      (type != napi_uint8_array && type != napi_uint8_clamped_array)) {
+    napi_throw_type_error(env, "EINVAL", "EINVAL: a Uint8Array is needed");
+    return nullptr;
+  }
+  const double offset = number(env, args, 2), bytes = number(env, args, 3);
+  if (!(offset >= 0) || !(bytes >= 0) || offset + bytes > double(length)) {
+    napi_throw_range_error(env, "ERANGE", "ERANGE: offset and length lie outside the buffer");
+    return nullptr;
+  }
+  return result(env, call(ring, static_cast<uint8_t*>(data) + uint64_t(offset), uint64_t(bytes),
+                          u32(env, args, 4)));
+}
+
+static napi_value RingWrite(napi_env env, napi_callback_info info) {
+  return move(env, info, [](PageRing* ring, uint8_t* at, uint64_t bytes, uint32_t slice) {
+    return ring->write(at, bytes, slice);
+  });
+}
+
+static napi_value RingRead(napi_env env, napi_callback_info info) {
+  return move(env, info, [](PageRing* ring, uint8_t* at, uint64_t bytes, uint32_t slice) {
+    return ring->read(at, bytes, slice);
+  });
+}
+
+/* Offset and length of a view in one number: segment offset * 2^17 + length (at most 2^16). */
+static int64_t packView(const PageRing& ring, const uint8_t* at, int64_t bytes) {
+  if (bytes <= 0) return bytes;
+  uint64_t segmentBytes = 0;
+  const uint8_t* base = segmentBase(ring.stg().segment, &segmentBytes);
+  return (int64_t(at - base) << 17) + bytes;
+}
+
+static napi_value RingReserve(napi_env env, napi_callback_info info) {
+  Args args;
+  PageRing* ring = ringArgs(env, info, &args);
+  if (ring == nullptr) return nullptr;
+  uint8_t* at = nullptr;
+  const int64_t bytes = ring->reserve(&at, u32(env, args, 1));
+  return result(env, packView(*ring, at, bytes));
+}
+
+static napi_value RingPeek(napi_env env, napi_callback_info info) {
+  Args args;
+  PageRing* ring = ringArgs(env, info, &args);
+  if (ring == nullptr) return nullptr;
+  uint8_t* at = nullptr;
+  const int64_t bytes = ring->peek(&at, u32(env, args, 1));
+  return result(env, packView(*ring, at, bytes));
+}
+
+/* Calls of the form (ring, number) -> number. */
+template <int64_t (*Call)(PageRing&, uint32_t)>
+static napi_value Simple(napi_env env, napi_callback_info info) {
+  Args args;
+  PageRing* ring = ringArgs(env, info, &args);
+  return ring == nullptr ? nullptr : result(env, Call(*ring, u32(env, args, 1)));
+}
+
+static int64_t Commit(PageRing& ring, uint32_t bytes) { return ring.commit(bytes); }
+static int64_t Consume(PageRing& ring, uint32_t bytes) { return ring.consume(bytes); }
+static int64_t Exchange(PageRing& ring, uint32_t page) { return ring.exchange(page); }
+static int64_t Arm(PageRing& ring, uint32_t) { return ring.arm(); }
+static int64_t State(PageRing& ring, uint32_t) { return ring.state(); }
+static int64_t Finish(PageRing& ring, uint32_t) { return ring.finish(), 0; }
+static int64_t Abort(PageRing& ring, uint32_t) { return ring.abort(), 0; }
+static int64_t CloseReading(PageRing& ring, uint32_t reset) {
+  return ring.closeReading(reset != 0), 0;
+}
+static int64_t ReleaseIdle(PageRing& ring, uint32_t) { return ring.releaseIdle(); }
+static int64_t Cursor(PageRing& ring, uint32_t) { return ring.cursor(); }
+static int64_t SetLimit(PageRing& ring, uint32_t bytes) { return ring.setLimit(bytes), 0; }
+static int64_t SetSpin(PageRing& ring, uint32_t us) { return ring.setSpin(us), 0; }
+static int64_t MemberOwner(PageRing& ring, uint32_t) { return ring.memberOwner(); }
+
+/* (ring, fd, position or -1, bytes, sliceMs) */
+static napi_value RingFillFromFile(napi_env env, napi_callback_info info) {
+  Args args;
+  PageRing* ring = ringArgs(env, info, &args);
+  if (ring == nullptr) return nullptr;
+  return result(env, ring->fillFromFile(int(u32(env, args, 1)), int64_t(number(env, args, 2)),
+                                        uint64_t(number(env, args, 3)), u32(env, args, 4)));
+}
+
+static napi_value RingDrainToFile(napi_env env, napi_callback_info info) {
+  Args args;
+  PageRing* ring = ringArgs(env, info, &args);
+  if (ring == nullptr) return nullptr;
+  return result(env, ring->drainToFile(int(u32(env, args, 1)), int64_t(number(env, args, 2)),
+                                       uint64_t(number(env, args, 3)), u32(env, args, 4)));
+}
+
+/* ringOpen({stg, connection, generation, end, selfMember, selfGeneration, peerMember, cable,
+ * producer, cursor}) */
+static Napi::Value RingOpen(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const Napi::Object from = info[0].As<Napi::Object>();
+  auto field = [&](const char* name) { return from.Get(name).ToNumber().Uint32Value(); };
+  PageRing::Options options;
+  options.stg = stgView(field("stg"));
+  if (options.stg == nullptr) throw Napi::RangeError::New(env, "ringOpen: no such STG");
+  options.connection = field("connection");
+  options.generation = field("generation");
+  options.end = field("end");
+  options.selfMember = field("selfMember");
+  options.selfGeneration = field("selfGeneration");
+  options.peerMember = field("peerMember");
+  options.cursor = field("cursor");
+  options.producer = from.Get("producer").ToBoolean().Value();
+  options.cable = cableOf(field("cable"));
+  if (options.connection >= options.stg->connectionCount || options.end > 1 ||
+      options.selfMember >= options.stg->memberCount ||
+      options.peerMember >= options.stg->memberCount) {
+    throw Napi::RangeError::New(env, "ringOpen: a number lies outside the STG");
+  }
+  if (options.cable == nullptr) {
+    Napi::Error error = Napi::Error::New(env, "ECONNRESET: the peer is gone");
+    error.Set("code", Napi::String::New(env, "ECONNRESET"));
+    throw error;
+  }
+  uint32_t handle;
+  if (freeRings.empty()) {
+    handle = uint32_t(rings.size());
+    rings.emplace_back();
+  } else {
+    handle = freeRings.back();
+    freeRings.pop_back();
+  }
+  rings[handle] = std::make_unique<PageRing>(options);
+  return Napi::Number::New(env, handle);
+}
+
+static void RingClose(const Napi::CallbackInfo& info) {
+  const uint32_t handle = info[0].ToNumber().Uint32Value();
+  if (handle < rings.size() && rings[handle] != nullptr) {
+    rings[handle].reset();
+    freeRings.push_back(handle);
+  }
+}
+
+/* connectionInit(stg, connection): director, before the slot is published. */
+static void ConnectionInit(const Napi::CallbackInfo& info) {
+  StgView* stg = stgView(info[0].ToNumber().Uint32Value());
+  const uint32_t connection = info[1].ToNumber().Uint32Value();
+  if (stg == nullptr || connection >= stg->connectionCount) {
+    throw Napi::RangeError::New(info.Env(), "connectionInit: no such slot");
+  }
+  for (uint32_t end = 0; end < 2; end++) {
+    stp_direction* direction = stg->direction(connection, end);
+    memset(direction, 0, sizeof(*direction));
+    store(&direction->head, STP_CURSOR_START);
+    store(&direction->tail, STP_CURSOR_START);
+  }
+}
+
+/* connectionRelease(stg, connection, generation): director, when both ends have let go. Frees the
+ * pages of both lists; returns how many. */
+static Napi::Value ConnectionRelease(const Napi::CallbackInfo& info) {
+  StgView* stg = stgView(info[0].ToNumber().Uint32Value());
+  const uint32_t connection = info[1].ToNumber().Uint32Value();
+  const uint32_t generation = info[2].ToNumber().Uint32Value();
+  if (stg == nullptr || connection >= stg->connectionCount) {
+    throw Napi::RangeError::New(info.Env(), "connectionRelease: no such slot");
+  }
+  const uint32_t owner = (uint32_t(STP_OWNER_CONNECTION) << 30) | ((generation & 0x3fff) << 16) |
+                         (connection & 0xffff);
+  uint32_t freed = 0;
+  for (uint32_t end = 0; end < 2; end++) {
+    stp_direction* direction = stg->direction(connection, end);
+    for (uint32_t i = 0; i < STP_PAGE_LIST_ENTRIES; i++) {
+      const uint32_t listed = swap(&direction->pages[i], 0);
+      if (listed != 0 && releasePage(*stg, listed - 1, owner)) freed++;
+    }
+  }
+  return Napi::Number::New(info.Env(), freed);
+}
+
+/* connectionAbort(stg, connection, end): director, on behalf of a host that is gone: the survivor's
+ * next call sees the reset. Blocked threads are woken; its event loop is told by the director. */
+static void ConnectionAbort(const Napi::CallbackInfo& info) {
+  StgView* stg = stgView(info[0].ToNumber().Uint32Value());
+  const uint32_t connection = info[1].ToNumber().Uint32Value();
+  const uint32_t end = info[2].ToNumber().Uint32Value();
+  if (stg == nullptr || connection >= stg->connectionCount || end > 1) {
+    throw Napi::RangeError::New(info.Env(), "connectionAbort: no such slot");
+  }
+  stp_direction* sent = stg->direction(connection, end);
+  stp_direction* received = stg->direction(connection, 1 - end);
+  if (load(&sent->fin) == 0) store(&sent->reset, 1);
+  if (load(&received->closed) == 0) store(&received->closed, STP_CLOSED_RESET);
+  fence();
+  if (swap(&sent->consumer_wait, 0) == STP_WAIT_FUTEX) futexWake(&sent->consumer_wait);
+  if (swap(&received->producer_wait, 0) == STP_WAIT_FUTEX) futexWake(&received->producer_wait);
+}
+
+static uint8_t* spanOf(const Napi::CallbackInfo& info, uint64_t* bytes) {
+  uint64_t segmentBytes = 0;
+  uint8_t* base = segmentBase(info[0].ToNumber().Uint32Value(), &segmentBytes);
+  const double offset = info[1].ToNumber().DoubleValue();
+  const double length = info[2].ToNumber().DoubleValue();
+  if (base == nullptr || !(offset >= 0) || !(length >= 0) ||
+      offset + length > double(segmentBytes)) {
+    throw Napi::RangeError::New(info.Env(), "the span lies outside the segment");
+  }
+  *bytes = uint64_t(length);
+  return base + uint64_t(offset);
+}
+
+/* fillBytes(segment, offset, bytes, value): every byte is produced once. */
+static void FillBytes(const Napi::CallbackInfo& info) {
+  uint64_t bytes = 0;
+  uint8_t* at = spanOf(info, &bytes);
+  memset(at, int(info[3].ToNumber().Uint32Value() & 0xff), bytes);
+}
+
+/* sumBytes(segment, offset, bytes): sum of the little-endian 64-bit words, modulo 2^64; a tail of
+ * less than 8 bytes is summed byte by byte. Every byte is read once, in place. */
+static Napi::Value SumBytes(const Napi::CallbackInfo& info) {
+  uint64_t bytes = 0;
+  const uint8_t* at = spanOf(info, &bytes);
+  uint64_t lanes[8] = {0};
+  uint64_t i = 0;
+  for (; i + 64 <= bytes; i += 64) {
+    uint64_t words[8];
+    memcpy(words, at + i, 64);
+    for (int lane = 0; lane < 8; lane++) lanes[lane] += words[lane];
+  }
+  uint64_t sum = 0;
+  for (uint64_t lane : lanes) sum += lane;
+  for (; i + 8 <= bytes; i += 8) {
+    uint64_t word;
+    memcpy(&word, at + i, 8);
+    sum += word;
+  }
+  for (; i < bytes; i++) sum += at[i];
+  return Napi::BigInt::New(info.Env(), sum);
+}
+
+static void SetCopyMode(const Napi::CallbackInfo& info) {
+  setCopyMode(info[0].ToBoolean().Value() ? CopyMode::streaming : CopyMode::cached);
+}
+
+/* setTimesNs(path, mtimeNs, followSymlink): access time is left alone. */
+static void SetTimesNs(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  std::string path;
+  if (info[0].IsBuffer()) {
+    auto bytes = info[0].As<Napi::Buffer<char>>();
+    path.assign(bytes.Data(), bytes.Length());
+  } else {
+    path = info[0].ToString().Utf8Value();
+  }
+  bool lossless = false;
+  const int64_t ns = info[1].As<Napi::BigInt>().Int64Value(&lossless);
+  int64_t seconds = ns / 1000000000, rest = ns % 1000000000;
+  if (rest < 0) {
+    rest += 1000000000;
+    seconds--;
+  }
+  const timespec times[2] = {{0, UTIME_OMIT}, {time_t(seconds), long(rest)}};
+  const int flags = info[2].ToBoolean().Value() ? 0 : AT_SYMLINK_NOFOLLOW;
+  if (path.find('\0') != std::string::npos || !lossless) {
+    throw Napi::RangeError::New(env, "setTimesNs: the path or the time cannot be expressed");
+  }
+  if (utimensat(AT_FDCWD, path.c_str(), times, flags) != 0) throwSystemError(env, errno, "utimensat", path);
+}
+
+static void closeRings(void*) {
+  rings.clear();
+  freeRings.clear();
+}
+
+static void hot(Napi::Env env, Napi::Object exports, const char* name, napi_callback call) {
+  napi_value function;
+  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, nullptr, &function) != napi_ok) {
+    throw Napi::Error::New(env);
+  }
+  exports.Set(name, Napi::Value(env, function));
+}
+
+void registerPageRing(Napi::Env env, Napi::Object exports) {
+  hot(env, exports, "ringWrite", RingWrite);
+  hot(env, exports, "ringRead", RingRead);
+  hot(env, exports, "ringReserve", RingReserve);
+  hot(env, exports, "ringPeek", RingPeek);
+  hot(env, exports, "ringCommit", Simple<Commit>);
+  hot(env, exports, "ringConsume", Simple<Consume>);
+  hot(env, exports, "ringExchange", Simple<Exchange>);
+  hot(env, exports, "ringArm", Simple<Arm>);
+  hot(env, exports, "ringState", Simple<State>);
+  hot(env, exports, "ringFinish", Simple<Finish>);
+  hot(env, exports, "ringAbort", Simple<Abort>);
+  hot(env, exports, "ringCloseReading", Simple<CloseReading>);
+  hot(env, exports, "ringReleaseIdle", Simple<ReleaseIdle>);
+  hot(env, exports, "ringCursor", Simple<Cursor>);
+  hot(env, exports, "ringSetLimit", Simple<SetLimit>);
+  hot(env, exports, "ringSetSpin", Simple<SetSpin>);
+  hot(env, exports, "ringMemberOwner", Simple<MemberOwner>);
+  hot(env, exports, "ringFillFromFile", RingFillFromFile);
+  hot(env, exports, "ringDrainToFile", RingDrainToFile);
+  exports.Set("ringOpen", Napi::Function::New(env, RingOpen));
+  exports.Set("ringClose", Napi::Function::New(env, RingClose));
+  exports.Set("connectionInit", Napi::Function::New(env, ConnectionInit));
+  exports.Set("connectionRelease", Napi::Function::New(env, ConnectionRelease));
+  exports.Set("connectionAbort", Napi::Function::New(env, ConnectionAbort));
+  exports.Set("fillBytes", Napi::Function::New(env, FillBytes));
+  exports.Set("sumBytes", Napi::Function::New(env, SumBytes));
+  exports.Set("setCopyMode", Napi::Function::New(env, SetCopyMode));
+  exports.Set("setTimesNs", Napi::Function::New(env, SetTimesNs));
+  napi_add_env_cleanup_hook(env, closeRings, nullptr);
+}
+
+}  // namespace stpd

@@ -1,0 +1,730 @@
+/**
+ * A channel director: takes hosts' commands for the STGs it owns, makes connections, gives out
+ * ports, and reclaims everything of a host that is gone.
+ *
+ * Invariants
+ *   - An STG belongs to one director, so its ports and connection slots have one writer thread.
+ *   - What a host may do follows from which ring a command came through, never from its contents.
+ *   - A slot is used again only after both its ends have let go or are dead.
+ * Bulk data never passes here. Runs on its worker thread's event loop; nothing blocks.
+ */
+import { assert } from '../assert.js';
+import { errnoOfCode, stpError } from '../errors.js';
+import { BACKLOG_MAX, PORT_MAX } from '../limits.js';
+import { BOARD, CONNECTION, DIRECTION, MEMBER, MEMBER_RING, NUMBERS, STG_HEADER } from '../layout/tables.js';
+import { addSource, dropCable, RING_READY, removeSource, watchCable } from '../memory/event-loop.js';
+import { type Command, type DirectorEvent, MemberRing, RingSpoiled } from '../memory/member-ring.js';
+import type { Segment } from '../memory/segment.js';
+import { native } from '../native.js';
+import { type PortHolder, PortTable } from './port-table.js';
+import type {
+  DirectorReport,
+  DirectorRequest,
+  MemberAdd,
+  MemberAdded,
+  MemberGone,
+  SocketRow,
+  StgOpen,
+} from './protocol.js';
+
+/** Commands of one member that are handled before the next member has its turn. */
+const COMMANDS_PER_TURN = 64;
+/** Events that wait in memory for a host which does not read; then it is sent away. */
+const OVERFLOW_MAX = 16384;
+/** While events overflow, the ring is tried again this often. */
+const OVERFLOW_RETRY_MS = 2;
+/** Connects that wait for a place in a listener's backlog, beyond the backlog itself. */
+const PENDING_MAX = 4096;
+/** 14 bits of an owner word; 0 is never used. */
+const GENERATION_MAX = 0x3fff;
+
+interface Member {
+  readonly stg: Stg;
+  readonly index: number;
+  readonly generation: number;
+  readonly host: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+  readonly ring: MemberRing;
+  /** The channel to the host: bell, descriptors, and its end is the host's death. */
+  readonly channel: number;
+  readonly channelFd: number;
+  readonly sleepOffset: number;
+  source: number;
+  readonly connections: Set<Connection>;
+  readonly ports: Set<Port>;
+  readonly overflow: DirectorEvent[];
+}
+
+interface Port extends PortHolder<Member> {
+  socket: number;
+  backlog: number;
+  /** Connected, and not yet accepted by the host. */
+  waiting: number;
+  readonly pending: { member: Member; command: Command }[];
+}
+
+interface End {
+  member: Member;
+  port: number;
+  closed: boolean;
+}
+
+interface Connection {
+  readonly slot: number;
+  readonly generation: number;
+  readonly ends: readonly [End, End];
+  /** Until accepted: the listener whose backlog it takes up. */
+  listener: Port | undefined;
+  readonly cable: number;
+  /** A host died with its end open: a page may have an owner word and stand in no list. */
+  torn: boolean;
+}
+
+interface Stg {
+  readonly number: number;
+  readonly name: string;
+  readonly offset: number;
+  readonly geometry: StgOpen['geometry'];
+  readonly portsMax: number;
+  /** Number of the native view. */
+  readonly view: number;
+  readonly ports: PortTable<Member, Port>;
+  readonly members: (Member | undefined)[];
+  readonly memberGenerations: number[];
+  readonly connections: (Connection | undefined)[];
+  readonly slotGenerations: Uint16Array;
+  readonly freeSlots: number[];
+  slotsUsed: number;
+  connectionCount: number;
+  /** Number of the cable of two members: "a:b" with a <= b. */
+  readonly cables: Map<string, number>;
+}
+
+const noEvent: DirectorEvent = {
+  kind: 0, seq: 0, status: 0, socket: 0, connection: 0, generation: 0, end: 0, cable: 0,
+  localPort: 0, remotePort: 0, peerMember: 0, peerHost: 0, peerUid: 0, peerGid: 0, peerPid: 0,
+};
+
+export class ChannelDirector {
+  readonly #segment: Segment;
+  readonly #notice: (notice: MemberGone) => void;
+  readonly #stgs = new Map<number, Stg>();
+  readonly #overflowing = new Set<Member>();
+  #overflowTimer: NodeJS.Timeout | undefined;
+  #cableNext = 1;
+  #commands = 0;
+
+  constructor(segment: Segment, notice: (notice: MemberGone) => void) {
+    this.#segment = segment;
+    this.#notice = notice;
+  }
+
+  /** One request of the main thread. Throws coded errors; the thread's loop sends them back. */
+  handle(request: DirectorRequest): MemberAdded | DirectorReport | undefined {
+    switch (request.op) {
+      case 'stg-open':
+        this.#openStg(request);
+        return undefined;
+      case 'stg-close':
+        this.#closeStg(request.stg, request.force);
+        return undefined;
+      case 'member-add':
+        return this.#addMember(request);
+      case 'member-remove': {
+        const member = this.#stgs.get(request.stg)?.members[request.member];
+        if (member !== undefined) this.#endMember(member);
+        return undefined;
+      }
+      case 'report':
+        return this.#report();
+    }
+  }
+
+  // --- STGs and members ---------------------------------------------------------------------
+
+  #openStg(request: StgOpen): void {
+    const { geometry, offset } = request;
+    this.#stgs.set(request.stg, {
+      number: request.stg,
+      name: request.name,
+      offset,
+      geometry,
+      portsMax: request.portsMax,
+      view: native().stgOpen(this.#segment.number, offset, geometry),
+      ports: new PortTable(),
+      members: new Array(geometry.memberCount).fill(undefined),
+      memberGenerations: new Array(geometry.memberCount).fill(0),
+      connections: new Array(geometry.connectionCount).fill(undefined),
+      slotGenerations: new Uint16Array(geometry.connectionCount),
+      freeSlots: [],
+      slotsUsed: 0,
+      connectionCount: 0,
+      cables: new Map(),
+    });
+  }
+
+  #closeStg(number: number, force: boolean): void {
+    const stg = this.#stgs.get(number);
+    if (stg === undefined) return;
+    const members = stg.members.filter((m) => m !== undefined);
+    if (members.length > 0 && !force) {
+      const hosts = members.map((m) => `${m.host} (pid ${m.pid})`).join(', ');
+      throw stpError(
+        'EBUSY',
+        `STG '${stg.name}' is in use by ${members.length} host(s): ${hosts}. End them, or delete it with --force, which resets their connections`,
+      );
+    }
+    for (const member of members) this.#endMember(member);
+    this.#stgs.delete(number);
+  }
+
+  #addMember(request: MemberAdd): MemberAdded {
+    const stg = this.#stgs.get(request.stg);
+    if (stg === undefined) throw stpError('ENOENT', 'the STG is gone');
+    const index = stg.members.indexOf(undefined);
+    if (index < 0) {
+      native().closeDescriptor(request.channel);
+      throw stpError('ENOBUFS', `STG '${stg.name}' has its ${stg.members.length} hosts already`);
+    }
+    const generation = ((stg.memberGenerations[index] as number) % GENERATION_MAX) + 1;
+    stg.memberGenerations[index] = generation;
+    const sleepOffset =
+      stg.offset + stg.geometry.members + index * MEMBER.bytes + MEMBER.at.sleep;
+    this.#clearMember(stg, index);
+    const member: Member = {
+      stg,
+      index,
+      generation,
+      host: request.host,
+      uid: request.uid,
+      gid: request.gid,
+      pid: request.pid,
+      ring: new MemberRing(this.#segment, request.ring),
+      channel: native().cableOpen(request.channel),
+      channelFd: request.channel,
+      sleepOffset,
+      source: -1,
+      connections: new Set(),
+      ports: new Set(),
+      overflow: [],
+    };
+    member.source = addSource(
+      {
+        segment: this.#segment.number,
+        sleep: request.ring + MEMBER_RING.at.directorSleep,
+        ringTail: request.ring + MEMBER_RING.at.commandTail,
+        ringSeen: this.#segment.load(request.ring + MEMBER_RING.at.commandTail),
+        pollers: stg.offset + stg.geometry.header + STG_HEADER.at.pollers,
+      },
+      (ready) => ready === RING_READY && this.#onCommands(member),
+    );
+    stg.members[index] = member;
+    native().loopSafety(true);
+    watchCable(member.channel, () => this.#endMember(member));
+    return { member: index, generation };
+  }
+
+  /** A new member finds its counters, bits and sleep word as if nobody had been there. */
+  #clearMember(stg: Stg, index: number): void {
+    const g = stg.geometry;
+    const clear = (offset: number, bytes: number): void => {
+      this.#segment.u8.fill(0, stg.offset + offset, stg.offset + offset + bytes);
+    };
+    clear(g.members + index * MEMBER.bytes, MEMBER.bytes);
+    clear(g.readySummary + index * g.readySummaryBytes, g.readySummaryBytes);
+    clear(g.readyBits + index * g.readyBitsBytes, g.readyBitsBytes);
+  }
+
+  /** The host is gone, or must go: everything it had is freed, its peers get a reset. */
+  #endMember(member: Member): void {
+    const { stg } = member;
+    if (stg.members[member.index] !== member) return;
+    removeSource(member.source);
+    dropCable(member.channel);
+    this.#overflowing.delete(member);
+    for (const connection of [...member.connections]) {
+      for (const end of [0, 1] as const) {
+        if (connection.ends[end].member === member && !connection.ends[end].closed) {
+          connection.torn = true;
+          native().connectionAbort(stg.view, connection.slot, end);
+          this.#closeEnd(connection, end);
+        }
+      }
+    }
+    for (const port of [...member.ports]) this.#releasePort(port);
+    for (const holder of stg.ports.values()) {
+      for (let i = holder.pending.length - 1; i >= 0; i--) {
+        if (holder.pending[i]?.member === member) holder.pending.splice(i, 1);
+      }
+    }
+    for (const key of [...stg.cables.keys()]) {
+      const [a, b] = key.split(':').map(Number);
+      if (a === member.index || b === member.index) stg.cables.delete(key);
+    }
+    const owner =
+      ((NUMBERS.OWNER_MEMBER << 30) | (member.generation << 16) | member.index) >>> 0;
+    native().pageSweep(stg.view, owner);
+    stg.members[member.index] = undefined;
+    this.#notice({ notice: 'member-gone', stg: stg.number, host: member.host });
+  }
+
+  // --- commands -----------------------------------------------------------------------------
+
+  #onCommands(member: Member): void {
+    try {
+      for (let i = 0; i < COMMANDS_PER_TURN; i++) {
+        const command = member.ring.readCommand();
+        if (command === undefined) return;
+        this.#commands++;
+        this.#onCommand(member, command);
+        if (member.stg.members[member.index] !== member) return;
+      }
+    } catch (error) {
+      if (!(error instanceof RingSpoiled)) throw error;
+      this.#endMember(member);
+      return;
+    }
+    setImmediate(() => {
+      if (member.stg.members[member.index] === member) this.#onCommands(member);
+    });
+  }
+
+  #onCommand(member: Member, command: Command): void {
+    switch (command.op) {
+      case NUMBERS.OP_BIND:
+        return this.#onBind(member, command);
+      case NUMBERS.OP_UNBIND:
+        return this.#onUnbind(member, command);
+      case NUMBERS.OP_LISTEN:
+        return this.#onListen(member, command);
+      case NUMBERS.OP_CONNECT:
+        return this.#onConnect(member, command);
+      case NUMBERS.OP_ACCEPT:
+        return this.#onAccept(member, command);
+      case NUMBERS.OP_CLOSE:
+        return this.#onClose(member, command);
+      default:
+        this.#answer(member, command, 0, 'EOPNOTSUPP');
+    }
+  }
+
+  #onBind(member: Member, command: Command): void {
+    const taken = this.#takePort(member, command, 'bound');
+    if (typeof taken === 'string') return this.#answer(member, command, NUMBERS.EVENT_BOUND, taken);
+    this.#send(member, {
+      ...noEvent,
+      kind: NUMBERS.EVENT_BOUND,
+      seq: command.seq,
+      socket: command.socket,
+      localPort: taken.port,
+    });
+  }
+
+  #onListen(member: Member, command: Command): void {
+    const bound = member.stg.ports.get(command.port);
+    let port: Port;
+    if (bound?.kind === 'bound' && bound.member === member && command.port !== 0) {
+      port = bound;
+      port.kind = 'listening';
+    } else {
+      const taken = this.#takePort(member, command, 'listening');
+      if (typeof taken === 'string') {
+        return this.#answer(member, command, NUMBERS.EVENT_LISTENING, taken);
+      }
+      port = taken;
+    }
+    port.socket = command.socket;
+    port.backlog = Math.min(Math.max(command.backlog, 1), BACKLOG_MAX);
+    this.#send(member, {
+      ...noEvent,
+      kind: NUMBERS.EVENT_LISTENING,
+      seq: command.seq,
+      socket: command.socket,
+      localPort: port.port,
+    });
+  }
+
+  /** A port for the member, or the code of the reason why not. */
+  #takePort(member: Member, command: Command, kind: 'bound' | 'listening'): Port | string {
+    const { ports } = member.stg;
+    if (command.port > PORT_MAX) return 'EINVAL';
+    if (command.port !== 0 && ports.get(command.port) !== undefined) return 'EADDRINUSE';
+    if (ports.counted >= member.stg.portsMax) return 'ENOBUFS';
+    const number = command.port === 0 ? ports.dynamic() : command.port;
+    if (number === 0) return 'EADDRNOTAVAIL';
+    return this.#addPort(member, number, kind, command.socket);
+  }
+
+  #addPort(member: Member, number: number, kind: Port['kind'], socket: number): Port {
+    const port: Port = { port: number, member, kind, socket, backlog: 0, waiting: 0, pending: [] };
+    member.stg.ports.add(port);
+    member.ports.add(port);
+    return port;
+  }
+
+  #releasePort(port: Port): void {
+    const { member } = port;
+    if (member.stg.ports.get(port.port) !== port) return;
+    member.stg.ports.remove(port.port);
+    member.ports.delete(port);
+    for (const { member: waiting, command } of port.pending) {
+      this.#answer(waiting, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED');
+    }
+  }
+
+  #onUnbind(member: Member, command: Command): void {
+    const port = member.stg.ports.get(command.port);
+    if (port !== undefined && port.member === member && port.kind !== 'connection') {
+      this.#releasePort(port);
+    }
+    this.#answer(member, command, NUMBERS.EVENT_UNBOUND);
+  }
+
+  #onConnect(member: Member, command: Command): void {
+    const listener = member.stg.ports.get(command.port);
+    if (listener === undefined || listener.kind !== 'listening') {
+      return this.#answer(member, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED');
+    }
+    if (listener.waiting >= listener.backlog) {
+      /* As TCP does: the connecting side waits until there is a place, or gives up itself. */
+      if (listener.pending.length < PENDING_MAX) listener.pending.push({ member, command });
+      else this.#answer(member, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED');
+      return;
+    }
+    this.#connect(member, command, listener);
+  }
+
+  #connect(member: Member, command: Command, listener: Port): void {
+    const { stg } = member;
+    const fail = (code: string): void =>
+      this.#answer(member, command, NUMBERS.EVENT_CONNECTED, code);
+    let port: Port | undefined;
+    if (command.localPort !== 0) {
+      port = stg.ports.get(command.localPort);
+      if (port === undefined || port.member !== member || port.kind !== 'bound') {
+        return fail('EINVAL');
+      }
+    }
+    const slot = stg.freeSlots.pop() ?? (stg.slotsUsed < stg.connections.length ? stg.slotsUsed++ : -1);
+    if (slot < 0) return fail('ENOBUFS');
+    const number = port?.port ?? stg.ports.dynamic();
+    const cable = number === 0 ? 0 : this.#cableOf(member, listener.member);
+    if (cable === 0) {
+      stg.freeSlots.push(slot);
+      return fail(number === 0 ? 'EADDRNOTAVAIL' : 'ENOBUFS');
+    }
+    if (port === undefined) this.#addPort(member, number, 'connection', command.socket);
+    const generation = ((stg.slotGenerations[slot] as number) % GENERATION_MAX) + 1;
+    stg.slotGenerations[slot] = generation;
+    const connection: Connection = {
+      slot,
+      generation,
+      ends: [
+        { member, port: number, closed: false },
+        { member: listener.member, port: listener.port, closed: false },
+      ],
+      listener,
+      cable,
+      torn: false,
+    };
+    native().connectionInit(stg.view, slot);
+    this.#publishHeader(stg, connection, NUMBERS.CONNECTION_ESTABLISHED);
+    stg.connections[slot] = connection;
+    stg.connectionCount++;
+    member.connections.add(connection);
+    listener.member.connections.add(connection);
+    listener.waiting++;
+    this.#send(listener.member, {
+      ...this.#describe(connection, 1),
+      kind: NUMBERS.EVENT_INCOMING,
+      socket: listener.socket,
+    });
+    this.#send(member, {
+      ...this.#describe(connection, 0),
+      kind: NUMBERS.EVENT_CONNECTED,
+      seq: command.seq,
+      socket: command.socket,
+    });
+  }
+
+  #describe(connection: Connection, end: 0 | 1): DirectorEvent {
+    const self = connection.ends[end];
+    const peer = connection.ends[end === 0 ? 1 : 0];
+    return {
+      ...noEvent,
+      connection: connection.slot,
+      generation: connection.generation,
+      end,
+      cable: connection.cable,
+      localPort: self.port,
+      remotePort: peer.port,
+      peerMember: peer.member.index,
+      peerHost: peer.member.host,
+      peerUid: peer.member.uid,
+      peerGid: peer.member.gid,
+      peerPid: peer.member.pid,
+    };
+  }
+
+  #publishHeader(stg: Stg, connection: Connection, state: number): void {
+    const at = stg.offset + stg.geometry.connections + connection.slot * CONNECTION.bytes;
+    const segment = this.#segment;
+    connection.ends.forEach((end, i) => {
+      segment.store(at + CONNECTION.at.members + i * 4, end.member.index);
+      segment.store(at + CONNECTION.at.ports + i * 4, end.port);
+      segment.store(at + CONNECTION.at.hosts + i * 4, end.member.host);
+    });
+    segment.store(at + CONNECTION.at.generation, connection.generation);
+    segment.store(at + CONNECTION.at.state, state);
+  }
+
+  /** The doorbell of two members, made at their first connection and sent to both; 0: no room. */
+  #cableOf(a: Member, b: Member): number {
+    const key = a.index <= b.index ? `${a.index}:${b.index}` : `${b.index}:${a.index}`;
+    const known = a.stg.cables.get(key);
+    if (known !== undefined) return known;
+    const cable = this.#cableNext++;
+    const [one, other] = native().socketPair(true);
+    const message = Buffer.from(JSON.stringify({ cable }));
+    const sent =
+      a === b
+        ? this.#sendDescriptors(a, message, [one, other])
+        : this.#sendDescriptors(a, message, [one]) && this.#sendDescriptors(b, message, [other]);
+    native().closeDescriptor(one);
+    native().closeDescriptor(other);
+    if (!sent) return 0;
+    a.stg.cables.set(key, cable);
+    return cable;
+  }
+
+  #sendDescriptors(member: Member, message: Buffer, fds: number[]): boolean {
+    try {
+      return native().sendMessage(member.channelFd, message, fds);
+    } catch {
+      return false; /* it is dying: its end-of-file comes next */
+    }
+  }
+
+  #onAccept(member: Member, command: Command): void {
+    const connection = this.#connectionOf(member, command);
+    const listener = connection?.listener;
+    if (connection === undefined || listener === undefined) return;
+    connection.listener = undefined;
+    this.#leaveBacklog(listener);
+  }
+
+  #leaveBacklog(listener: Port): void {
+    listener.waiting--;
+    assert(listener.waiting >= 0, 'a backlog holds what was put there');
+    const next = listener.pending.shift();
+    if (next !== undefined) this.#onConnect(next.member, next.command);
+  }
+
+  #connectionOf(member: Member, command: Command): Connection | undefined {
+    const connection = member.stg.connections[command.connection];
+    if (connection === undefined || connection.generation !== command.generation) return undefined;
+    return connection;
+  }
+
+  /** The host has let go of its end; `backlog` names the end where a host holds both. */
+  #onClose(member: Member, command: Command): void {
+    const connection = this.#connectionOf(member, command);
+    if (connection === undefined) return;
+    const end = command.backlog === 1 ? 1 : 0;
+    if (connection.ends[end].member !== member || connection.ends[end].closed) return;
+    this.#closeEnd(connection, end);
+  }
+
+  #closeEnd(connection: Connection, end: 0 | 1): void {
+    const self = connection.ends[end];
+    const peer = connection.ends[end === 0 ? 1 : 0];
+    const { stg } = self.member;
+    self.closed = true;
+    if (self.member !== peer.member || peer.closed) self.member.connections.delete(connection);
+    if (end === 1 && connection.listener !== undefined) {
+      const { listener } = connection;
+      connection.listener = undefined;
+      this.#leaveBacklog(listener);
+    }
+    if (end === 0) {
+      const port = stg.ports.get(self.port);
+      if (port?.kind === 'connection' && port.member === self.member) this.#releasePort(port);
+    }
+    if (!peer.closed) {
+      this.#publishHeader(stg, connection, NUMBERS.CONNECTION_CLOSING);
+      /* The survivor looks at its rings again; it finds the end or the reset there. */
+      native().memberNotify(
+        stg.view,
+        peer.member.index,
+        connection.slot * 2 + (end === 0 ? 1 : 0),
+        peer.member.channel,
+      );
+      return;
+    }
+    native().connectionRelease(stg.view, connection.slot, connection.generation);
+    if (connection.torn) {
+      const { slot, generation } = connection;
+      native().pageSweep(stg.view, ((NUMBERS.OWNER_CONNECTION << 30) | (generation << 16) | slot) >>> 0);
+    }
+    this.#publishHeader(stg, connection, NUMBERS.CONNECTION_FREE);
+    stg.connections[connection.slot] = undefined;
+    stg.freeSlots.push(connection.slot);
+    stg.connectionCount--;
+  }
+
+  // --- answers ------------------------------------------------------------------------------
+
+  #answer(member: Member, command: Command, kind: number, code?: string): void {
+    this.#send(member, {
+      ...noEvent,
+      kind,
+      seq: command.seq,
+      socket: command.socket,
+      status: code === undefined ? 0 : errnoOfCode(code),
+      remotePort: command.port,
+    });
+  }
+
+  #send(member: Member, event: DirectorEvent): void {
+    if (member.overflow.length === 0 && member.ring.writeEvent(event)) {
+      native().wordWake(this.#segment.number, member.sleepOffset, member.channel);
+      return;
+    }
+    member.overflow.push(event);
+    if (member.overflow.length > OVERFLOW_MAX) {
+      setImmediate(() => this.#endMember(member));
+      return;
+    }
+    this.#overflowing.add(member);
+    this.#overflowTimer ??= setTimeout(() => this.#retryOverflow(), OVERFLOW_RETRY_MS);
+  }
+
+  #retryOverflow(): void {
+    this.#overflowTimer = undefined;
+    for (const member of [...this.#overflowing]) {
+      try {
+        while (member.overflow.length > 0) {
+          if (!member.ring.writeEvent(member.overflow[0] as DirectorEvent)) break;
+          member.overflow.shift();
+        }
+      } catch (error) {
+        if (!(error instanceof RingSpoiled)) throw error;
+        this.#endMember(member);
+        continue;
+      }
+      native().wordWake(this.#segment.number, member.sleepOffset, member.channel);
+      if (member.overflow.length === 0) this.#overflowing.delete(member);
+    }
+    if (this.#overflowing.size > 0) {
+      this.#overflowTimer = setTimeout(() => this.#retryOverflow(), OVERFLOW_RETRY_MS);
+    }
+  }
+
+  // --- reports ------------------------------------------------------------------------------
+
+  #report(): DirectorReport {
+    const sockets: SocketRow[] = [];
+    const hostSockets = new Map<string, { host: number; stg: number; sockets: number }>();
+    const count = (host: number, stg: number): void => {
+      const key = `${host}:${stg}`;
+      const row = hostSockets.get(key) ?? { host, stg, sockets: 0 };
+      row.sockets++;
+      hostSockets.set(key, row);
+    };
+    for (const stg of this.#stgs.values()) {
+      for (const port of stg.ports.values()) {
+        if (port.kind === 'connection') continue;
+        sockets.push(this.#portRow(stg, port));
+        count(port.member.host, stg.number);
+      }
+      for (const connection of stg.connections) {
+        if (connection === undefined) continue;
+        for (const end of [0, 1] as const) {
+          if (connection.ends[end].closed) continue;
+          sockets.push(this.#connectionRow(stg, connection, end));
+          count(connection.ends[end].member.host, stg.number);
+        }
+      }
+    }
+    return {
+      stgs: [...this.#stgs.values()].map((stg) => ({
+        stg: stg.number,
+        members: stg.members.filter((m) => m !== undefined).length,
+        connections: stg.connectionCount,
+        ports: stg.ports.counted,
+        pagesUsed: native().pagesUsed(stg.view),
+      })),
+      sockets,
+      hostSockets: [...hostSockets.values()],
+      commands: this.#commands,
+    };
+  }
+
+  #portRow(stg: Stg, port: Port): SocketRow {
+    return {
+      stg: stg.name,
+      state: port.kind === 'listening' ? 'LISTEN' : 'BOUND',
+      localPort: port.port,
+      localHost: port.member.host,
+      remotePort: null,
+      remoteHost: null,
+      queuedOut: 0,
+      queuedIn: port.waiting + port.pending.length,
+      bytesOut: 0,
+      bytesIn: 0,
+      waitsEmpty: 0,
+      waitsFull: 0,
+    };
+  }
+
+  #connectionRow(stg: Stg, connection: Connection, end: 0 | 1): SocketRow {
+    const at =
+      stg.offset +
+      stg.geometry.connections +
+      connection.slot * CONNECTION.bytes +
+      CONNECTION.at.directions;
+    const out = at + end * DIRECTION.bytes;
+    const inn = at + (1 - end) * DIRECTION.bytes;
+    const segment = this.#segment;
+    const queued = (direction: number): number =>
+      (segment.load(direction + DIRECTION.at.tail) - segment.load(direction + DIRECTION.at.head)) >>> 0;
+    const self = connection.ends[end];
+    const peer = connection.ends[end === 0 ? 1 : 0];
+    return {
+      stg: stg.name,
+      state: peer.closed ? 'CLOSING' : 'ESTABLISHED',
+      localPort: self.port,
+      localHost: self.member.host,
+      remotePort: peer.port,
+      remoteHost: peer.member.host,
+      queuedOut: queued(out),
+      queuedIn: queued(inn),
+      bytesOut: segment.counter(out + DIRECTION.at.bytesProduced),
+      bytesIn: segment.counter(inn + DIRECTION.at.bytesConsumed),
+      waitsEmpty: segment.load(out + DIRECTION.at.producerWaits),
+      waitsFull: segment.load(inn + DIRECTION.at.consumerWaits),
+    };
+  }
+}
+
+/** Counters of one board, read from memory; for the control API. */
+export function boardCounters(segment: Segment, stgOffset: number, boards: number, index: number): {
+  accesses: number;
+  contended: number;
+  bytes: number;
+  steals: number;
+  bypassed: number;
+  bypassedBytes: number;
+} {
+  const at = stgOffset + boards + index * BOARD.bytes;
+  return {
+    accesses: segment.counter(at + BOARD.at.accesses),
+    contended: segment.counter(at + BOARD.at.contended),
+    bytes: segment.counter(at + BOARD.at.bytes),
+    steals: segment.load(at + BOARD.at.steals),
+    bypassed: segment.counter(at + BOARD.at.bypassed),
+    bypassedBytes: segment.counter(at + BOARD.at.bypassedBytes),
+  };
+}

@@ -1,0 +1,93 @@
+/**
+ * What the daemon's main thread and a channel director say to each other, over a MessagePort.
+ * Rare and small: everything frequent goes through member rings.
+ */
+import type { SegmentHandle } from '../memory/segment.js';
+import type { StgGeometry } from '../layout/geometry.js';
+
+export interface DirectorStart {
+  readonly director: number;
+  readonly segment: SegmentHandle;
+  readonly pollBudgetUs: number;
+}
+
+export interface StgOpen {
+  readonly op: 'stg-open';
+  /** The STG's directory entry: its number while it lives. */
+  readonly stg: number;
+  readonly name: string;
+  readonly generation: number;
+  readonly offset: number;
+  readonly geometry: StgGeometry;
+  readonly portsMax: number;
+}
+
+export interface MemberAdd {
+  readonly op: 'member-add';
+  readonly stg: number;
+  readonly host: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+  /** Segment offset of the member's ring. */
+  readonly ring: number;
+  /** The director's end of the member's channel; it takes the descriptor over. */
+  readonly channel: number;
+}
+
+export type DirectorRequest =
+  | StgOpen
+  | MemberAdd
+  | { readonly op: 'stg-close'; readonly stg: number; readonly force: boolean }
+  | { readonly op: 'member-remove'; readonly stg: number; readonly member: number }
+  | { readonly op: 'report' };
+
+export interface SocketRow {
+  readonly stg: string;
+  readonly state: 'LISTEN' | 'BOUND' | 'ESTABLISHED' | 'CLOSING';
+  readonly localPort: number;
+  readonly localHost: number;
+  readonly remotePort: number | null;
+  readonly remoteHost: number | null;
+  /** LISTEN: connections that wait for accept; else bytes sent by the local end and not yet read. */
+  readonly queuedOut: number;
+  readonly queuedIn: number;
+  readonly bytesOut: number;
+  readonly bytesIn: number;
+  /** Times the local end found no empty page, and no full one. */
+  readonly waitsEmpty: number;
+  readonly waitsFull: number;
+}
+
+export interface StgRow {
+  readonly stg: number;
+  readonly members: number;
+  readonly connections: number;
+  readonly ports: number;
+  readonly pagesUsed: number[];
+}
+
+export interface DirectorReport {
+  readonly stgs: StgRow[];
+  readonly sockets: SocketRow[];
+  readonly hostSockets: { host: number; stg: number; sockets: number }[];
+  readonly commands: number;
+}
+
+export interface DirectorReply {
+  readonly id: number;
+  readonly error?: { code: string; message: string };
+  readonly result?: unknown;
+}
+
+/** Sent without being asked: the member's host has closed its channel, all it had is freed. */
+export interface MemberGone {
+  readonly notice: 'member-gone';
+  readonly stg: number;
+  readonly host: number;
+}
+
+export interface MemberAdded {
+  readonly member: number;
+  readonly generation: number;
+}

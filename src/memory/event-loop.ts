@@ -1,0 +1,71 @@
+/**
+ * This thread's place among sleepers: one for each JavaScript thread, shared by every host and
+ * director that lives on it. Sources bring work, cables bring the end of a peer. The mechanism is
+ * native/event_loop.cc; here is only the dispatch.
+ */
+import { native, type LoopSourceOptions } from '../native.js';
+
+/** Index of a pair that means "the source's ring has something". */
+export const RING_READY = 0xffffffff;
+const PAIRS = 2048;
+
+/** Called on the event loop with a ready index of the source, or RING_READY. */
+export type SourceHandler = (index: number) => void;
+
+const handlers: (SourceHandler | undefined)[] = [];
+const cableEnds = new Map<number, () => void>();
+const pairs = new Uint32Array(PAIRS * 2);
+let opened = false;
+
+function onReady(count: number): void {
+  for (let i = 0; i < count * 2; i += 2) {
+    handlers[pairs[i] as number]?.(pairs[i + 1] as number);
+  }
+}
+
+function onCableEnd(cable: number): void {
+  const end = cableEnds.get(cable);
+  cableEnds.delete(cable);
+  end?.();
+}
+
+function open(): void {
+  if (opened) return;
+  native().loopOpen(onReady, onCableEnd, pairs);
+  native().loopPolling(POLL_BUDGET_US_DEFAULT);
+  opened = true;
+}
+
+/** Longest poll before sleep: two wake-ups from idle. Adaptive below it; 0 never polls. */
+export const POLL_BUDGET_US_DEFAULT = 50;
+
+export function setPollBudget(microseconds: number): void {
+  open();
+  native().loopPolling(microseconds);
+}
+
+export function addSource(options: LoopSourceOptions, handler: SourceHandler): number {
+  open();
+  const source = native().loopSource(options);
+  handlers[source] = handler;
+  return source;
+}
+
+export function removeSource(source: number): void {
+  native().loopSourceEnd(source);
+  handlers[source] = undefined;
+}
+
+/** Watches a cable; `onEnd` is called once, when whoever held its other end is gone. */
+export function watchCable(cable: number, onEnd: () => void): void {
+  open();
+  cableEnds.set(cable, onEnd);
+  native().loopCable(cable);
+}
+
+/** Ends the watch without calling back, and lets go of the descriptor. */
+export function dropCable(cable: number): void {
+  cableEnds.delete(cable);
+  native().loopCableEnd(cable);
+  native().cableClose(cable);
+}

@@ -1,0 +1,141 @@
+/**
+ * The command and event ring between one host and the director of one STG.
+ *
+ * Two single-producer, single-consumer rings of 64-byte entries in a file that only these two map,
+ * so what stands in it was written by the other party and by no other host. A cursor beyond the
+ * ring is hostile: `read…` reports it instead of following it. One thread on each side.
+ *
+ * SYNC: an entry is written, then the tail is published (seq-cst), then the sleeper's word is
+ * exchanged (`wordWake`); pairs with the event loop's sleep word, full barrier, tail.
+ */
+import {
+  COMMAND,
+  COMMAND_RING_ENTRIES,
+  EVENT,
+  EVENT_RING_ENTRIES,
+  MEMBER_RING,
+} from '../layout/tables.js';
+import type { Segment } from './segment.js';
+
+export interface Command {
+  op: number;
+  seq: number;
+  socket: number;
+  port: number;
+  backlog: number;
+  connection: number;
+  generation: number;
+  localPort: number;
+}
+
+export interface DirectorEvent {
+  kind: number;
+  seq: number;
+  status: number;
+  socket: number;
+  connection: number;
+  generation: number;
+  end: number;
+  cable: number;
+  localPort: number;
+  remotePort: number;
+  peerMember: number;
+  peerHost: number;
+  peerUid: number;
+  peerGid: number;
+  peerPid: number;
+}
+
+const commandFields = ['op', 'seq', 'socket', 'port', 'backlog', 'connection', 'generation', 'localPort'] as const;
+const eventFields = [
+  'kind', 'seq', 'status', 'socket', 'connection', 'generation', 'end', 'cable', 'localPort',
+  'remotePort', 'peerMember', 'peerHost', 'peerUid', 'peerGid', 'peerPid',
+] as const;
+
+/** Thrown when the other side's cursor cannot be true. */
+export class RingSpoiled extends Error {
+  override readonly name = 'RingSpoiled';
+}
+
+export class MemberRing {
+  readonly #words: Uint32Array;
+  readonly #base: number;
+  /** Segment offset of the ring, bytes. */
+  readonly offset: number;
+
+  constructor(segment: Segment, offset: number) {
+    this.#words = segment.u32;
+    this.#base = offset >>> 2;
+    this.offset = offset;
+  }
+
+  #word(at: number): number {
+    return this.#base + (at >>> 2);
+  }
+
+  /** Host. False when the ring is full: the director has not kept up. */
+  writeCommand(command: Command): boolean {
+    const tailWord = this.#word(MEMBER_RING.at.commandTail);
+    const tail = Atomics.load(this.#words, tailWord);
+    const head = Atomics.load(this.#words, this.#word(MEMBER_RING.at.commandHead));
+    if ((tail - head) >>> 0 >= COMMAND_RING_ENTRIES) return false;
+    const entry =
+      this.#word(MEMBER_RING.at.commands) + (tail % COMMAND_RING_ENTRIES) * (COMMAND.bytes / 4);
+    for (const field of commandFields) {
+      Atomics.store(this.#words, entry + (COMMAND.at[field] >>> 2), command[field]);
+    }
+    Atomics.store(this.#words, tailWord, tail + 1);
+    return true;
+  }
+
+  /** Director. The next command, or undefined. */
+  readCommand(): Command | undefined {
+    const headWord = this.#word(MEMBER_RING.at.commandHead);
+    const head = Atomics.load(this.#words, headWord);
+    const tail = Atomics.load(this.#words, this.#word(MEMBER_RING.at.commandTail));
+    const waiting = (tail - head) >>> 0;
+    if (waiting === 0) return undefined;
+    if (waiting > COMMAND_RING_ENTRIES) throw new RingSpoiled(`${waiting} commands in the ring`);
+    const entry =
+      this.#word(MEMBER_RING.at.commands) + (head % COMMAND_RING_ENTRIES) * (COMMAND.bytes / 4);
+    const command = {} as Command;
+    for (const field of commandFields) {
+      command[field] = Atomics.load(this.#words, entry + (COMMAND.at[field] >>> 2));
+    }
+    Atomics.store(this.#words, headWord, head + 1);
+    return command;
+  }
+
+  /** Director. False when the ring is full: the host has not kept up. */
+  writeEvent(event: DirectorEvent): boolean {
+    const tailWord = this.#word(MEMBER_RING.at.eventTail);
+    const tail = Atomics.load(this.#words, tailWord);
+    const head = Atomics.load(this.#words, this.#word(MEMBER_RING.at.eventHead));
+    const waiting = (tail - head) >>> 0;
+    if (waiting > EVENT_RING_ENTRIES) throw new RingSpoiled(`${waiting} events in the ring`);
+    if (waiting === EVENT_RING_ENTRIES) return false;
+    const entry = this.#word(MEMBER_RING.at.events) + (tail % EVENT_RING_ENTRIES) * (EVENT.bytes / 4);
+    for (const field of eventFields) {
+      Atomics.store(this.#words, entry + (EVENT.at[field] >>> 2), event[field]);
+    }
+    Atomics.store(this.#words, tailWord, tail + 1);
+    return true;
+  }
+
+  /** Host. The next event, or undefined. */
+  readEvent(): DirectorEvent | undefined {
+    const headWord = this.#word(MEMBER_RING.at.eventHead);
+    const head = Atomics.load(this.#words, headWord);
+    const tail = Atomics.load(this.#words, this.#word(MEMBER_RING.at.eventTail));
+    const waiting = (tail - head) >>> 0;
+    if (waiting === 0) return undefined;
+    if (waiting > EVENT_RING_ENTRIES) throw new RingSpoiled(`${waiting} events in the ring`);
+    const entry = this.#word(MEMBER_RING.at.events) + (head % EVENT_RING_ENTRIES) * (EVENT.bytes / 4);
+    const event = {} as DirectorEvent;
+    for (const field of eventFields) {
+      event[field] = Atomics.load(this.#words, entry + (EVENT.at[field] >>> 2));
+    }
+    Atomics.store(this.#words, headWord, head + 1);
+    return event;
+  }
+}

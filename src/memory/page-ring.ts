@@ -1,0 +1,69 @@
+/**
+ * One end of one direction of a stream, as JavaScript holds it: a number of the native table.
+ *
+ * The rules of the ring stand in native/page_ring.h. Results that are not byte counts are values:
+ * the hot path throws nothing. A ring belongs to the thread that opened it.
+ */
+import { stpError, type StpError, codeOfErrno } from '../errors.js';
+import { native } from '../native.js';
+import { NUMBERS } from '../layout/tables.js';
+
+/** Mirrors `Result` in native/page_ring.h. */
+export const RING_RESET = -1;
+export const RING_CLOSED = -2;
+export const RING_END = -3;
+export const RING_BROKEN = -4;
+export const RING_NO_PAGE = -5;
+export const RING_CONTENDED = -6;
+const RING_ERRNO = -1000;
+
+export interface RingOptions {
+  /** Number that `stgOpen` gave. */
+  readonly stg: number;
+  readonly connection: number;
+  readonly generation: number;
+  readonly end: number;
+  readonly selfMember: number;
+  readonly selfGeneration: number;
+  readonly peerMember: number;
+  /** Number that `cableOpen` gave. */
+  readonly cable: number;
+}
+
+/** Where both cursors of a new connection stand. */
+export const CURSOR_START = NUMBERS.CURSOR_START;
+
+/** Length of a view, packed beside its offset: see packView in native/page_ring_api.cc. */
+const VIEW_UNIT = 2 ** 17;
+export const viewBytes = (packed: number): number => packed % VIEW_UNIT;
+export const viewOffset = (packed: number): number => Math.floor(packed / VIEW_UNIT);
+
+/**
+ * The error of a negative result.
+ * @param syscall `read` or `write`, as node:net names them
+ */
+export function ringError(result: number, syscall: string): StpError {
+  if (result <= RING_ERRNO) {
+    const code = codeOfErrno(RING_ERRNO - result);
+    return stpError(code, `${syscall} failed`, syscall);
+  }
+  switch (result) {
+    case RING_CLOSED:
+      return stpError('EPIPE', 'the peer reads no more', syscall);
+    case RING_NO_PAGE:
+      return stpError('ENOBUFS', 'no page of the STG is free', syscall);
+    case RING_BROKEN:
+      return stpError('ECONNRESET', 'the peer spoiled the stream', syscall);
+    default:
+      return stpError('ECONNRESET', 'the peer aborted or is gone', syscall);
+  }
+}
+
+export interface StgOnSegment {
+  readonly segment: number;
+  readonly offset: number;
+}
+
+export function openRing(options: RingOptions, producer: boolean, cursor = CURSOR_START): number {
+  return native().ringOpen({ ...options, producer, cursor });
+}

@@ -1,0 +1,104 @@
+/**
+ * One end of one connection as its host holds it: two rings, the cable, and the way back to the
+ * director when the end lets go.
+ *
+ * Invariant: `release` runs once, after which nothing of the connection is touched; the director
+ * may use the slot again as soon as the other end has let go too. Event loop's thread.
+ */
+import type { DirectorEvent } from '../memory/member-ring.js';
+import { openRing, type RingOptions } from '../memory/page-ring.js';
+import { native } from '../native.js';
+import type { Host } from './host.js';
+
+/** Who is at the other end, as the kernel told stpd when it attached. */
+export interface Peer {
+  readonly hostId: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** For display: a PID is not an identity. */
+  readonly pid: number;
+}
+
+export class StreamEnd {
+  readonly host: Host;
+  readonly options: RingOptions;
+  readonly localPort: number;
+  readonly remotePort: number;
+  readonly peer: Peer;
+  /** Ready index: 2 * connection + end. */
+  readonly key: number;
+  readonly cable: number;
+  /** Called when the director or the peer has marked this end ready, or the peer is gone. */
+  onReady: () => void = () => {};
+  tx: number;
+  rx: number;
+  /** Has sent since its pages were last given back. */
+  dirty = false;
+  #open = true;
+
+  constructor(host: Host, event: DirectorEvent, cable: number) {
+    this.host = host;
+    this.cable = cable;
+    this.localPort = event.localPort;
+    this.remotePort = event.remotePort;
+    this.peer = {
+      hostId: event.peerHost,
+      uid: event.peerUid,
+      gid: event.peerGid,
+      pid: event.peerPid,
+    };
+    this.key = event.connection * 2 + event.end;
+    this.options = {
+      stg: host.stgView,
+      connection: event.connection,
+      generation: event.generation,
+      end: event.end,
+      selfMember: host.member,
+      selfGeneration: host.memberGeneration,
+      peerMember: event.peerMember,
+      cable,
+    };
+    this.tx = openRing(this.options, true);
+    this.rx = openRing(this.options, false);
+  }
+
+  get open(): boolean {
+    return this.#open;
+  }
+
+  /** Marks the pages of this end for return once they are idle. */
+  sent(): void {
+    if (!this.dirty) {
+      this.dirty = true;
+      this.host.watchIdle(this);
+    }
+  }
+
+  /** Gives the rings up without a word to the peer: another thread has them now. */
+  lend(): void {
+    native().ringClose(this.tx);
+    native().ringClose(this.rx);
+    this.tx = -1;
+    this.rx = -1;
+  }
+
+  /**
+   * Lets go of the connection.
+   * @param reset true: the peer gets ECONNRESET; false: an orderly end after the last byte
+   */
+  release(reset: boolean): void {
+    if (!this.#open) return;
+    this.#open = false;
+    if (this.tx >= 0) {
+      if (reset) native().ringAbort(this.tx);
+      else native().ringFinish(this.tx);
+      native().ringCloseReading(this.rx, reset ? 1 : 0);
+      native().ringClose(this.tx);
+      native().ringClose(this.rx);
+    } else {
+      /* Lent: whatever the borrower has not closed in order is reset. */
+      native().connectionAbort(this.options.stg, this.options.connection, this.options.end);
+    }
+    this.host.forget(this);
+  }
+}
