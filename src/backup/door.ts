@@ -7,7 +7,7 @@
  * Event loop only.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { STPConnect } from '../connect/stp-connect.js';
+import type { Peer, STPConnect } from '../connect/stp-connect.js';
 import { messageOf } from '../errors.js';
 import { within } from './deadline.js';
 import { STEP_TIMEOUT_MS, UNIDENTIFIED_MAX } from './limits.js';
@@ -36,11 +36,14 @@ export interface DoorOptions<O> {
   readonly timeoutMs?: number | undefined;
 }
 
-/** What to call the other end of a network connection. */
+/** What to call the other end of a connection. */
 export function peerName(connect: STPConnect, fd: number): string {
   try {
-    const { host, port } = connect.getpeername(fd);
-    return `${host}:${port}`;
+    const at = connect.getpeername(fd);
+    if (at.family === 'stp') return `port ${at.port} of STG ${at.stg}`;
+    const peer = connect.getsockopt(fd, 'peer') as Peer | null;
+    const name = peer?.by === 'psk' ? `${peer.identity} at ` : '';
+    return `${name}${at.host}:${at.port}`;
   } catch {
     return 'a peer that is gone';
   }

@@ -260,7 +260,7 @@ export class StreamDoor {
   }
 
   async #hear(fd: number): Promise<void> {
-    const peer = `STP ${peerName(this.storage, fd)}`;
+    const peer = peerName(this.storage, fd);
     try {
       const silent = (): Error => new Error(`said nothing for ${this.timeoutMs / 1000} s`);
       const { token, role } = await within(

@@ -30,6 +30,11 @@ export class LineChannel {
     return this.#sent;
   }
 
+  /** Resolves when everything sent so far is on its way. */
+  flushed(): Promise<void> {
+    return this.#sent;
+  }
+
   /** The next object; null when the peer has ended. Throws on what does not fit the schema. */
   async receive<S extends z.ZodType>(schema: S): Promise<z.infer<S> | null> {
     const line = await this.#line();

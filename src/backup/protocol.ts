@@ -3,7 +3,7 @@
  *
  * First connection, control and status:
  *   server -> client   request (once), then committed or cancel
- *   client -> server   progress (at most ten a second), then summary or failed
+ *   client -> server   ready, progress (at most ten a second), then summary or failed
  * Second connection, errors:
  *   client -> server   complaint, one a line
  *
@@ -51,8 +51,6 @@ export const requestSchema = z.discriminatedUnion('op', [
     set: text,
     target: pathSchema,
     streams,
-    entries: count,
-    bytes: count,
   }),
 ]);
 export type Request = z.infer<typeof requestSchema>;
@@ -79,6 +77,8 @@ export const summarySchema = z.strictObject({
 export type ClientSummary = z.infer<typeof summarySchema>;
 
 export const fromClientSchema = z.discriminatedUnion('type', [
+  // The client's mover has its stream: data may come.
+  z.strictObject({ type: z.literal('ready') }),
   progressSchema,
   summarySchema,
   z.strictObject({ type: z.literal('failed'), reason: text }),
