@@ -7,7 +7,7 @@
  * - send() resolves once the mechanism has taken the bytes (kernel, or array), not before.
  * - The bytes of one send, and of one receiveExactly, are never interleaved with another's.
  * - The peer sees an orderly end only behind whole sends: a send that is given up half-way
- *   (closed, aborted, timed out) resets the connection, so that a torso cannot pass for the end.
+ *   (closed, aborted, timed out) resets the connection, so that a torso does not pass for the end.
  *
  * Runs on the thread of its STPConnect.
  */
@@ -54,10 +54,7 @@ export class Channel {
     this.link = link;
     const { duplex } = link;
     duplex.on('error', (error: Error) => this.#fail(error));
-    duplex.on('end', () => {
-      this.#ended = true;
-      this.changes.wakeAll();
-    });
+    duplex.on('end', () => this.#onEnd());
     duplex.on('close', () => {
       this.#closed = true;
       if (!this.#ended && !this.#closing) this.#fail(undefined);
@@ -206,6 +203,17 @@ export class Channel {
     return ready;
   }
 
+  #onEnd(): void {
+    const ended = (): void => {
+      this.#ended = true;
+      this.changes.wakeAll();
+    };
+    const { link } = this;
+    // A write under way meets a reset by itself; one behind it could wait for ever.
+    if (this.#writeShut || link.confirmEnd === undefined || link.duplex.writableLength > 0) ended();
+    else link.confirmEnd((reset) => (reset === undefined ? ended() : this.#fail(reset)));
+  }
+
   #fail(cause: Error | undefined): void {
     if (this.#failure === undefined && !this.#closing) {
       const who = nameOf(this.link.remote);
@@ -242,8 +250,10 @@ export class Channel {
       const chunk: Buffer | null = duplex.read(Math.min(bytesMax, duplex.readableLength));
       if (chunk !== null) return chunk;
     }
+    // An end that was seen stays one, whatever happens to the other half later.
+    if (this.#ended) return EMPTY;
     if (this.#failure !== undefined) throw this.#failure;
-    return this.#ended ? EMPTY : undefined;
+    return undefined;
   }
 
   /** True if a receive would not wait: bytes, the end, or a failure. */

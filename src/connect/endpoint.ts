@@ -44,6 +44,11 @@ export interface Link {
   readonly peer: Peer;
   /** Closes the descriptor below as soon as everything written is handed on. */
   endSoon(): void;
+  /**
+   * Where the mechanism can show a reset as an end: tells which one it was. Absent where it cannot.
+   * Called at the end of the readable half, while the writable one is open and idle.
+   */
+  confirmEnd?(told: (reset: Error | undefined) => void): void;
   /** ECONNRESET for the peer; `duplex` emits close. */
   reset(): void;
   apply(options: StreamOptions): void;

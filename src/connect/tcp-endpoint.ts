@@ -9,7 +9,7 @@
  */
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
-import { stpError } from '../errors.js';
+import { isCoded, stpError } from '../errors.js';
 import { BACKLOG_DEFAULT, PORT_MAX } from '../limits.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
 import type { Address, Endpoint, Ledger, Link, Peer, StreamOptions, Target } from './endpoint.js';
@@ -159,6 +159,16 @@ class TcpLink implements Link {
 
   endSoon(): void {
     this.#stream.destroySoon();
+  }
+
+  /**
+   * libuv reports a reset that comes together with bytes as the end of these bytes. Writing nothing
+   * asks the kernel again: ECONNRESET if there was no FIN (behind a FIN it says EPIPE).
+   */
+  confirmEnd(told: (reset: Error | undefined) => void): void {
+    this.#stream.write('', (error) => {
+      told(isCoded(error) && error.code === 'ECONNRESET' ? error : undefined);
+    });
   }
 
   reset(): void {

@@ -115,6 +115,7 @@ export class ChannelDirector {
   #overflowTimer: NodeJS.Timeout | undefined;
   #cableNext = 1;
   #commands = 0;
+  #utilization = performance.eventLoopUtilization();
 
   constructor(segment: Segment, notice: (notice: MemberGone) => void) {
     this.#segment = segment;
@@ -176,7 +177,10 @@ export class ChannelDirector {
         `STG '${stg.name}' is in use by ${members.length} host(s): ${hosts}. End them, or delete it with --force, which resets their connections`,
       );
     }
-    for (const member of members) this.#endMember(member);
+    for (const member of members) {
+      this.#sendDescriptors(member, Buffer.from(JSON.stringify({ deleted: true })), []);
+      this.#endMember(member);
+    }
     this.#stgs.delete(number);
   }
 
@@ -659,7 +663,15 @@ export class ChannelDirector {
       sockets,
       hostSockets: [...hostSockets.values()],
       commands: this.#commands,
+      load: this.#load(),
     };
+  }
+
+  #load(): number {
+    const now = performance.eventLoopUtilization();
+    const since = performance.eventLoopUtilization(now, this.#utilization);
+    this.#utilization = now;
+    return since.utilization;
   }
 
   #portRow(stg: Stg, port: Port): SocketRow {

@@ -72,6 +72,8 @@ export interface DirectorReport {
   readonly sockets: SocketRow[];
   readonly hostSockets: { host: number; stg: number; sockets: number }[];
   readonly commands: number;
+  /** Share of one core since the last report, 0 to 1. */
+  readonly load: number;
 }
 
 export interface DirectorReply {

@@ -64,6 +64,6 @@ export interface StgOnSegment {
   readonly offset: number;
 }
 
-export function openRing(options: RingOptions, producer: boolean, cursor = CURSOR_START): number {
+export function openRing(options: RingOptions, producer: boolean, cursor: number = CURSOR_START): number {
   return native().ringOpen({ ...options, producer, cursor });
 }

@@ -54,5 +54,11 @@ export const attachRefusal = z.object({
 export type AttachRefusal = z.infer<typeof attachRefusal>;
 export const attachAnswer = z.discriminatedUnion('ok', [attachGrant, attachRefusal]);
 
-/** On the member's channel, with one descriptor (two where a host connects to itself). */
-export const cableMessage = z.object({ cable: z.number().int().min(1) });
+/**
+ * On the member's channel: a new cable, with one descriptor (two where a host connects to itself);
+ * or that the STG was deleted. Bells are single bytes.
+ */
+export const channelMessage = z.union([
+  z.object({ cable: z.number().int().min(1) }),
+  z.object({ deleted: z.literal(true) }),
+]);

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { resolveRunDirectory } from '../run-directory.js';
 import { codeOfErrno, isCoded, stpError } from '../errors.js';
 import { ATTACH_MESSAGE_BYTES_MAX, IDLE_PAGES_MS, SAFETY_PERIOD_MS } from '../limits.js';
-import { layoutHash } from '../layout/emit.js';
+import { layoutHash } from '../layout/hash.js';
 import { SEGMENT_MAP, type StgGeometry, stgGeometry } from '../layout/geometry.js';
 import { LAYOUT_VERSION, MEMBER, MEMBER_RING, NUMBERS, STG_HEADER, SUPERBLOCK } from '../layout/tables.js';
 import { addSource, dropCable, RING_READY, removeSource, watchCable } from '../memory/event-loop.js';
@@ -25,7 +25,7 @@ import {
   ATTACH_VERSION,
   type AttachGrant,
   attachAnswer,
-  cableMessage,
+  channelMessage,
 } from './attach-protocol.js';
 import type { StreamEnd } from './stream-end.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
@@ -173,6 +173,7 @@ export class Host extends EventEmitter {
   readonly stgView: number;
   readonly member: number;
   readonly memberGeneration: number;
+  readonly #stgOffset: number;
   readonly #ring: MemberRing;
   readonly #channel: number;
   readonly #directorSleep: number;
@@ -208,6 +209,7 @@ export class Host extends EventEmitter {
     this.member = grant.member;
     this.memberGeneration = grant.memberGeneration;
     this.stgView = native().stgOpen(segment.number, grant.stg.offset, geometry);
+    this.#stgOffset = grant.stg.offset;
     this.#attachFd = attachment.fd;
     this.#ring = new MemberRing(segment, grant.ringOffset);
     this.#directorSleep = grant.ringOffset + MEMBER_RING.at.directorSleep;
@@ -433,8 +435,10 @@ export class Host extends EventEmitter {
       }
       if (message === undefined) return;
       if (message.data.length === 0 && message.fds.length === 0) return this.#onDetached();
-      if (message.fds.length === 0) continue;
-      const { cable } = cableMessage.parse(JSON.parse(message.data.toString()));
+      if (message.data.length === 1) continue; /* a bell */
+      const word = channelMessage.parse(JSON.parse(message.data.toString()));
+      if ('deleted' in word) return this.#onDeleted();
+      const { cable } = word;
       const [mine, other] = message.fds.map((fd) => native().cableOpen(fd)) as [number, number?];
       this.#cables.set(cable, mine);
       watchCable(mine, () => this.#onCableEnd(cable, mine));
@@ -444,6 +448,15 @@ export class Host extends EventEmitter {
         watchCable(other, () => {});
       }
     }
+  }
+
+  /** The STG is no more: its memory goes back at once, what still points there reads zeros. */
+  #onDeleted(): void {
+    const error = stpError('ENETDOWN', `STG '${this.stg}' was deleted`, 'attach');
+    for (const stream of [...this.#streams.values()]) stream.onReady();
+    for (const stream of [...this.#streams.values()]) stream.release(true);
+    this.#leave(error);
+    this.segment.revoke(this.#stgOffset, this.geometry.bytes);
   }
 
   #onAttach(): void {
@@ -458,11 +471,16 @@ export class Host extends EventEmitter {
   }
 
   #onDetached(): void {
-    const error = stpError(
-      'ENETDOWN',
-      `stpd on ${this.runDirectory} is gone; established streams go on, new ones need a running stpd`,
-      'attach',
+    this.#leave(
+      stpError(
+        'ENETDOWN',
+        `stpd on ${this.runDirectory} is gone; established streams go on, new ones need a running stpd`,
+        'attach',
+      ),
     );
+  }
+
+  #leave(error: Error): void {
     this.#fail(error);
     for (const watch of this.#watches) native().watchStop(watch);
     this.#watches = [];

@@ -1,0 +1,73 @@
+/**
+ * What all our programs share: exit codes, how errors are printed, strict numbers. Main thread.
+ */
+import { type Command, CommanderError } from 'commander';
+import { NotRunningError } from '../daemon/control-client.js';
+import { isCoded, messageOf } from '../errors.js';
+
+export const EXIT_OK = 0;
+export const EXIT_FAILURE = 1;
+/** Wrong usage or a refused value: nothing was tried. */
+export const EXIT_USAGE = 2;
+/** stpd is not running, as LSB has it. */
+export const EXIT_NOT_RUNNING = 3;
+
+export const EXIT_CODES_HELP = `
+Exit codes:
+  0  done
+  1  failed; the reason is on stderr
+  2  wrong usage, or a value that is refused; nothing was tried
+  3  stpd is not running`;
+
+const USAGE_CODES = new Set(['EINVAL', 'ENAMETOOLONG']);
+
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
+  if (error instanceof NotRunningError) return EXIT_NOT_RUNNING;
+  if (!isCoded(error)) return EXIT_FAILURE;
+  // More memory than there is: a value that is refused.
+  if (error.name === 'MemoryRefusedError') return EXIT_USAGE;
+  return USAGE_CODES.has(error.code) ? EXIT_USAGE : EXIT_FAILURE;
+}
+
+/** One line for each problem, each with the program's name. The POSIX code is for programs. */
+export function errorText(program: string, error: unknown): string {
+  const message = messageOf(error);
+  const prefix = isCoded(error) ? `${error.code}: ` : '';
+  const text = prefix !== '' && message.startsWith(prefix) ? message.slice(prefix.length) : message;
+  return text
+    .split('\n')
+    .map((line) => `${program}: ${line}\n`)
+    .join('');
+}
+
+/** A number if it is one; else what was typed, for the validator to name. */
+export const typedNumber = (text: string): number | string =>
+  /^[0-9]+$/.test(text) ? Number(text) : text;
+
+/** For options that may be given several times. */
+export const typedNumbers = (
+  text: string,
+  before: readonly (number | string)[] = [],
+): (number | string)[] => [...before, typedNumber(text)];
+
+/** `--allow-uid` of `allowUid`. */
+export const flagOf = (key: string): string =>
+  `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
+/**
+ * Parses, runs the verb and sets the exit code. A reader that went away (`| head`) is no failure.
+ */
+export async function runProgram(program: Command, argv: readonly string[]): Promise<void> {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(EXIT_OK);
+    throw error;
+  });
+  try {
+    await program.parseAsync([...argv]);
+  } catch (error) {
+    // Commander has printed its own.
+    if (!(error instanceof CommanderError)) process.stderr.write(errorText(program.name(), error));
+    process.exitCode = exitCodeOf(error);
+  }
+}

@@ -1,0 +1,601 @@
+/**
+ * The array: one segment, its boards, the STGs made of them, the directors that serve them and the
+ * hosts that are attached.
+ *
+ * Invariants
+ *   - A board belongs to one STG or to none; an STG's memory is made for it and destroyed with it,
+ *     never handed on.
+ *   - A host gets descriptors only of an STG whose access list it passes, checked against what the
+ *     kernel says of it.
+ * Main thread; reports ask the directors and never wait for a host.
+ */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { Piscina } from 'piscina';
+import { boardCounters } from '../director/channel-director.js';
+import type { DirectorReport as Measured, MemberAdded, MemberGone } from '../director/protocol.js';
+import { stpError } from '../errors.js';
+import { layoutHash } from '../layout/hash.js';
+import {
+  MEMBER_RING_SLOTS,
+  SEGMENT_MAP,
+  STG_ALIGN_BYTES,
+  type StgGeometry,
+  stgGeometry,
+} from '../layout/geometry.js';
+import {
+  LAYOUT_VERSION,
+  NUMBERS,
+  PAGE_BYTES,
+  STG_DIRECTORY_ENTRIES,
+  STG_ENTRY,
+  SUPERBLOCK,
+  SUPERBLOCK_MAGIC,
+} from '../layout/tables.js';
+import { SEGMENT_BYTES_DEFAULT, STG_CONNECTIONS_DEFAULT, STG_MEMBERS_DEFAULT } from '../limits.js';
+import { Segment } from '../memory/segment.js';
+import { native } from '../native.js';
+import { ATTACH_VERSION, type AttachRequest } from '../socket/attach-protocol.js';
+import { type AttachAnswer, AttachServer, type Credentials } from './attach-server.js';
+import { DirectorPool } from './director-pool.js';
+import type {
+  ArrayControl,
+  ArrayOptions,
+  ArrayReport,
+  BoardReport,
+  HostReport,
+  SocketReport,
+  StgReport,
+  StgRequest,
+} from './reports.js';
+import { ATTACH_SOCKET } from '../run-directory.js';
+import { VERSION } from './version.js';
+
+interface Stg {
+  /** Entry of the superblock's directory; also the directors' number for it. */
+  readonly entry: number;
+  readonly name: string;
+  readonly generation: number;
+  readonly director: number;
+  readonly boards: readonly number[];
+  readonly offset: number;
+  readonly geometry: StgGeometry;
+  readonly fd: number;
+  readonly portsMax: number;
+  readonly allowUids: readonly number[];
+  readonly allowGids: readonly number[];
+  readonly hosts: Set<AttachedHost>;
+  deleting: boolean;
+}
+
+interface AttachedHost {
+  readonly id: number;
+  readonly fd: number;
+  readonly who: Credentials;
+  readonly name: string;
+  readonly stg: Stg;
+  readonly member: number;
+  readonly ringSlot: number;
+  readonly attachedAt: Date;
+}
+
+export class StorageArray implements ArrayControl {
+  readonly #options: ArrayOptions;
+  readonly #segmentBytes: number;
+  readonly #instance = randomBytes(16);
+  readonly #startedAt = new Date();
+  readonly #startedMs = performance.now();
+  readonly #stgs = new Map<string, Stg>();
+  readonly #entries: (Stg | undefined)[] = new Array(STG_DIRECTORY_ENTRIES).fill(undefined);
+  readonly #boards: (Stg | undefined)[];
+  readonly #hosts = new Map<number, AttachedHost>();
+  readonly #ringSlots = new Array<boolean>(MEMBER_RING_SLOTS).fill(false);
+  readonly #attach: AttachServer;
+  #segment: Segment | undefined;
+  #directors: DirectorPool | undefined;
+  #claimers: Piscina | undefined;
+  #superblockFd = -1;
+  #hostNext = 1;
+  #generationNext = 1;
+
+  constructor(options: ArrayOptions) {
+    this.#options = options;
+    const { boards, boardBytes } = options.configuration;
+    this.#boards = new Array(boards).fill(undefined);
+    const needed = SEGMENT_MAP.stgs + boards * (boardBytes + STG_ALIGN_BYTES) + 2 ** 30;
+    this.#segmentBytes = Math.ceil(needed / SEGMENT_BYTES_DEFAULT) * SEGMENT_BYTES_DEFAULT;
+    this.#attach = new AttachServer({
+      onAttach: (fd, request, who) => this.#onAttach(fd, request, who),
+      onAnswered: (fd, sent) => {
+        if (!sent) this.#onHostGone(fd);
+      },
+      onGone: (fd) => this.#onHostGone(fd),
+    });
+  }
+
+  // --- life ---------------------------------------------------------------------------------
+
+  async start(): Promise<void> {
+    const segment = Segment.reserve(this.#segmentBytes);
+    this.#segment = segment;
+    this.#superblockFd = native().memfdCreate('stpd-superblock');
+    native().claim(this.#superblockFd, SEGMENT_MAP.superblockBytes);
+    segment.map(SEGMENT_MAP.superblock, this.#superblockFd, SEGMENT_MAP.superblockBytes, true);
+    /* From now on nobody, not even by reopening the file, can map it writable. */
+    native().seal(this.#superblockFd, true);
+    this.#writeSuperblock(segment);
+    this.#directors = new DirectorPool({
+      segment,
+      count: this.#options.configuration.directors,
+      onMemberGone: (notice) => this.#onMemberGone(notice),
+      onFatal: this.#options.onFatal,
+    });
+    this.#claimers = new Piscina({
+      filename: new URL('../../workers/claim-memory.js', import.meta.url).href,
+      minThreads: 0,
+      maxThreads: 1,
+      idleTimeout: 1000,
+    });
+    this.#attach.listen(join(this.#options.runDirectory, ATTACH_SOCKET));
+  }
+
+  #writeSuperblock(segment: Segment): void {
+    const { at } = SUPERBLOCK;
+    const { boards, boardBytes, directors } = this.#options.configuration;
+    segment.u8.set(Buffer.from(layoutHash(), 'hex'), at.layoutHash);
+    segment.u8.set(this.#instance, at.instance);
+    segment.storeCounter(at.segmentBytes, this.#segmentBytes);
+    segment.storeCounter(at.boardBytes, boardBytes);
+    segment.store(at.layoutVersion, LAYOUT_VERSION);
+    segment.store(at.boardCount, boards);
+    segment.store(at.directorCount, directors);
+    segment.store(at.pid, process.pid);
+    segment.store(at.state, 1);
+    segment.storeCounter(at.magic, Number(SUPERBLOCK_MAGIC));
+  }
+
+  async stop(): Promise<void> {
+    this.#segment?.store(SUPERBLOCK.at.state, 2);
+    this.#attach.close();
+    await this.#directors?.stop();
+    await this.#claimers?.destroy();
+    this.#directors = undefined;
+    this.#claimers = undefined;
+    for (const stg of this.#stgs.values()) this.#destroy(stg);
+    this.#stgs.clear();
+    if (this.#superblockFd >= 0) native().closeDescriptor(this.#superblockFd);
+    this.#superblockFd = -1;
+    this.#segment?.store(SUPERBLOCK.at.state, 3);
+  }
+
+  get #running(): { segment: Segment; directors: DirectorPool; claimers: Piscina } {
+    const segment = this.#segment;
+    const directors = this.#directors;
+    const claimers = this.#claimers;
+    if (segment === undefined || directors === undefined || claimers === undefined) {
+      throw stpError('ESHUTDOWN', 'the array is not running');
+    }
+    return { segment, directors, claimers };
+  }
+
+  // --- STGs ---------------------------------------------------------------------------------
+
+  async createStg(request: StgRequest): Promise<StgReport> {
+    const { segment, directors, claimers } = this.#running;
+    if (this.#stgs.has(request.name)) {
+      throw stpError('EEXIST', `STG '${request.name}' exists already; see 'stpctl stg show ${request.name}'`);
+    }
+    const free = this.#boards.flatMap((stg, number) => (stg === undefined ? [number] : []));
+    if (free.length < request.boardCount) {
+      throw stpError(
+        'ENOSPC',
+        `STG '${request.name}' needs ${request.boardCount} boards, ${free.length} of ${this.#boards.length} are free; ` +
+          'delete an STG, or start stpd with more --boards',
+      );
+    }
+    const entry = this.#entries.indexOf(undefined);
+    if (entry < 0) throw stpError('ENOSPC', `the array has its ${this.#entries.length} STGs already`);
+    const geometry = stgGeometry({
+      boardCount: request.boardCount,
+      boardBytes: this.#options.configuration.boardBytes,
+      connectionCount: request.connections ?? STG_CONNECTIONS_DEFAULT,
+      memberCount: STG_MEMBERS_DEFAULT,
+    });
+    const offset = this.#place(geometry.bytes);
+    const stg: Stg = {
+      entry,
+      name: request.name,
+      generation: this.#generationNext++,
+      director: entry % this.#options.configuration.directors,
+      boards: free.slice(0, request.boardCount),
+      offset,
+      geometry,
+      fd: native().memfdCreate(`stpd-stg-${request.name}`),
+      portsMax: request.ports,
+      allowUids: request.allowUids,
+      allowGids: request.allowGids,
+      hosts: new Set(),
+      deleting: false,
+    };
+    /* Taken before the first await: the next request sees them as used. */
+    this.#stgs.set(stg.name, stg);
+    this.#entries[entry] = stg;
+    for (const board of stg.boards) this.#boards[board] = stg;
+    try {
+      await claimers.run({ segment: segment.number, fd: stg.fd, offset, bytes: geometry.bytes });
+      native().seal(stg.fd, false);
+      await directors.ask(stg.director, {
+        op: 'stg-open',
+        stg: entry,
+        name: stg.name,
+        generation: stg.generation,
+        offset,
+        geometry,
+        portsMax: stg.portsMax,
+      });
+    } catch (error) {
+      this.#forget(stg);
+      throw error;
+    }
+    this.#publish(stg);
+    return this.stgReport(stg.name);
+  }
+
+  /** The lowest gap of the range that holds so many bytes. */
+  #place(bytes: number): number {
+    const taken = [...this.#stgs.values()]
+      .map((stg) => [stg.offset, stg.offset + stg.geometry.bytes] as const)
+      .sort((a, b) => a[0] - b[0]);
+    let at: number = SEGMENT_MAP.stgs;
+    for (const [start, end] of taken) {
+      if (start - at >= bytes) break;
+      at = Math.ceil(end / STG_ALIGN_BYTES) * STG_ALIGN_BYTES;
+    }
+    if (at + bytes > this.#segmentBytes) {
+      throw stpError('ENOSPC', `the segment of ${this.#segmentBytes} bytes has no room for ${bytes} more`);
+    }
+    return at;
+  }
+
+  #publish(stg: Stg): void {
+    const { segment } = this.#running;
+    const at = SUPERBLOCK.at.directory + stg.entry * STG_ENTRY.bytes;
+    const field = STG_ENTRY.at;
+    segment.store(at + field.generation, stg.generation);
+    segment.storeCounter(at + field.offset, stg.offset);
+    segment.storeCounter(at + field.bytes, stg.geometry.bytes);
+    segment.storeCounter(at + field.boardBytes, stg.geometry.boardBytes);
+    segment.store(at + field.boardCount, stg.geometry.boardCount);
+    segment.store(at + field.director, stg.director);
+    segment.store(at + field.connectionCount, stg.geometry.connectionCount);
+    segment.store(at + field.memberCount, stg.geometry.memberCount);
+    segment.u8.fill(0, at + field.name, at + field.name + 64);
+    segment.u8.set(Buffer.from(stg.name), at + field.name);
+    for (const board of stg.boards) segment.u8[SUPERBLOCK.at.boardStgs + board] = stg.entry + 1;
+    segment.store(at + field.state, NUMBERS.STG_LIVE);
+  }
+
+  async deleteStg(name: string, force: boolean): Promise<void> {
+    const { segment, directors } = this.#running;
+    const stg = this.#find(name);
+    if (stg.deleting) throw stpError('EBUSY', `STG '${name}' is being deleted already`);
+    stg.deleting = true; /* no host is let in from now on */
+    const state = SUPERBLOCK.at.directory + stg.entry * STG_ENTRY.bytes + STG_ENTRY.at.state;
+    try {
+      segment.store(state, NUMBERS.STG_DELETING);
+      await directors.ask(stg.director, { op: 'stg-close', stg: stg.entry, force });
+    } catch (error) {
+      segment.store(state, NUMBERS.STG_LIVE);
+      stg.deleting = false;
+      throw error;
+    }
+    for (const host of [...stg.hosts]) this.#attach.dismiss(host.fd);
+    segment.store(state, 0);
+    for (const board of stg.boards) segment.u8[SUPERBLOCK.at.boardStgs + board] = 0;
+    this.#forget(stg);
+  }
+
+  #forget(stg: Stg): void {
+    this.#destroy(stg);
+    this.#stgs.delete(stg.name);
+    this.#entries[stg.entry] = undefined;
+    for (const board of stg.boards) this.#boards[board] = undefined;
+  }
+
+  #destroy(stg: Stg): void {
+    this.#segment?.revoke(stg.offset, stg.geometry.bytes);
+    native().closeDescriptor(stg.fd);
+  }
+
+  #find(name: string): Stg {
+    const stg = this.#stgs.get(name);
+    if (stg === undefined) {
+      throw stpError('ENOENT', `there is no STG '${name}'; see 'stpctl stg list'`);
+    }
+    return stg;
+  }
+
+  // --- hosts --------------------------------------------------------------------------------
+
+  async #onAttach(fd: number, request: AttachRequest, who: Credentials): Promise<AttachAnswer> {
+    const { segment, directors } = this.#running;
+    if (request.version !== ATTACH_VERSION || request.layoutHash !== layoutHash()) {
+      throw stpError(
+        'EPROTONOSUPPORT',
+        `the host has layout version ${request.layoutVersion} (${request.layoutHash.slice(0, 12)}), ` +
+          `stpd ${VERSION} has ${LAYOUT_VERSION} (${layoutHash().slice(0, 12)}); install the same stpd on both`,
+      );
+    }
+    const stg = this.#stgs.get(request.stg);
+    const allowed = stg !== undefined && !stg.deleting && mayAttach(stg, who);
+    if (stg === undefined || stg.deleting) {
+      throw stpError('ENOENT', `there is no STG '${request.stg}'; see 'stpctl stg list'`);
+    }
+    if (!allowed) {
+      throw stpError(
+        'EACCES',
+        `uid ${who.uid} is not in the access list of STG '${stg.name}'; its owner can make one with --allow-uid or --allow-gid`,
+      );
+    }
+    const ringSlot = this.#ringSlots.indexOf(false);
+    if (ringSlot < 0) throw stpError('ENOBUFS', 'the array has its hosts already');
+    this.#ringSlots[ringSlot] = true;
+    const ringOffset = SEGMENT_MAP.memberRings + ringSlot * SEGMENT_MAP.memberRingBytes;
+    const ringFd = native().memfdCreate('stpd-ring');
+    const [mine, theirs] = native().socketPair(false);
+    const id = this.#hostNext++;
+    try {
+      native().claim(ringFd, SEGMENT_MAP.memberRingBytes);
+      segment.map(ringOffset, ringFd, SEGMENT_MAP.memberRingBytes, true);
+      native().seal(ringFd, false);
+      const added = await directors.ask<MemberAdded>(stg.director, {
+        op: 'member-add',
+        stg: stg.entry,
+        host: id,
+        uid: who.uid,
+        gid: who.gid,
+        pid: who.pid,
+        ring: ringOffset,
+        channel: mine,
+      });
+      const host: AttachedHost = {
+        id,
+        fd,
+        who,
+        name: request.name,
+        stg,
+        member: added.member,
+        ringSlot,
+        attachedAt: new Date(),
+      };
+      this.#hosts.set(id, host);
+      stg.hosts.add(host);
+      /* Sent by the caller in this turn; the descriptors are closed in the next. */
+      setImmediate(() => {
+        native().closeDescriptor(ringFd);
+        native().closeDescriptor(theirs);
+      });
+      this.#options.log.info({ host: id, pid: who.pid, uid: who.uid, stg: stg.name }, 'host attached');
+      return {
+        message: this.#grant(host, added, ringOffset),
+        descriptors: [this.#superblockFd, stg.fd, ringFd, theirs],
+      };
+    } catch (error) {
+      native().closeDescriptor(ringFd);
+      native().closeDescriptor(theirs);
+      this.#freeRing(ringSlot);
+      throw error;
+    }
+  }
+
+  #grant(host: AttachedHost, added: MemberAdded, ringOffset: number): object {
+    const { stg } = host;
+    const { boardCount, boardBytes, connectionCount, memberCount } = stg.geometry;
+    return {
+      ok: true,
+      host: host.id,
+      instance: this.#instance.toString('hex'),
+      segmentBytes: this.#segmentBytes,
+      superblockBytes: SEGMENT_MAP.superblockBytes,
+      stg: {
+        name: stg.name,
+        generation: stg.generation,
+        offset: stg.offset,
+        boardCount,
+        boardBytes,
+        connectionCount,
+        memberCount,
+      },
+      member: added.member,
+      memberGeneration: added.generation,
+      ringOffset,
+      ringBytes: SEGMENT_MAP.memberRingBytes,
+    };
+  }
+
+  /** The attach socket has ended: the director takes everything back and says so. */
+  #onHostGone(fd: number): void {
+    for (const host of this.#hosts.values()) {
+      if (host.fd !== fd) continue;
+      this.#options.log.info({ host: host.id, pid: host.who.pid, stg: host.stg.name }, 'host gone');
+      this.#directors
+        ?.ask(host.stg.director, { op: 'member-remove', stg: host.stg.entry, member: host.member })
+        .catch(() => {});
+      this.#removeHost(host);
+      return;
+    }
+  }
+
+  /** The director has freed all that the host had; its ring may be used again. */
+  #onMemberGone(notice: MemberGone): void {
+    const host = this.#hosts.get(notice.host) ?? this.#leaving.get(notice.host);
+    if (host === undefined) return;
+    if (this.#hosts.has(host.id)) {
+      this.#removeHost(host);
+      this.#attach.dismiss(host.fd);
+    }
+    this.#leaving.delete(host.id);
+    this.#freeRing(host.ringSlot);
+  }
+
+  readonly #leaving = new Map<number, AttachedHost>();
+
+  #removeHost(host: AttachedHost): void {
+    this.#hosts.delete(host.id);
+    host.stg.hosts.delete(host);
+    this.#leaving.set(host.id, host);
+  }
+
+  #freeRing(slot: number): void {
+    this.#segment?.revoke(
+      SEGMENT_MAP.memberRings + slot * SEGMENT_MAP.memberRingBytes,
+      SEGMENT_MAP.memberRingBytes,
+    );
+    this.#ringSlots[slot] = false;
+  }
+
+  // --- reports ------------------------------------------------------------------------------
+
+  async #measured(): Promise<Measured[]> {
+    return this.#running.directors.reports();
+  }
+
+  async arrayReport(): Promise<ArrayReport> {
+    const { configuration, runDirectory } = this.#options;
+    const measured = await this.#measured();
+    const stgs = [...this.#stgs.values()];
+    return {
+      instance: this.#instance.toString('hex'),
+      state: 'serving',
+      pid: process.pid,
+      version: VERSION,
+      layoutVersion: LAYOUT_VERSION,
+      layoutHash: layoutHash(),
+      startedAt: this.#startedAt.toISOString(),
+      uptimeSeconds: Math.round((performance.now() - this.#startedMs) / 1000),
+      runDirectory,
+      boardsTotal: this.#boards.length,
+      boardsUsed: this.#boards.filter((stg) => stg !== undefined).length,
+      boardBytes: configuration.boardBytes,
+      memoryBytes:
+        SEGMENT_MAP.superblockBytes +
+        this.#hosts.size * SEGMENT_MAP.memberRingBytes +
+        stgs.reduce((sum, stg) => sum + stg.geometry.bytes, 0),
+      directors: measured.map((report, number) => ({
+        number,
+        state: 'running',
+        load: Math.round(report.load * 1000) / 1000,
+        stgs: stgs.filter((stg) => stg.director === number).map((stg) => stg.name),
+        commands: report.commands,
+        restarts: 0,
+      })),
+      hosts: this.#hosts.size,
+      stgs: stgs.length,
+      sockets: measured.reduce((sum, report) => sum + report.sockets.length, 0),
+    };
+  }
+
+  async boardReports(): Promise<BoardReport[]> {
+    const { segment } = this.#running;
+    const rows = (await this.#measured()).flatMap((report) => report.stgs);
+    const { boardBytes } = this.#options.configuration;
+    return this.#boards.map((stg, number) => {
+      const pages = boardBytes / PAGE_BYTES;
+      const index = stg?.boards.indexOf(number) ?? -1;
+      if (stg === undefined || index < 0) {
+        return {
+          number, stg: null, bytes: boardBytes, pages, pagesUsed: 0, accesses: 0, contended: 0,
+          bypassed: 0, bytesMoved: 0, steals: 0,
+        };
+      }
+      const counters = boardCounters(segment, stg.offset, stg.geometry.boards, index);
+      return {
+        number,
+        stg: stg.name,
+        bytes: boardBytes,
+        pages,
+        pagesUsed: rows.find((row) => row.stg === stg.entry)?.pagesUsed[index] ?? 0,
+        accesses: counters.accesses,
+        contended: counters.contended,
+        bypassed: counters.bypassed,
+        bytesMoved: counters.bytes + counters.bypassedBytes,
+        steals: counters.steals,
+      };
+    });
+  }
+
+  async stgReports(): Promise<StgReport[]> {
+    const rows = (await this.#measured()).flatMap((report) => report.stgs);
+    return [...this.#stgs.values()].map((stg) => {
+      const row = rows.find((candidate) => candidate.stg === stg.entry);
+      const used = row?.pagesUsed.reduce((sum, pages) => sum + pages, 0) ?? 0;
+      return {
+        name: stg.name,
+        generation: stg.generation,
+        state: stg.deleting ? 'deleting' : 'live',
+        director: stg.director,
+        boards: stg.boards,
+        memoryBytes: stg.geometry.bytes,
+        pagesTotal: stg.geometry.pageCount,
+        pagesFree: stg.geometry.pageCount - used,
+        portsUsed: row?.ports ?? 0,
+        portsMax: stg.portsMax,
+        connectionsUsed: row?.connections ?? 0,
+        connectionsMax: stg.geometry.connectionCount,
+        members: [...stg.hosts].map((host) => host.id),
+        allowUids: stg.allowUids,
+        allowGids: stg.allowGids,
+      };
+    });
+  }
+
+  async stgReport(name: string): Promise<StgReport> {
+    this.#find(name);
+    const report = (await this.stgReports()).find((stg) => stg.name === name);
+    if (report === undefined) throw stpError('ENOENT', `STG '${name}' was deleted meanwhile`);
+    return report;
+  }
+
+  async hostReports(): Promise<HostReport[]> {
+    const rows = (await this.#measured()).flatMap((report) => report.hostSockets);
+    return [...this.#hosts.values()].map((host) => ({
+      id: host.id,
+      pid: host.who.pid,
+      uid: host.who.uid,
+      gid: host.who.gid,
+      name: host.name === '' ? null : host.name,
+      stgs: [host.stg.name],
+      sockets: rows.find((row) => row.host === host.id)?.sockets ?? 0,
+      attachedAt: host.attachedAt.toISOString(),
+    }));
+  }
+
+  async socketReports(): Promise<SocketReport[]> {
+    return (await this.#measured()).flatMap((report) =>
+      report.sockets.map((row) => ({
+        stg: row.stg,
+        mechanism: 'stp' as const,
+        state: row.state,
+        localPort: row.localPort,
+        remotePort: row.remotePort,
+        localHost: row.localHost,
+        peerHost: row.remoteHost,
+        sendQueueBytes: row.queuedOut,
+        receiveQueueBytes: row.queuedIn,
+        bytesSent: row.bytesOut,
+        bytesReceived: row.bytesIn,
+        sendWaits: row.waitsEmpty,
+        receiveWaits: row.waitsFull,
+      })),
+    );
+  }
+}
+
+/** The user or one of the groups stands in the list. Both lists empty let nobody in. */
+function mayAttach(stg: Stg, who: Credentials): boolean {
+  return (
+    stg.allowUids.includes(who.uid) ||
+    stg.allowGids.includes(who.gid) ||
+    who.groups.some((group) => stg.allowGids.includes(group))
+  );
+}

@@ -1,0 +1,200 @@
+/**
+ * What an array tells about itself, and what the rest of the daemon may ask of it.
+ *
+ * These types are the JSON of the control API and of every `--json` listing: their names are
+ * stable, new ones may be added. Bytes and counts are numbers (exact up to 2^53), times are ISO
+ * 8601 in UTC, and what is not there is `null`, never left out. No behaviour; any thread.
+ */
+import type { Configuration } from './configuration.js';
+import type { Log } from './log.js';
+
+export interface DirectorReport {
+  /** From 0. */
+  readonly number: number;
+  readonly state: 'running' | 'restarting' | 'stopped';
+  /** Share of one core in use lately, 0 to 1. */
+  readonly load: number;
+  /** Names of the STGs it owns. */
+  readonly stgs: readonly string[];
+  /** Commands of hosts it has carried out. */
+  readonly commands: number;
+  /** Times the supervisor has replaced it. */
+  readonly restarts: number;
+}
+
+export interface ArrayReport {
+  /** Random identity of this array, 32 hexadecimal digits: a new start is a new instance. */
+  readonly instance: string;
+  readonly state: 'serving' | 'stopping';
+  readonly pid: number;
+  /** Of the stpd package. */
+  readonly version: string;
+  readonly layoutVersion: number;
+  /** SHA-256 of the field tables, 64 hexadecimal digits: hosts must have the same. */
+  readonly layoutHash: string;
+  readonly startedAt: string;
+  readonly uptimeSeconds: number;
+  readonly runDirectory: string;
+  readonly boardsTotal: number;
+  readonly boardsUsed: number;
+  readonly boardBytes: number;
+  /** Memory claimed now, boards and control areas together. */
+  readonly memoryBytes: number;
+  readonly directors: readonly DirectorReport[];
+  /** Counts of what the other listings show. */
+  readonly hosts: number;
+  readonly stgs: number;
+  readonly sockets: number;
+}
+
+export interface BoardReport {
+  /** From 0, unique in the array. */
+  readonly number: number;
+  /** The STG it was made for; null while it is free. */
+  readonly stg: string | null;
+  readonly bytes: number;
+  readonly pages: number;
+  readonly pagesUsed: number;
+  /** Copies and exchanges under the board's lock. */
+  readonly accesses: number;
+  /** Those of `accesses` that found the lock taken. */
+  readonly contended: number;
+  /** Pages used in place or moved by a file: owned, so not locked. */
+  readonly bypassed: number;
+  /** Bytes of accesses and bypassed pages together. */
+  readonly bytesMoved: number;
+  /** Locks taken over from a holder that died or stopped. */
+  readonly steals: number;
+}
+
+export interface StgReport {
+  readonly name: string;
+  /** Distinguishes it from an earlier STG of its name. */
+  readonly generation: number;
+  readonly state: 'live' | 'deleting';
+  /** Number of the director that owns it. */
+  readonly director: number;
+  /** Numbers of its boards. */
+  readonly boards: readonly number[];
+  /** Its whole file: control area and boards. */
+  readonly memoryBytes: number;
+  readonly pagesTotal: number;
+  readonly pagesFree: number;
+  /** Listeners and explicit binds. */
+  readonly portsUsed: number;
+  readonly portsMax: number;
+  readonly connectionsUsed: number;
+  readonly connectionsMax: number;
+  /** Ids of the hosts attached to it. */
+  readonly members: readonly number[];
+  readonly allowUids: readonly number[];
+  readonly allowGids: readonly number[];
+}
+
+export interface HostReport {
+  readonly id: number;
+  /** As the kernel attested them at attach; the PID is for display, not an identity. */
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** What the host calls itself: foreign text. Null if it gave no name. */
+  readonly name: string | null;
+  readonly stgs: readonly string[];
+  readonly sockets: number;
+  readonly attachedAt: string;
+}
+
+export type SocketState = 'LISTEN' | 'ESTABLISHED' | 'CLOSING' | 'BOUND';
+
+/** One end: a connection is two sockets, one for each of its hosts. */
+export interface SocketReport {
+  readonly stg: string;
+  readonly mechanism: 'stp';
+  readonly state: SocketState;
+  readonly localPort: number;
+  /** Null unless connected; so is `peerHost`. */
+  readonly remotePort: number | null;
+  readonly localHost: number;
+  readonly peerHost: number | null;
+  /** Sent, and not yet taken by the peer. */
+  readonly sendQueueBytes: number;
+  /** Arrived, and not yet taken by this host. */
+  readonly receiveQueueBytes: number;
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+  /** Times the sender found no room, and times the receiver found no bytes. */
+  readonly sendWaits: number;
+  readonly receiveWaits: number;
+}
+
+/** A validated request: see stg-request.ts for the rules. */
+export interface StgRequest {
+  readonly name: string;
+  readonly boardCount: number;
+  /** Listeners and explicit binds it may have. */
+  readonly ports: number;
+  /** Connection slots; the configured default where absent. */
+  readonly connections?: number;
+  /** A host is let in if its uid or one of its groups is here. Both empty lets nobody in. */
+  readonly allowUids: readonly number[];
+  readonly allowGids: readonly number[];
+}
+
+/** The documents: what one request, and one `--json`, prints. */
+export interface ArrayDocument {
+  readonly array: ArrayReport;
+}
+export interface BoardsDocument {
+  readonly boards: readonly BoardReport[];
+}
+export interface StgsDocument {
+  readonly stgs: readonly StgReport[];
+}
+export interface StgDocument {
+  readonly stg: StgReport;
+}
+export interface DeletedDocument {
+  readonly deleted: string;
+}
+export interface HostsDocument {
+  readonly hosts: readonly HostReport[];
+}
+export interface SocketsDocument {
+  readonly sockets: readonly SocketReport[];
+}
+export interface ErrorDocument {
+  readonly error: { readonly code: string; readonly message: string };
+}
+
+/**
+ * The array as the control API and the daemon see it. All calls come from the daemon's main
+ * thread. Failures are errors with a POSIX code. Reports are short: they never wait for a host.
+ */
+export interface ArrayControl {
+  start(): Promise<void>;
+  /** Ends it and gives everything back; also after a `start` that failed, and more than once. */
+  stop(): Promise<void>;
+  arrayReport(): Promise<ArrayReport>;
+  boardReports(): Promise<BoardReport[]>;
+  /** EEXIST, ENOSPC (boards), ENOMEM. At most one call of create and delete is under way. */
+  createStg(request: StgRequest): Promise<StgReport>;
+  stgReports(): Promise<StgReport[]>;
+  /** ENOENT. */
+  stgReport(name: string): Promise<StgReport>;
+  /** ENOENT; EBUSY while hosts are in it, unless forced. */
+  deleteStg(name: string, force: boolean): Promise<void>;
+  hostReports(): Promise<HostReport[]>;
+  socketReports(): Promise<SocketReport[]>;
+}
+
+/** What the composition root hands to an array. */
+export interface ArrayOptions {
+  readonly configuration: Configuration;
+  /** Exists, is ours, is locked; stale sockets are gone. */
+  readonly runDirectory: string;
+  readonly log: Log;
+  /** The array cannot go on: the daemon logs the reason, ends and exits with failure. */
+  readonly onFatal: (reason: Error) => void;
+}
+
+export type ArrayFactory = (options: ArrayOptions) => ArrayControl | Promise<ArrayControl>;
