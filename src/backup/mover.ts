@@ -131,17 +131,21 @@ export class Mover<R> {
   #onMessage(message: MoverMessage<R>): void {
     switch (message.type) {
       case 'complaint':
-        return this.onComplaint(message.complaint);
+        this.onComplaint(message.complaint);
+        break;
       case 'held':
-        return this.#held.resolve(message.totals);
+        this.#held.resolve(message.totals);
+        break;
       case 'done':
-        return this.#done.resolve({ totals: message.totals, result: message.result });
+        this.#done.resolve({ totals: message.totals, result: message.result });
+        break;
       case 'failed': {
         const prefix = `${message.code}: `;
         const text = message.message.startsWith(prefix)
           ? message.message.slice(prefix.length)
           : message.message;
-        return this.#fail(stpError(message.code, text));
+        this.#fail(stpError(message.code, text));
+        break;
       }
     }
   }
