@@ -4,6 +4,7 @@
  * A bound port is reserved with the channel director, which refuses an early peer itself. The
  * peer's identity comes from stpd, so there is nothing to prove and no option of its own.
  */
+import { assert } from '../assert.js';
 import { stpError } from '../errors.js';
 import { PORT_MAX } from '../limits.js';
 import type { Host } from '../socket/host.js';
@@ -111,11 +112,16 @@ class StpLink implements Link {
   readonly peer: Peer;
 
   constructor(socket: StpSocket) {
-    const { hostId, uid, gid, pid } = socket.peer;
+    const { peer, localPort, remotePort } = socket;
+    assert(
+      peer !== undefined && localPort !== undefined && remotePort !== undefined,
+      'a link is made of a connected socket',
+    );
+    const { hostId, uid, gid, pid } = peer;
     this.duplex = socket;
     this.peer = { by: 'stpd', hostId, uid, gid, pid };
-    this.local = { family: 'stp', stg: socket.stg, port: socket.localPort };
-    this.remote = { family: 'stp', stg: socket.stg, port: socket.remotePort };
+    this.local = { family: 'stp', stg: socket.stg, port: localPort };
+    this.remote = { family: 'stp', stg: socket.stg, port: remotePort };
   }
 
   endSoon(): void {

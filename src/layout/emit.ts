@@ -9,7 +9,8 @@ import type { Struct } from './define.js';
 import { constants, layoutHash } from './hash.js';
 import * as tables from './tables.js';
 
-const snake = (s: string): string => s.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+/** A field, as C names it. */
+export const cName = (s: string): string => s.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
 const cTypes = { u8: 'uint8_t', u32: 'uint32_t', u64: 'uint64_t' } as const;
 
 function emitStruct(s: Struct): string {
@@ -19,7 +20,7 @@ function emitStruct(s: Struct): string {
   for (const f of s.fields) {
     if (f.offset > end) lines.push(`  uint8_t pad_${pads++}[${f.offset - end}];`);
     const count = (f.count ?? 1) > 1 ? `[${f.count}]` : '';
-    lines.push(`  ${cTypes[f.type]} ${snake(f.name)}${count};`);
+    lines.push(`  ${cTypes[f.type]} ${cName(f.name)}${count};`);
     end = f.offset + f.bytes;
   }
   if (s.bytes > end) lines.push(`  uint8_t pad_${pads}[${s.bytes - end}];`);
@@ -27,7 +28,7 @@ function emitStruct(s: Struct): string {
   lines.push(`static_assert(sizeof(struct stp_${s.name}) == ${s.bytes}, "stp_${s.name}");`);
   for (const f of s.fields) {
     lines.push(
-      `static_assert(offsetof(struct stp_${s.name}, ${snake(f.name)}) == ${f.offset}, "${s.name}.${f.name}");`,
+      `static_assert(offsetof(struct stp_${s.name}, ${cName(f.name)}) == ${f.offset}, "${s.name}.${f.name}");`,
     );
   }
   return lines.join('\n');

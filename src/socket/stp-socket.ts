@@ -372,12 +372,12 @@ export class StpSocket extends Duplex {
   }
 
   /** Small writes are never delayed here; kept for programs that ask. */
-  setNoDelay(): this {
+  setNoDelay(_noDelay?: boolean): this {
     return this;
   }
 
   /** The peer's death is noticed without probes; kept for programs that ask. */
-  setKeepAlive(): this {
+  setKeepAlive(_enable?: boolean, _initialDelayMs?: number): this {
     return this;
   }
 

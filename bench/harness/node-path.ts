@@ -1,0 +1,191 @@
+/**
+ * A path whose two processes are Node programs under bench/paths/, spoken to over IPC.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { type Content, expectedDigest } from './content.js';
+import { decodeHistogram } from './histogram.js';
+import { type BenchPath, type RoundResult, withPeakRss } from './path.js';
+import type {
+  Address,
+  FromChild,
+  OpenRequest,
+  RoundReport,
+  RoundRequest,
+  Side,
+  ToChild,
+} from './protocol.js';
+
+/** A round that takes this much longer than asked is stuck. */
+const ROUND_SLACK_MS = 60_000;
+const OPEN_TIMEOUT_MS = 60_000;
+
+export interface NodePathOptions {
+  readonly name: string;
+  /** File name under dist/bench/paths/. */
+  readonly module: string;
+  readonly content: Content;
+  /** Command put before `node`, to keep it on some CPUs; empty to leave it free. */
+  readonly runner: readonly string[];
+  readonly open: Omit<OpenRequest, 'op' | 'side' | 'address'>;
+}
+
+export class NodePath implements BenchPath {
+  private readonly receiver: Child;
+  private readonly sender: Child;
+
+  constructor(private readonly options: NodePathOptions) {
+    this.receiver = new Child(options, 'receiver');
+    this.sender = new Child(options, 'sender');
+  }
+
+  async open(): Promise<void> {
+    this.receiver.start();
+    this.sender.start();
+    const listening = this.receiver.next('listening', OPEN_TIMEOUT_MS);
+    this.receiver.say({ ...this.options.open, op: 'open', side: 'receiver' });
+    const { address } = await listening;
+    await this.connect(address);
+  }
+
+  private async connect(address: Address): Promise<void> {
+    const connected = [this.receiver, this.sender].map((c) => c.next('connected', OPEN_TIMEOUT_MS));
+    this.sender.say({ ...this.options.open, op: 'open', side: 'sender', address });
+    await Promise.all(connected);
+  }
+
+  async round(request: RoundRequest): Promise<RoundResult> {
+    const report = await withPeakRss([this.receiver.pid, this.sender.pid], async () => {
+      const limitMs = request.seconds * 1000 + ROUND_SLACK_MS;
+      const received = await this.receiver.begin(request, limitMs);
+      const sent = await this.sender.begin(request, limitMs);
+      // Together: if one side finds something wrong, the other waits for ever.
+      const [fromSender, fromReceiver] = await Promise.all([sent.done, received.done]);
+      return check(this.options, request, fromSender, fromReceiver);
+    });
+    const { histogram, ...result } = report;
+    return histogram === undefined ? result : { ...result, latencies: decodeHistogram(histogram) };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.receiver.close(), this.sender.close()]);
+  }
+}
+
+/**
+ * The sender's report, with the CPU of both; what arrived must be what was sent. The expected digest
+ * is made here, so that its CPU is in nobody's round.
+ */
+function check(
+  { name, content }: NodePathOptions,
+  request: RoundRequest,
+  sent: RoundReport,
+  received: RoundReport,
+): RoundReport & { digest: string } {
+  const kind = request.case === 'stream' ? 'stream' : 'ping-pong';
+  const digest = expectedDigest(kind, content, request.size, sent.messages);
+  const arrived = [sent, received].flatMap((r) => r.digest ?? []);
+  if (sent.bytes !== received.bytes || arrived.length === 0 || arrived.some((d) => d !== digest)) {
+    throw new Error(
+      `${name}: sent ${sent.bytes} bytes with digest ${digest}, ` +
+        `received ${received.bytes} with ${arrived.join(', ')}`,
+    );
+  }
+  return { ...sent, digest, cpuSeconds: sent.cpuSeconds + received.cpuSeconds };
+}
+
+type Said<Op extends FromChild['op']> = Extract<FromChild, { op: Op }>;
+
+interface Wait {
+  readonly op: FromChild['op'];
+  readonly resolve: (message: FromChild) => void;
+  readonly reject: (e: Error) => void;
+}
+
+class Child {
+  private child: ChildProcess | undefined;
+  private waits: Wait[] = [];
+  private end: Error | undefined;
+  private exited: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly options: NodePathOptions,
+    private readonly side: Side,
+  ) {}
+
+  start(): void {
+    const { module, runner } = this.options;
+    const script = fileURLToPath(new URL(`../paths/${module}.js`, import.meta.url));
+    const [command = process.execPath, ...args] = [...runner, process.execPath, script];
+    const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    this.child = child;
+    this.exited = new Promise((resolve) => {
+      child.once('error', (e) => {
+        this.fail(e.message);
+        resolve();
+      });
+      child.once('exit', (code, signal) => {
+        this.fail(`ended (${signal ?? code})`);
+        resolve();
+      });
+    });
+    child.on('message', (message: FromChild) => {
+      if (message.op === 'failed') return this.fail(message.message);
+      const at = this.waits.findIndex((w) => w.op === message.op);
+      for (const wait of at < 0 ? [] : this.waits.splice(at, 1)) wait.resolve(message);
+    });
+  }
+
+  get pid(): number {
+    return this.child?.pid ?? 0;
+  }
+
+  say(message: ToChild): void {
+    this.child?.send(message, (e) => {
+      if (e !== null) this.fail(e.message);
+    });
+  }
+
+  /** The next message of a kind. */
+  next<Op extends FromChild['op']>(op: Op, limitMs: number): Promise<Said<Op>> {
+    const said = new Promise<FromChild>((resolve, reject) => {
+      if (this.end !== undefined) return reject(this.end);
+      const timer = setTimeout(() => this.fail(`no '${op}' in ${limitMs} ms`), limitMs);
+      const settled = <T>(settle: (value: T) => void) => {
+        return (value: T): void => {
+          clearTimeout(timer);
+          settle(value);
+        };
+      };
+      this.waits.push({ op, resolve: settled(resolve), reject: settled(reject) });
+    });
+    // Whoever awaits it later still gets the rejection; until then it is no unhandled one.
+    said.catch(() => {});
+    return said as Promise<Said<Op>>;
+  }
+
+  /** Starts a round; resolves when the child can take messages. */
+  async begin(request: RoundRequest, limitMs: number): Promise<{ done: Promise<RoundReport> }> {
+    const armed = this.next('armed', limitMs);
+    const done = this.next('done', limitMs).then((m) => m.report);
+    done.catch(() => {});
+    this.say({ op: 'round', request });
+    await armed;
+    return { done };
+  }
+
+  /** It sees the end of its parent's channel and exits; a stuck one is killed. */
+  async close(): Promise<void> {
+    const { child } = this;
+    if (child === undefined) return;
+    if (child.connected) child.disconnect();
+    const timer = setTimeout(() => child.kill('SIGKILL'), 2000);
+    await this.exited;
+    clearTimeout(timer);
+  }
+
+  private fail(message: string): void {
+    this.end ??= new Error(`${this.options.name} ${this.side}: ${message}`);
+    for (const wait of this.waits.splice(0)) wait.reject(this.end);
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * What the benchmark asks of a path, and what the two processes of a path say to it.
+ *
+ * Both processes of a path are children that live through the whole run. Requests go to the
+ * receiver first; when it says `armed` the sender is started. Every duration is taken by the
+ * sender's clock, from its first message to the receiver's acknowledgement over the path itself.
+ */
+
+export type CaseName = 'stream' | 'ping-pong' | 'ping-pong-rate' | 'ping-pong-spin';
+
+export interface RoundRequest {
+  readonly case: CaseName;
+  /** Bytes of a message. */
+  readonly size: number;
+  readonly seconds: number;
+  /** Compare every byte, not samples: for rounds that do not count. */
+  readonly verify: boolean;
+  /** `ping-pong-rate`: messages offered a second. */
+  readonly ratePerSecond: number;
+}
+
+export interface RoundReport {
+  readonly bytes: number;
+  readonly messages: number;
+  /** The sender's; 0 from a receiver. */
+  readonly seconds: number;
+  /** CPU seconds of the process during the round. */
+  readonly cpuSeconds: number;
+  /** Of what arrived at this side; absent where nothing but an acknowledgement did. */
+  readonly digest?: string;
+  /** Encoded latencies of the sender, in ping-pong cases. */
+  readonly histogram?: string;
+}
+
+export type Side = 'receiver' | 'sender';
+
+/** How a receiver can be reached: a TCP port, a socket's path, an STP port. */
+export type Address = string | number;
+
+export interface OpenRequest {
+  readonly op: 'open';
+  readonly side: Side;
+  /** A private directory for sockets. */
+  readonly directory: string;
+  /** Run directory of the private array, for STP paths. */
+  readonly runDirectory?: string;
+  readonly stg: string;
+  /** Sender: where the receiver is. */
+  readonly address?: Address;
+}
+
+export type ToChild = OpenRequest | { readonly op: 'round'; readonly request: RoundRequest };
+
+export type FromChild =
+  /** Receiver: listening. */
+  | { readonly op: 'listening'; readonly address: Address }
+  /** Both: the connection stands. */
+  | { readonly op: 'connected' }
+  | { readonly op: 'armed' }
+  | { readonly op: 'done'; readonly report: RoundReport }
+  | { readonly op: 'failed'; readonly message: string };

@@ -1,0 +1,168 @@
+/**
+ * `npm run bench -- transport`: command line, clean-up and exit code of the benchmark.
+ *
+ * Exit codes: 0 measured; 1 a path failed or delivered other bytes; 2 wrong usage; 75 inconclusive
+ * (too few near rounds in the time given: neither good nor bad); 130 and 143 after SIGINT, SIGTERM.
+ */
+import { writeFileSync } from 'node:fs';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { isSize } from './harness/content.js';
+import type { CpuPair } from './harness/cpus.js';
+import type { CaseName } from './harness/protocol.js';
+import { NEAR_ROUNDS_MIN, REGIME_LIMITS } from './harness/regime.js';
+import type { Row } from './harness/rows.js';
+import { groupRows, numberText, textTable } from './harness/table.js';
+import { CASES, PATHS, runTransport, STREAM_SIZES_DEFAULT } from './suites/transport.js';
+
+const EXIT_INCONCLUSIVE = 75;
+
+interface Flags {
+  json?: string;
+  tiny?: true;
+  rounds: number;
+  size: number[];
+  path: string[];
+  case: CaseName[];
+  secondsMax: number;
+  nearNs: number;
+  farNs: number;
+  cpus?: CpuPair;
+}
+
+/** Tasks for the end of the run; the last come runs first, and none keeps another from running. */
+class AtEnd {
+  private readonly tasks: (() => Promise<void> | void)[] = [];
+
+  add(task: () => Promise<void> | void): void {
+    this.tasks.push(task);
+  }
+
+  async run(): Promise<void> {
+    for (let task = this.tasks.pop(); task !== undefined; task = this.tasks.pop()) {
+      try {
+        await task();
+      } catch (e) {
+        process.stderr.write(`bench: while ending: ${e instanceof Error ? e.message : e}\n`);
+        process.exitCode = 1;
+      }
+    }
+  }
+}
+
+const positive = (text: string): number => {
+  const n = Number(text);
+  if (!(n > 0)) throw new InvalidArgumentError('a number above 0 is needed.');
+  return n;
+};
+
+const wholePositive = (text: string): number => {
+  const n = positive(text);
+  if (!Number.isInteger(n)) throw new InvalidArgumentError('a whole number is needed.');
+  return n;
+};
+
+const sizes = (text: string, before: number[] = []): number[] => {
+  const n = Number(text);
+  if (!isSize(n)) {
+    throw new InvalidArgumentError('a size is a power of two from 64 to 268435456 bytes.');
+  }
+  return [...before, n];
+};
+
+const cpuPair = (text: string): CpuPair => {
+  const [a, b, ...more] = text.split(',').map(Number);
+  if (!Number.isInteger(a) || !Number.isInteger(b) || more.length > 0) {
+    throw new InvalidArgumentError('two CPU numbers are needed, as in 0,1.');
+  }
+  return [a as number, b as number];
+};
+
+/** What is known of the two regimes, below the tables. */
+function summaryOf(rows: readonly Row[]): string {
+  const probes = (['near', 'far'] as const).flatMap((regime) => {
+    const ns = rows.flatMap((r) => (r.regime === regime ? (r.probe_ns ?? []) : []));
+    if (ns.length === 0) return [];
+    const range = `${numberText(Math.min(...ns))}..${numberText(Math.max(...ns))}`;
+    return `${regime} rounds: probe ${range} ns a hop (median of each row)`;
+  });
+  const bytes = rows.reduce((n, r) => n + r.bytes, 0);
+  const work = `work: ${(bytes / 1e9).toFixed(2)} GB arrived, digests equal on both sides: ${rows
+    .map((r) => r.digest)
+    .join(' ')}`;
+  return [...probes, work].join('\n');
+}
+
+async function transport(flags: Flags, atEnd: AtEnd): Promise<number> {
+  const progress = (line: string): void => {
+    process.stderr.write(`${line}\n`);
+  };
+  const { rows, inconclusive } = await runTransport({
+    tiny: flags.tiny === true,
+    rounds: flags.rounds,
+    secondsMax: flags.secondsMax,
+    sizes: flags.size,
+    cases: CASES.filter((name) => flags.case.includes(name)),
+    paths: flags.path,
+    limits: { nearNs: flags.nearNs, farNs: flags.farNs },
+    ...(flags.cpus !== undefined && { cpus: flags.cpus }),
+    log: progress,
+    atEnd: (task) => atEnd.add(task),
+  });
+  for (const group of groupRows(rows)) process.stdout.write(`${textTable(group)}\n\n`);
+  process.stdout.write(`${summaryOf(rows)}\n`);
+  if (flags.json !== undefined) {
+    writeFileSync(flags.json, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  }
+  if (inconclusive.length === 0) return 0;
+  process.stdout.write(
+    `inconclusive: fewer than ${NEAR_ROUNDS_MIN} near rounds: ${inconclusive.join('; ')}\n`,
+  );
+  return EXIT_INCONCLUSIVE;
+}
+
+async function run(flags: Flags): Promise<void> {
+  const atEnd = new AtEnd();
+  const interrupted = new Promise<number>((resolve) => {
+    process.once('SIGINT', () => resolve(130));
+    process.once('SIGTERM', () => resolve(143));
+  });
+  // A suite that is interrupted fails when its processes are ended; nobody waits for that.
+  const suite = transport(flags, atEnd);
+  suite.catch(() => {});
+  try {
+    process.exitCode = await Promise.race([suite, interrupted]);
+  } catch (e) {
+    process.stderr.write(`bench: ${e instanceof Error ? e.message : e}\n`);
+    process.exitCode = 1;
+  } finally {
+    await atEnd.run();
+  }
+  process.exit();
+}
+
+const program = new Command('bench')
+  .description('Measures this machine. One JSON object a line with --json, a table in any case.')
+  .exitOverride((e) => process.exit(e.exitCode === 0 ? 0 : 2));
+
+program
+  .command('transport')
+  .description('bytes and round trips between two processes: STP, sockets, memcpy')
+  .option('--json <file>', 'write one JSON object a line')
+  .option('--tiny', 'a few milliseconds of everything, one round, no regimes: shows that it works')
+  .option('--rounds <n>', 'near rounds of each path', wholePositive, NEAR_ROUNDS_MIN)
+  .addOption(
+    new Option('--size <bytes...>', 'message sizes of case stream')
+      .argParser(sizes)
+      .default(undefined, STREAM_SIZES_DEFAULT.join(' ')),
+  )
+  .addOption(new Option('--path <path...>', 'only these paths').choices(PATHS.map((p) => p.name)))
+  .addOption(new Option('--case <case...>', 'only these cases').choices(CASES).default([...CASES]))
+  .option('--seconds-max <n>', 'time bound of the whole run', positive, 600)
+  .option('--near-ns <n>', 'near: probes below this, ns a hop', positive, REGIME_LIMITS.nearNs)
+  .option('--far-ns <n>', 'far: probes above this, ns a hop', positive, REGIME_LIMITS.farNs)
+  .option('--cpus <a,b>', 'the two CPUs to use (default: chosen)', cpuPair)
+  .action((flags: Flags) =>
+    run({ ...flags, size: flags.size ?? STREAM_SIZES_DEFAULT, path: flags.path ?? [] }),
+  );
+
+await program.parseAsync();

@@ -1,0 +1,84 @@
+/**
+ * Runs smoke programs in every supported Node, on the addon as it is built now.
+ *
+ *   node scripts/test-nodes.mjs [--if-present] [PROGRAM...]
+ *
+ * The Nodes come from the npm package `node` and are kept under .cache/nodes/, out of git. A line a
+ * version, then `N passed, N failed`. Exit code 0, or 1 if a program failed or a Node could not be
+ * had; with --if-present a Node that cannot be had is skipped, and the reason is printed.
+ */
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const MAJORS = [22, 24, 26];
+const PROGRAM_TIMEOUT_MS = 120_000;
+const INSTALL_TIMEOUT_MS = 600_000;
+
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+const ifPresent = process.argv.includes('--if-present');
+const named = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
+const programs = named.length > 0 ? named : ['dist/test/native/smoke.js'];
+
+const lastLines = (text) => text.trim().split('\n').slice(-12).join('\n');
+
+/** The version that a binary prints, undefined if it cannot be run. */
+function versionOf(binary) {
+  const result = spawnSync(binary, ['--version'], { encoding: 'utf8' });
+  return result.status === 0 ? result.stdout.trim() : undefined;
+}
+
+/** Finds or installs one Node. Returns { binary, version } or { reason }. */
+function haveNode(major) {
+  const directory = path.join(root, '.cache', 'nodes', String(major));
+  const binary = path.join(directory, 'node_modules', 'node', 'bin', 'node');
+  const there = versionOf(binary);
+  if (there !== undefined) return { binary, version: there };
+
+  fs.mkdirSync(directory, { recursive: true });
+  // Its own package: npm would otherwise look for one further up, and find ours. The package `node`
+  // fetches its binary in an install script, which npm may want to see allowed.
+  const manifest = { private: true, allowScripts: { node: true } };
+  fs.writeFileSync(path.join(directory, 'package.json'), `${JSON.stringify(manifest)}\n`);
+  const result = spawnSync(
+    'npm',
+    ['install', '--prefix', directory, '--no-audit', '--no-fund', `node@${major}`],
+    { cwd: directory, encoding: 'utf8', timeout: INSTALL_TIMEOUT_MS },
+  );
+  const version = versionOf(binary);
+  if (version !== undefined) return { binary, version };
+  const said = lastLines(`${result.stdout ?? ''}${result.stderr ?? ''}${result.error ?? ''}`);
+  return { reason: `npm install node@${major} failed:\n${said}` };
+}
+
+let passed = 0;
+let failed = 0;
+
+function report(outcome, node, program, detail) {
+  const line = [outcome.padEnd(7), node.padEnd(10), program].join(' ').trimEnd();
+  process.stdout.write(`${line}${detail ? `\n${detail}` : ''}\n`);
+}
+
+for (const major of MAJORS) {
+  const { binary, version, reason } = haveNode(major);
+  if (reason !== undefined) {
+    report(ifPresent ? 'skipped' : 'failed', `v${major}`, '', reason);
+    if (!ifPresent) failed++;
+    continue;
+  }
+  for (const program of programs) {
+    const result = spawnSync(binary, [path.resolve(root, program)], {
+      encoding: 'utf8',
+      timeout: PROGRAM_TIMEOUT_MS,
+    });
+    const works = result.status === 0;
+    if (works) passed++;
+    else failed++;
+    const how = result.error?.message ?? result.signal ?? `exit code ${result.status}`;
+    const detail = works ? '' : `${how}\n${lastLines(`${result.stdout}${result.stderr}`)}`;
+    report(works ? 'passed' : 'failed', version, program, detail);
+  }
+}
+process.stdout.write(`${passed} passed, ${failed} failed\n`);
+process.exitCode = failed === 0 ? 0 : 1;

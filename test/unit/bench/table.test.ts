@@ -1,0 +1,93 @@
+/** Ratios, the terminal's table, the README's table. */
+import test from 'ava';
+import { parseCpuList } from '../../../bench/harness/cpus.js';
+import type { Row } from '../../../bench/harness/rows.js';
+import { groupRows, textTable, timesBestSocket, timesPath } from '../../../bench/harness/table.js';
+import { parseRows, report, withReport } from '../../../bench/report.js';
+
+const row = (path: string, value: number, more: Partial<Row> = {}): Row => ({
+  suite: 'transport',
+  case: 'stream',
+  path,
+  size: 65536,
+  regime: 'near',
+  value,
+  unit: 'GB/s',
+  cpu_s: 2,
+  rounds: 9,
+  node: 'v20.0.0',
+  commit: 'abc',
+  cpu: 'some CPU',
+  min: value,
+  q1: value,
+  q3: value,
+  max: value,
+  elapsed_s: 1,
+  rss_anon: 1 << 20,
+  bytes: 1,
+  digest: '00',
+  ...more,
+});
+
+const groupOf = (...rows: Row[]) => {
+  const [group, ...others] = groupRows(rows);
+  if (group === undefined || others.length > 0) throw new Error('one group expected');
+  return group;
+};
+
+test('a rate is compared with the better of TCP and Unix socket', (t) => {
+  const stp = row('stp-copy', 12);
+  const group = groupOf(stp, row('tcp', 2), row('unix', 3), row('memcpy-2p', 24));
+  t.is(timesBestSocket(group, stp), 4);
+  t.is(timesPath(group, stp, 'memcpy-2p'), 0.5);
+  t.is(timesPath(group, stp, 'memcpy-2p-sum'), undefined);
+});
+
+test('a latency is better when it is smaller', (t) => {
+  const latency = { case: 'ping-pong', unit: 'µs' } as const;
+  const stp = row('stp-duplex', 5, latency);
+  const group = groupOf(stp, row('tcp', 100, latency), row('unix', 60, latency));
+  t.is(timesBestSocket(group, stp), 12);
+});
+
+test('near is never compared with far', (t) => {
+  const far = row('stp-copy', 3, { regime: 'far' });
+  const group = groupOf(row('tcp', 2), far, row('tcp', 1, { regime: 'far' }));
+  t.is(timesBestSocket(group, far), 3);
+  t.is(timesBestSocket(groupOf(row('tcp', 2), far), far), undefined);
+});
+
+test('each case and size has a table of its own, with far in columns of its own', (t) => {
+  const rows = [
+    row('tcp', 2),
+    row('tcp', 1, { regime: 'far', rounds: 4 }),
+    row('tcp', 3, { size: 1 << 20 }),
+  ];
+  const groups = groupRows(rows);
+  t.is(groups.length, 2);
+  const lines = textTable(groupOf(...rows.slice(0, 2))).split('\n');
+  t.is(lines[0], 'stream, 64 KiB');
+  t.is(lines.length, 3);
+  t.regex(lines[2] ?? '', /^tcp +2\.00 +2\.00\.\.2\.00 +1\.00x .* 1\.00 +1\.00x +4$/);
+});
+
+test('the report replaces what is between the markers and nothing else', (t) => {
+  const rows = parseRows(`${JSON.stringify(row('tcp', 2))}\n${JSON.stringify(row('unix', 4))}\n`);
+  const table = report(rows);
+  t.regex(table, /\| stream, 64 KiB \| `tcp` \| 2\.00 GB\/s \| .* \| 0\.50x \|/);
+  const before = 'head\n<!-- bench:transport -->\nold\n<!-- /bench:transport -->\ntail\n';
+  const after = withReport(before, table);
+  t.is(after, `head\n<!-- bench:transport -->\n${table}\n<!-- /bench:transport -->\ntail\n`);
+  t.is(withReport(after, table), after);
+});
+
+test('a document without markers, a tiny run and no rows are refused', (t) => {
+  t.throws(() => withReport('no markers', 'x'), { message: /needs <!-- bench:transport -->/ });
+  t.throws(() => report([row('tcp', 2, { regime: 'none' })]), { message: 'rows of a tiny run' });
+  t.throws(() => report([]), { message: 'no rows' });
+});
+
+test('lists of CPUs are read as the kernel writes them', (t) => {
+  t.deepEqual(parseCpuList('0-2,8\n'), [0, 1, 2, 8]);
+  t.deepEqual(parseCpuList('3'), [3]);
+});

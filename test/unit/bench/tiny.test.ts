@@ -1,0 +1,112 @@
+/** The benchmark itself, a few milliseconds of everything. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test from 'ava';
+import { parseRows } from '../../../bench/report.js';
+
+const MAIN = fileURLToPath(new URL('../../../bench/main.js', import.meta.url));
+const BASELINES = ['tcp', 'unix', 'memcpy', 'memcpy-2p', 'memcpy-2p-sum'];
+const SIZES = [64, 4096, 65536, 1048576];
+
+interface Run {
+  readonly child: ChildProcess;
+  readonly directory: string;
+  output: string;
+  ended: Promise<number | null>;
+}
+
+/** Starts the benchmark with a temporary directory of its own. */
+function start(t: { teardown(f: () => void): void }, args: readonly string[]): Run {
+  const directory = mkdtempSync(join(tmpdir(), 'bench-test-'));
+  const child = spawn(process.execPath, [MAIN, 'transport', ...args], {
+    env: { ...process.env, TMPDIR: directory },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const run: Run = { child, directory, output: '', ended: Promise.resolve(null) };
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (text: Buffer) => {
+      run.output += text.toString();
+    });
+  }
+  run.ended = once(child, 'close').then(([code]) => code as number | null);
+  t.teardown(() => {
+    child.kill('SIGKILL');
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return run;
+}
+
+const childrenOf = (pid: number): string[] =>
+  readdirSync('/proc').filter((entry) => {
+    if (!/^\d+$/.test(entry)) return false;
+    try {
+      const stat = readFileSync(`/proc/${entry}/stat`, 'utf8');
+      return stat.slice(stat.lastIndexOf(')')).split(' ')[2] === String(pid);
+    } catch {
+      return false;
+    }
+  });
+
+const isAlive = (pid: string): boolean => existsSync(`/proc/${pid}`);
+
+test('every baseline does every case, and its bytes arrive', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'bench-test-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const json = join(directory, 'rows.json');
+  const run = start(t, ['--tiny', '--json', json, '--path', ...BASELINES]);
+  t.is(await run.ended, 0, run.output);
+  const rows = parseRows(readFileSync(json, 'utf8'));
+  const seen = rows.map((r) => `${r.case} ${r.size} ${r.path}`);
+  t.deepEqual(seen, [
+    ...SIZES.flatMap((size) => BASELINES.map((path) => `stream ${size} ${path}`)),
+    'ping-pong 64 tcp',
+    'ping-pong 64 unix',
+    'ping-pong-rate 64 tcp',
+    'ping-pong-rate 64 unix',
+    'ping-pong-spin 64 memcpy-2p',
+  ]);
+  for (const row of rows) {
+    t.is(row.suite, 'transport');
+    t.is(row.regime, 'none');
+    t.is(row.rounds, 1);
+    t.true(row.value > 0 && Number.isFinite(row.value), `${row.path} ${row.value}`);
+    t.true(row.bytes >= row.size && row.cpu_s >= 0 && row.rss_anon > 0, JSON.stringify(row));
+    t.regex(row.digest, /^[0-9a-f]{16}$/);
+    t.is(row.unit, row.case === 'stream' ? 'GB/s' : 'µs');
+    t.is(row.p50 !== undefined && row.p99 !== undefined, row.case !== 'stream');
+    for (const key of ['node', 'commit', 'cpu'] as const) t.true(row[key].length > 0);
+  }
+  t.regex(run.output, /x best socket +x memcpy-2p +x memcpy-2p-sum/);
+  t.deepEqual(readdirSync(run.directory), [], 'left behind');
+});
+
+test('a run that cannot get nine near rounds ends with 75', async (t) => {
+  const args = ['--case', 'stream', '--size', '4096', '--path', 'memcpy', '--near-ns', '0.001'];
+  const run = start(t, [...args, '--seconds-max', '1']);
+  t.is(await run.ended, 75, run.output);
+  t.regex(run.output, /inconclusive: fewer than 9 near rounds: stream 4096 memcpy\n/);
+});
+
+test('interrupted in mid-run it leaves no process and no file', async (t) => {
+  const run = start(t, ['--path', ...BASELINES, '--near-ns', '0.001']);
+  const { child } = run;
+  const watchdog = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  while (!run.output.includes('discarded')) await once(child.stderr as NodeJS.EventEmitter, 'data');
+  const children = childrenOf(child.pid as number);
+  t.true(children.length >= 4, `${children}`);
+  child.kill('SIGINT');
+  t.is(await run.ended, 130, run.output);
+  clearTimeout(watchdog);
+  t.deepEqual(children.filter(isAlive), []);
+  t.deepEqual(readdirSync(run.directory), []);
+});
+
+test('wrong usage ends with 2 and names the rule', async (t) => {
+  const run = start(t, ['--size', '100']);
+  t.is(await run.ended, 2);
+  t.regex(run.output, /a size is a power of two/);
+});
