@@ -99,7 +99,8 @@ function chooseTrees(named) {
     if (trees.some((tree) => covers(tree, directory) || covers(directory, tree))) continue;
     add(directory);
   }
-  if (trees.length === 0) throw new Failure('found no tree to back up; name one: npm run quickstart -- DIR');
+  if (trees.length === 0)
+    throw new Failure('found no tree to back up; name one: npm run quickstart -- DIR');
   return { trees, ...totals };
 }
 
@@ -144,7 +145,8 @@ async function run(name, args, { quiet = false } = {}) {
     child.once('close', resolve);
   });
   if (!quiet) say(output.trimEnd());
-  if (code !== 0 && code !== 3) throw new Failure(`${name} ${args[0]} ended with exit code ${code}`);
+  if (code !== 0 && code !== 3)
+    throw new Failure(`${name} ${args[0]} ended with exit code ${code}`);
   return output;
 }
 
@@ -265,7 +267,17 @@ async function quickstart(base, named) {
 
   running.push({ name: 'stpd', stop: () => stopArray(runDirectory) });
   await run('stpd', ['start', '--run-dir', runDirectory]);
-  await run('stpctl', ['stg', 'create', 'backup', '--boards', '8', '--ports', '16', '--run-dir', runDirectory]);
+  await run('stpctl', [
+    'stg',
+    'create',
+    'backup',
+    '--boards',
+    '8',
+    '--ports',
+    '16',
+    '--run-dir',
+    runDirectory,
+  ]);
   await run('stpbackup', ['key', 'new', at('pair.key')]);
   const client = start('stpbackup', ['client', '--config', at('client.json')], at('client.log'));
   const server = start('stpbackup', ['server', '--config', at('server.json')], at('server.log'));
@@ -274,12 +286,16 @@ async function quickstart(base, named) {
 
   const config = ['--config', at('server.json')];
   const backup = JSON.parse(
-    await run('stpbackup', ['fs', ...trees.map((tree) => `host1:${tree}`), ...config, '--json'], { quiet: true }),
+    await run('stpbackup', ['fs', ...trees.map((tree) => `host1:${tree}`), ...config, '--json'], {
+      quiet: true,
+    }),
   );
   summarise('backup', backup);
   const target = at('restored', 'tree');
   const restore = JSON.parse(
-    await run('stpbackup', ['restore', 'latest', `host1:${target}`, ...config, '--json'], { quiet: true }),
+    await run('stpbackup', ['restore', 'latest', `host1:${target}`, ...config, '--json'], {
+      quiet: true,
+    }),
   );
   summarise('restore', restore);
   await run('stpbackup', ['list', ...config]);
@@ -294,10 +310,13 @@ async function quickstart(base, named) {
   const warnings = backup.warnings + restore.warnings;
   if (differences.length > 0) {
     say(differences.slice(0, 20).join('\n'));
-    const because = warnings > 0 ? ' (see the warnings above: what could not be read is not there)' : '';
+    const because =
+      warnings > 0 ? ' (see the warnings above: what could not be read is not there)' : '';
     throw new Failure(`${differences.length} differences${because}`);
   }
-  const what = isRoot ? 'modes, owners, times, contents' : 'modes, times, contents; owners need root';
+  const what = isRoot
+    ? 'modes, owners, times, contents'
+    : 'modes, times, contents; owners need root';
   say(`${counts.entries} entries, ${human(counts.bytes)}: the same (${what}).`);
   checkWithTools(base, trees, target);
 }
@@ -312,8 +331,11 @@ function summarise(what, summary) {
     `${what}: ${summary.entries} entries, ${human(summary.bytes)} in ${seconds.toFixed(1)} s ` +
       `(${human(summary.bytes / seconds)}/s)`,
   );
-  say(`  over memory ${human(memoryBytes)}, over TCP ${human(tcpBytes)}: TCP carried ${share.toFixed(3)} %`);
-  if (!(share <= 1)) throw new Failure(`TCP carried ${share.toFixed(2)} % of the bytes, more than 1 %`);
+  say(
+    `  over memory ${human(memoryBytes)}, over TCP ${human(tcpBytes)}: TCP carried ${share.toFixed(3)} %`,
+  );
+  if (!(share <= 1))
+    throw new Failure(`TCP carried ${share.toFixed(2)} % of the bytes, more than 1 %`);
 }
 
 /** The same with the tools people trust, where they are installed. */
@@ -321,7 +343,9 @@ function checkWithTools(base, trees, target) {
   const sets = path.join(base, 'library', 'sets');
   const media = fs
     .readdirSync(sets)
-    .flatMap((set) => fs.readdirSync(path.join(sets, set)).map((file) => path.join(sets, set, file)))
+    .flatMap((set) =>
+      fs.readdirSync(path.join(sets, set)).map((file) => path.join(sets, set, file)),
+    )
     .find((file) => file.endsWith('.tar'));
   say(`\n$ tar -tf ${media} | wc -l`);
   const tar = spawnSync('sh', ['-c', `tar -tf '${media}' | wc -l`], { encoding: 'utf8' });
@@ -331,7 +355,14 @@ function checkWithTools(base, trees, target) {
   }
   for (const tree of trees) {
     const copy = `${path.join(target, tree)}/`;
-    const args = ['-aHAX', '--checksum', '--modify-window=-1', '--dry-run', '--itemize-changes', '--delete'];
+    const args = [
+      '-aHAX',
+      '--checksum',
+      '--modify-window=-1',
+      '--dry-run',
+      '--itemize-changes',
+      '--delete',
+    ];
     if (!isRoot) args.push('--no-owner', '--no-group');
     say(`\n$ rsync ${args.join(' ')} ${tree}/ ${copy}`);
     const rsync = spawnSync('rsync', [...args, `${tree}/`, copy], {
@@ -388,7 +419,10 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
 }
 let failed = false;
 try {
-  await quickstart(base, args.filter((argument) => !argument.startsWith('-')));
+  await quickstart(
+    base,
+    args.filter((argument) => !argument.startsWith('-')),
+  );
 } catch (error) {
   if (!interrupted) {
     failed = true;
