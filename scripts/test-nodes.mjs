@@ -19,7 +19,7 @@ const INSTALL_TIMEOUT_MS = 600_000;
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const ifPresent = process.argv.includes('--if-present');
 const named = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
-const programs = named.length > 0 ? named : ['dist/test/native/smoke.js'];
+const programs = named.length > 0 ? named : ['dist/test/native/smoke.js', 'dist/test/system/smoke-sockets.js'];
 
 const lastLines = (text) => text.trim().split('\n').slice(-12).join('\n');
 

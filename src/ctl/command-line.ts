@@ -30,12 +30,16 @@ export function exitCodeOf(error: unknown): number {
   return USAGE_CODES.has(error.code) ? EXIT_USAGE : EXIT_FAILURE;
 }
 
-/** One line for each problem, each with the program's name. The POSIX code is for programs. */
-export function errorText(program: string, error: unknown): string {
+/** The message without the POSIX code in front: that is for programs. */
+export function plainMessage(error: unknown): string {
   const message = messageOf(error);
   const prefix = isCoded(error) ? `${error.code}: ` : '';
-  const text = prefix !== '' && message.startsWith(prefix) ? message.slice(prefix.length) : message;
-  return text
+  return prefix !== '' && message.startsWith(prefix) ? message.slice(prefix.length) : message;
+}
+
+/** One line for each problem, each with the program's name. */
+export function errorText(program: string, error: unknown): string {
+  return plainMessage(error)
     .split('\n')
     .map((line) => `${program}: ${line}\n`)
     .join('');

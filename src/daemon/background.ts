@@ -65,32 +65,35 @@ export async function startInBackground(options: BackgroundOptions): Promise<Sta
     detached: true,
     stdio: ['ignore', logFd, logFd, 'ipc'],
   });
-  const endChild = (): void => {
+  let interrupted = false;
+  const interrupt = (): void => {
+    interrupted = true;
     child.kill('SIGTERM');
   };
-  process.once('SIGINT', endChild);
-  process.once('SIGTERM', endChild);
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
   try {
     const report = await new Promise<StartReport>((resolve, reject) => {
+      const fail = (message: string): void => resolve({ served: false, message, exitCode: 1 });
       child.once('error', reject);
-      child.once('message', (message) => resolve(message as StartReport));
+      // One that is told to end while it comes up may still say that it serves.
+      child.once('message', (message) => {
+        if (!interrupted) resolve(message as StartReport);
+      });
       child.once('exit', (code, signal) => {
+        if (interrupted) return fail('interrupted: stpd was ended before it served');
         const how = signal === null ? `with exit code ${code}` : `of ${signal}`;
         const words = readFrom(logFile, sizeBefore);
         const tail = words === '' ? '' : `; the end of ${logFile}:\n${words}`;
-        resolve({
-          served: false,
-          message: `stpd ended ${how} before it served${tail}`,
-          exitCode: 1,
-        });
+        fail(`stpd ended ${how} before it served${tail}`);
       });
     });
     // A child that failed may have logged nothing: then no empty file stays.
-    if (!report.served && sizeBefore === 0 && fstatSync(logFd).size === 0) removeIfThere(logFile);
+    if (!report.served && fstatSync(logFd).size === 0) removeIfThere(logFile);
     return report;
   } finally {
-    process.off('SIGINT', endChild);
-    process.off('SIGTERM', endChild);
+    process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
     if (child.connected) child.disconnect();
     child.unref();
     closeSync(logFd);

@@ -133,10 +133,16 @@ function buildRoutes(options: ControlApiOptions, server: Server) {
   });
 
   app.get('/v1/array', async (): Promise<ArrayDocument> => ({ array: await array.arrayReport() }));
-  app.get('/v1/boards', async (): Promise<BoardsDocument> => ({ boards: await array.boardReports() }));
+  app.get(
+    '/v1/boards',
+    async (): Promise<BoardsDocument> => ({ boards: await array.boardReports() }),
+  );
   app.get('/v1/stgs', async (): Promise<StgsDocument> => ({ stgs: await array.stgReports() }));
   app.get('/v1/hosts', async (): Promise<HostsDocument> => ({ hosts: await array.hostReports() }));
-  app.get('/v1/sockets', async (): Promise<SocketsDocument> => ({ sockets: await array.socketReports() }));
+  app.get(
+    '/v1/sockets',
+    async (): Promise<SocketsDocument> => ({ sockets: await array.socketReports() }),
+  );
   app.get<{ Params: { name: string } }>(
     '/v1/stgs/:name',
     async (request): Promise<StgDocument> => ({

@@ -8,8 +8,10 @@
  * daemon down: such lines are counted. Main thread.
  */
 import { closeSync, constants, fstatSync, openSync, unlinkSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Logger, pino, stdTimeFunctions } from 'pino';
-import type { LogLevel } from './configuration.js';
+import { LOG_FILE } from '../run-directory.js';
+import type { Configuration, LogLevel } from './configuration.js';
 
 export type Log = Logger;
 
@@ -21,6 +23,10 @@ export interface LogOptions {
   /** Null: readable lines on stderr. */
   readonly file: string | null;
 }
+
+/** The log of a daemon in the background. */
+export const logPath = (configuration: Configuration, runDirectory: string): string =>
+  configuration.logFile ?? join(runDirectory, LOG_FILE);
 
 /** Opens a log file so that this process and another may both append to it. */
 export const openLogFile = (path: string): number =>

@@ -11,10 +11,10 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, stpError } from '../errors.js';
-import { CONTROL_SOCKET, LOG_FILE, type LockFile, RunDirectory } from '../run-directory.js';
+import { CONTROL_SOCKET, type LockFile, RunDirectory } from '../run-directory.js';
 import type { Configuration } from './configuration.js';
 import { type ControlApi, serveControlApi } from './control-api.js';
-import { DaemonLog } from './log.js';
+import { DaemonLog, logPath } from './log.js';
 import { checkMemory } from './memory-check.js';
 import type { ArrayControl, ArrayFactory, ArrayReport } from './reports.js';
 import { VERSION } from './version.js';
@@ -55,9 +55,6 @@ class EndRequest {
     this.#resolve(error instanceof Error ? error : new Error(messageOf(error)));
   };
 }
-
-export const logPath = (configuration: Configuration, runDirectory: string): string =>
-  configuration.logFile ?? join(runDirectory, LOG_FILE);
 
 /** The parts of a daemon that are up, in the order in which they came. */
 interface Parts {

@@ -1,4 +1,5 @@
 /** `stpd start`: checks everything that can be checked, then serves, in the background by default. */
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { reportStart, type StartReport, startInBackground } from '../../daemon/background.js';
@@ -10,10 +11,10 @@ import {
   readConfigurationFile,
   resolveConfiguration,
 } from '../../daemon/configuration.js';
+import { logPath } from '../../daemon/log.js';
 import { checkMemory } from '../../daemon/memory-check.js';
 import type { ArrayFactory } from '../../daemon/reports.js';
 import { formatSize } from '../../daemon/size.js';
-import { messageOf } from '../../errors.js';
 import {
   AlreadyRunningError,
   findHolder,
@@ -28,6 +29,7 @@ import {
   errorText,
   exitCodeOf,
   flagOf,
+  plainMessage,
   typedNumber,
   typedNumbers,
 } from '../command-line.js';
@@ -152,7 +154,11 @@ async function serve(
     process.exit(EXIT_OK);
   } catch (error) {
     const exitCode = exitCodeOf(error) || EXIT_FAILURE;
-    if (background) await say({ served: false, message: messageOf(error), exitCode });
+    // It has a log from the moment on which it owns the run directory.
+    const logFile = logPath(configuration, runDirectory);
+    const logged = !(error instanceof AlreadyRunningError) && existsSync(logFile);
+    const message = `${plainMessage(error)}${logged ? `; see ${logFile}` : ''}`;
+    if (background) await say({ served: false, message, exitCode });
     else process.stderr.write(errorText('stpd', error));
     process.exit(exitCode);
   }
@@ -168,7 +174,7 @@ export async function startDaemon(
   prepareRunDirectory(runDirectory);
   const holder = await findHolder(runDirectory, parts.lockFile);
   if (holder !== undefined) throw new AlreadyRunningError(runDirectory, holder.pid);
-  const logFile = configuration.logFile ?? resolve(runDirectory, LOG_FILE);
+  const logFile = logPath(configuration, runDirectory);
   const args = [
     'start',
     '--foreground',

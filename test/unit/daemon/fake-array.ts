@@ -1,0 +1,177 @@
+/** An array without memory: what the control API, the daemon and the tools are tested with. */
+import { createHash } from 'node:crypto';
+import type {
+  ArrayControl,
+  ArrayOptions,
+  ArrayReport,
+  BoardReport,
+  HostReport,
+  SocketReport,
+  StgReport,
+  StgRequest,
+} from '../../../src/daemon/reports.js';
+import { stpError } from '../../../src/errors.js';
+
+const PAGE_BYTES = 65536;
+
+export class FakeArray implements ArrayControl {
+  readonly requests: StgRequest[] = [];
+  /** A creation waits for this; two at once are an error. */
+  beforeCreate: Promise<unknown> = Promise.resolve();
+  changesNow = 0;
+  started = false;
+  stopped = false;
+  hosts: HostReport[] = [];
+  sockets: SocketReport[] = [];
+  readonly #stgs = new Map<string, StgReport>();
+  #generation = 0;
+
+  constructor(readonly options: Pick<ArrayOptions, 'configuration' | 'runDirectory'>) {}
+
+  async start(): Promise<void> {
+    this.started = true;
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+  }
+
+  async arrayReport(): Promise<ArrayReport> {
+    const { configuration, runDirectory } = this.options;
+    return {
+      instance: '00112233445566778899aabbccddeeff',
+      state: 'serving',
+      pid: process.pid,
+      version: '0.1.0',
+      layoutVersion: 1,
+      layoutHash: createHash('sha256').digest('hex'),
+      startedAt: '2026-01-31T12:00:00.000Z',
+      uptimeSeconds: 3723,
+      runDirectory,
+      boardsTotal: configuration.boards,
+      boardsUsed: this.#boards().filter((board) => board.stg !== null).length,
+      boardBytes: configuration.boardBytes,
+      memoryBytes: 65536,
+      directors: [{ number: 0, state: 'running', load: 0.125, stgs: [], commands: 7, restarts: 0 }],
+      hosts: this.hosts.length,
+      stgs: this.#stgs.size,
+      sockets: this.sockets.length,
+    };
+  }
+
+  async boardReports(): Promise<BoardReport[]> {
+    return this.#boards();
+  }
+
+  #boards(): BoardReport[] {
+    const { boards, boardBytes } = this.options.configuration;
+    const owners = [...this.#stgs.values()];
+    return Array.from({ length: boards }, (_, number) => ({
+      number,
+      stg: owners.find((stg) => stg.boards.includes(number))?.name ?? null,
+      bytes: boardBytes,
+      pages: boardBytes / PAGE_BYTES,
+      pagesUsed: 0,
+      accesses: 0,
+      contended: 0,
+      bypassed: 0,
+      bytesMoved: 0,
+      steals: 0,
+    }));
+  }
+
+  async createStg(request: StgRequest): Promise<StgReport> {
+    this.requests.push(request);
+    this.changesNow += 1;
+    try {
+      if (this.changesNow > 1) throw new Error('two changes at once');
+      await this.beforeCreate;
+      return this.#create(request);
+    } finally {
+      this.changesNow -= 1;
+    }
+  }
+
+  #create(request: StgRequest): StgReport {
+    const { name, boardCount, ports, allowUids, allowGids } = request;
+    if (this.#stgs.has(name)) throw stpError('EEXIST', `there is an STG ${name} already`);
+    const free = this.#boards().filter((board) => board.stg === null);
+    if (free.length < boardCount) {
+      throw stpError('ENOSPC', `${boardCount} boards are asked for, ${free.length} are free`);
+    }
+    this.#generation += 1;
+    const pagesTotal = (boardCount * this.options.configuration.boardBytes) / PAGE_BYTES;
+    const stg: StgReport = {
+      name,
+      generation: this.#generation,
+      state: 'live',
+      director: 0,
+      boards: free.slice(0, boardCount).map((board) => board.number),
+      memoryBytes: boardCount * this.options.configuration.boardBytes,
+      pagesTotal,
+      pagesFree: pagesTotal,
+      portsUsed: 0,
+      portsMax: ports,
+      connectionsUsed: 0,
+      connectionsMax: request.connections ?? 0,
+      members: [],
+      allowUids,
+      allowGids,
+    };
+    this.#stgs.set(name, stg);
+    return stg;
+  }
+
+  async stgReports(): Promise<StgReport[]> {
+    return [...this.#stgs.values()];
+  }
+
+  async stgReport(name: string): Promise<StgReport> {
+    const stg = this.#stgs.get(name);
+    if (stg === undefined) throw stpError('ENOENT', `there is no STG ${name}`);
+    return stg;
+  }
+
+  async deleteStg(name: string, force: boolean): Promise<void> {
+    const stg = await this.stgReport(name);
+    if (this.hosts.some((host) => host.stgs.includes(name)) && !force) {
+      throw stpError('EBUSY', `STG ${name} is in use; delete it with --force`);
+    }
+    this.#stgs.delete(stg.name);
+  }
+
+  async hostReports(): Promise<HostReport[]> {
+    return this.hosts;
+  }
+
+  async socketReports(): Promise<SocketReport[]> {
+    return this.sockets;
+  }
+}
+
+export const exampleHost: HostReport = {
+  id: 3,
+  pid: 4711,
+  uid: 1000,
+  gid: 1000,
+  name: 'evil\x1b[2Jname',
+  stgs: ['backup'],
+  sockets: 2,
+  attachedAt: '2026-01-31T12:00:01.000Z',
+};
+
+export const exampleSocket: SocketReport = {
+  stg: 'backup',
+  mechanism: 'stp',
+  state: 'ESTABLISHED',
+  localPort: 40000,
+  remotePort: 7398,
+  localHost: 3,
+  peerHost: 4,
+  sendQueueBytes: 65536,
+  receiveQueueBytes: 0,
+  bytesSent: 5 * 2 ** 30,
+  bytesReceived: 1536,
+  sendWaits: 12,
+  receiveWaits: 0,
+};
