@@ -27,6 +27,7 @@ import { REASON_GRACE_MS, STEP_TIMEOUT_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { Mailbox } from './mailbox.js';
 import { type Request, requestSchema } from './protocol.js';
+import { reasonOf } from './reason.js';
 import { HandshakeError, type Opening, receiveOpening, receiveStg } from './wire.js';
 
 export interface Log {
@@ -310,7 +311,7 @@ export class BackupClient {
       await this.#work(session, pair);
       log.info(`session ${session.label} ended`);
     } catch (e) {
-      log.error(`session ${session.label} failed: ${messageOf(e)}`);
+      log.error(`session ${session.label} failed: ${reasonOf(e).message}`);
       session.end(e as Error);
     }
   }
@@ -338,7 +339,7 @@ export class BackupClient {
     try {
       await this.#serve(session, control, errors);
     } catch (e) {
-      await control.send({ type: 'failed', reason: messageOf(e) }).catch(() => {});
+      await control.send({ type: 'failed', reason: reasonOf(e).message }).catch(() => {});
       throw e;
     } finally {
       // Not an abort: the reason just sent must arrive.

@@ -50,7 +50,6 @@ const serverSchema = z.strictObject({
   address: address.default('127.0.0.1'),
   wkp: port(PORT_MAX).default(SERVER_WKP),
   control: file,
-  streams: z.number().int().min(1).max(16).default(1),
   tls: z.boolean().default(true),
   hosts: z
     .record(
@@ -95,8 +94,6 @@ export interface ServerConfig {
   readonly wkp: number;
   /** Path of the control socket, for `stpbackup fs`, `restore` and `list`. */
   readonly control: string;
-  /** Data streams of one session. */
-  readonly streams: number;
   readonly hosts: ReadonlyMap<string, ClientAddress>;
 }
 
@@ -177,7 +174,6 @@ export function loadServerConfig(configFile: string): ServerConfig {
     address: c.address,
     wkp: c.wkp,
     control: absolute(c.control),
-    streams: c.streams,
     hosts,
   };
 }

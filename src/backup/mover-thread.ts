@@ -4,7 +4,6 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../assert.js';
-import { isCoded, messageOf } from '../errors.js';
 import { BlockingStream } from '../socket/blocking-stream.js';
 import {
   type MoverData,
@@ -14,6 +13,7 @@ import {
   type Totals,
 } from './mover.js';
 import { pathFromBytes } from './protocol.js';
+import { reasonOf } from './reason.js';
 
 /** Where in the progress array the bytes through the stream stand. */
 const MOVED = 2;
@@ -93,6 +93,6 @@ export async function runMover<J, R>(
     post({ type: 'done', totals, result });
   } catch (e) {
     stream.abort();
-    post({ type: 'failed', code: isCoded(e) ? e.code : 'EIO', message: messageOf(e) });
+    post({ type: 'failed', ...reasonOf(e) });
   }
 }

@@ -139,14 +139,9 @@ export class Mover<R> {
       case 'done':
         this.#done.resolve({ totals: message.totals, result: message.result });
         break;
-      case 'failed': {
-        const prefix = `${message.code}: `;
-        const text = message.message.startsWith(prefix)
-          ? message.message.slice(prefix.length)
-          : message.message;
-        this.#fail(stpError(message.code, text));
+      case 'failed':
+        this.#fail(stpError(message.code, message.message));
         break;
-      }
     }
   }
 }

@@ -26,6 +26,7 @@ import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
 import { PATHS_MAX } from './limits.js';
 import { type Complaint, type Progress, pathSchema } from './protocol.js';
+import { reasonOf } from './reason.js';
 import type { BackupServer, SessionEvents, SessionReport } from './server.js';
 
 const BODY_BYTES_MAX = 4 << 20;
@@ -60,16 +61,7 @@ export interface ServerControlOptions {
   readonly log: Log;
 }
 
-const failure = (e: unknown): ServerEvent => {
-  const code = isCoded(e) ? e.code : 'EIO';
-  const message = messageOf(e);
-  const prefix = `${code}: `;
-  return {
-    event: 'failed',
-    code,
-    message: message.startsWith(prefix) ? message.slice(prefix.length) : message,
-  };
-};
+const failure = (e: unknown): ServerEvent => ({ event: 'failed', ...reasonOf(e) });
 
 function parseBody<S extends z.ZodType>(schema: S, body: unknown): z.infer<S> {
   const result = schema.safeParse(body);
@@ -116,7 +108,7 @@ function buildRoutes(options: ServerControlOptions, http: Server) {
   });
   app.setErrorHandler((e, _request, reply) => {
     const status = isCoded(e) && e.code === 'EINVAL' ? 400 : 500;
-    return reply.code(status).send({ error: failure(e) });
+    return reply.code(status).send({ error: reasonOf(e) });
   });
   app.get('/v1/status', async (): Promise<StatusDocument> => {
     return { name, sessions: server.sessionCount };

@@ -42,6 +42,7 @@ export class ClientFailure extends Error {
   override readonly name = 'ClientFailure';
 }
 
+/** The protocol has room for more; one mover fills the memory's bandwidth as it is. */
 const STREAMS = 1;
 
 export class ServerSession {

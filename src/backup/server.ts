@@ -5,7 +5,7 @@
  * and touches no other. Event loop only; the movers are worker threads.
  */
 import { monotonicMs } from '../clock.js';
-import { messageOf, stpError } from '../errors.js';
+import { stpError } from '../errors.js';
 import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
 import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
@@ -21,6 +21,7 @@ import {
   pathToBytes,
   type WirePath,
 } from './protocol.js';
+import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
@@ -144,7 +145,7 @@ export class BackupServer {
       );
       return report;
     } catch (e) {
-      log.error(`session with ${host} failed: ${messageOf(e)}`);
+      log.error(`session with ${host} failed: ${reasonOf(e).message}`);
       throw e;
     } finally {
       this.#running.delete(running);
@@ -246,7 +247,7 @@ class SessionRun {
       return await work(session, keep);
     } catch (e) {
       // Before the stream breaks, so that the client knows why it does.
-      await session?.finish({ type: 'cancel', reason: messageOf(e) });
+      await session?.finish({ type: 'cancel', reason: reasonOf(e).message });
       throw e;
     } finally {
       await Promise.allSettled(movers.map((mover) => mover.stop()));

@@ -2,7 +2,6 @@
  * Asks the running `stpbackup server` over its control socket. Main thread.
  */
 import { type IncomingMessage, request } from 'node:http';
-import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
 import { loadControlPath } from '../../backup/config.js';
 import { ConfigurationError } from '../../backup/config-error.js';
@@ -64,6 +63,17 @@ async function refusal(response: IncomingMessage): Promise<Error> {
   }
 }
 
+// Not readline: its iteration never ends when the stream below is destroyed.
+async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
+  let rest = '';
+  response.setEncoding('utf8');
+  for await (const chunk of response) {
+    const lines = (rest + String(chunk)).split('\n');
+    rest = lines.pop() ?? '';
+    yield* lines;
+  }
+}
+
 /** One document. */
 export async function askServer<T>(options: ServerOptions, path: string): Promise<T> {
   const response = await open(options, path);
@@ -86,7 +96,7 @@ export async function askSession(
   signal.addEventListener('abort', () => response.destroy(), { once: true });
   let ended = false;
   try {
-    for await (const line of createInterface({ input: response, crlfDelay: Infinity })) {
+    for await (const line of linesOf(response)) {
       const event = JSON.parse(line) as ServerEvent;
       ended = event.event === 'done' || event.event === 'failed';
       onEvent(event);

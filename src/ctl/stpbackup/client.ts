@@ -17,7 +17,7 @@ interface Options {
 async function startClient(options: Options, log: Log): Promise<Service> {
   const config = loadClientConfig(options.config);
   const storage = new StorageAccess(config.runDirectory, config.name, (stg, reason) => {
-    log.warn(`stpd is gone from STG ${stg}: ${reason.message}; standing streams go on`);
+    log.warn(`STG ${stg}: ${reason.message}`);
   });
   const client = new BackupClient({
     config,

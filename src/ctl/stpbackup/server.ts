@@ -12,7 +12,7 @@ import { runService, type Service } from './service.js';
 async function startServer(configFile: string, log: Log): Promise<Service> {
   const config = loadServerConfig(configFile);
   const storage = new StorageAccess(config.runDirectory, config.name, (stg, reason) => {
-    log.warn(`stpd is gone from STG ${stg}: ${reason.message}; standing streams go on`);
+    log.warn(`STG ${stg}: ${reason.message}`);
   });
   const server = new BackupServer({
     config,

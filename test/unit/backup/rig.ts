@@ -25,7 +25,7 @@ export class LoopbackConnect extends STPConnect {
 }
 
 /** Two free ports in a row on loopback; another process may still take them, so callers retry. */
-async function freePair(): Promise<number> {
+export async function freePair(): Promise<number> {
   for (;;) {
     const first = createServer();
     await new Promise<void>((resolve) => first.listen(0, '127.0.0.1', resolve));
