@@ -8,6 +8,7 @@ import { writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { isSize } from './harness/content.js';
 import type { CpuPair } from './harness/cpus.js';
+import { OTHER_CORES_MAX } from './harness/load.js';
 import type { CaseName } from './harness/protocol.js';
 import { NEAR_ROUNDS_MIN, REGIME_LIMITS } from './harness/regime.js';
 import type { Row } from './harness/rows.js';
@@ -92,11 +93,16 @@ function summaryOf(rows: readonly Row[]): string {
   return [...probes, work].join('\n');
 }
 
+const loadText = (cores: number): string =>
+  `other processes used ${cores.toFixed(2)} cores of the two during the rounds${
+    cores > OTHER_CORES_MAX ? ': DISTURBED, measure again on a quiet machine' : ''
+  }`;
+
 async function transport(flags: Flags, atEnd: AtEnd): Promise<number> {
   const progress = (line: string): void => {
     process.stderr.write(`${line}\n`);
   };
-  const { rows, inconclusive } = await runTransport({
+  const { rows, inconclusive, otherCores } = await runTransport({
     tiny: flags.tiny === true,
     rounds: flags.rounds,
     secondsMax: flags.secondsMax,
@@ -110,6 +116,7 @@ async function transport(flags: Flags, atEnd: AtEnd): Promise<number> {
   });
   for (const group of groupRows(rows)) process.stdout.write(`${textTable(group)}\n\n`);
   process.stdout.write(`${summaryOf(rows)}\n`);
+  if (otherCores !== undefined) process.stdout.write(`${loadText(otherCores)}\n`);
   if (flags.json !== undefined) {
     writeFileSync(flags.json, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
   }

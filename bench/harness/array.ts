@@ -7,6 +7,10 @@ import { ROOT } from './native-programs.js';
 
 export const BENCH_STG = 'bench';
 const BOARDS = 16;
+/** Listeners at once: one a path at most. */
+const PORTS = 16;
+/** stpctl's exit code for "stpd is not running": the only failure that passes by itself. */
+const EXIT_NOT_RUNNING = 3;
 const START_TIMEOUT_MS = 30_000;
 const RETRY_MS = 100;
 const STOP_TIMEOUT_MS = 10_000;
@@ -40,7 +44,8 @@ export class PrivateArray {
   /** Retried until stpd serves: creating the STG is what shows that it does. */
   private async createStg(): Promise<void> {
     const deadline = performance.now() + START_TIMEOUT_MS;
-    const args = ['stg', 'create', BENCH_STG, '--boards', String(BOARDS)];
+    const size = ['--boards', String(BOARDS), '--ports', String(PORTS)];
+    const args = ['stg', 'create', BENCH_STG, ...size];
     for (;;) {
       const { code, output } = await run(program('stpctl'), [
         ...args,
@@ -48,7 +53,7 @@ export class PrivateArray {
         this.runDirectory,
       ]);
       if (code === 0) return;
-      if (this.ended || performance.now() > deadline) {
+      if (code !== EXIT_NOT_RUNNING || this.ended || performance.now() > deadline) {
         throw new Error(`the private array did not start: ${output}\n${this.output.join('')}`);
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));

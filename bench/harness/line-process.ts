@@ -4,6 +4,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
+const CLOSE_TIMEOUT_MS = 2000;
+
 export class LineProcess {
   private readonly child: ChildProcess;
   private readonly waiting: {
@@ -39,10 +41,12 @@ export class LineProcess {
     return JSON.parse(line) as T;
   }
 
-  /** Also ends the program's own child, which dies with it. */
+  /** The end of its input ends it, after the round it is in; a stuck one is killed. */
   async close(): Promise<void> {
-    if (this.end === undefined) this.child.kill('SIGKILL');
+    this.child.stdin?.end();
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), CLOSE_TIMEOUT_MS);
     await this.gone;
+    clearTimeout(timer);
   }
 }
 

@@ -416,6 +416,7 @@ int main(int argc, char **argv) {
   if (!serve) {
     struct command c = parse(argv[1], argv[2], argv[3], 0);
     run_round(&c, commands[1], outcomes[0]);
+    end_child();
     return 0;
   }
   printf("{\"pids\":[%d,%d]}\n", (int)getpid(), (int)peer_pid);
@@ -427,5 +428,6 @@ int main(int argc, char **argv) {
     struct command c = parse(mode, size, seconds, verify);
     run_round(&c, commands[1], outcomes[0]);
   }
+  end_child();
   return 0;
 }

@@ -69,5 +69,6 @@ int main(int argc, char **argv) {
     fflush(stdout);
     if (!serve) break;
   }
+  end_child();
   return 0;
 }

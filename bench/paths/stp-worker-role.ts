@@ -2,10 +2,11 @@
  * A path whose ends live in worker threads: the main thread connects, gives the stream up to the
  * worker and passes rounds on.
  */
-import { type MessagePort, Worker } from 'node:worker_threads';
+import { Worker } from 'node:worker_threads';
+import type { StpSocket, StreamHandle } from '../../src/index.js';
 import type { RoundReport, RoundRequest, Side } from '../harness/protocol.js';
 import type { Participant, PathRole } from '../harness/role.js';
-import { acceptOne, connectOne, type StpSocket, type StreamHandle } from './stp-adapter.js';
+import { acceptOne, connectOne } from './stp-adapter.js';
 
 export type Transfer = 'copy' | 'zero-copy';
 
@@ -39,7 +40,7 @@ class WorkerParticipant implements Participant {
     const workerData: WorkerStart = { handle, side, transfer };
     this.worker = new Worker(new URL('./stp-worker.js', import.meta.url), {
       workerData,
-      transferList: [handle.port as MessagePort],
+      transferList: [handle.port],
     });
   }
 

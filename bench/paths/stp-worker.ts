@@ -7,6 +7,7 @@
  */
 import { Buffer } from 'node:buffer';
 import { parentPort, workerData } from 'node:worker_threads';
+import { BlockingStream, native } from '../../src/index.js';
 import {
   blockBytesOf,
   CopiedStream,
@@ -20,12 +21,6 @@ import {
 } from '../harness/content.js';
 import { encodeHistogram, makeHistogram } from '../harness/histogram.js';
 import type { RoundReport, RoundRequest } from '../harness/protocol.js';
-import {
-  type BlockingStream,
-  loadPackage,
-  loadSegmentMemory,
-  type SegmentMemory,
-} from './stp-adapter.js';
 import type { FromWorker, WorkerStart } from './stp-worker-role.js';
 
 type Report = Omit<RoundReport, 'cpuSeconds'>;
@@ -38,9 +33,7 @@ const SPIN_DEFAULT_US = 50;
 const ACKNOWLEDGEMENT = Uint8Array.of(0x06);
 
 const { handle, side, transfer } = workerData as WorkerStart;
-const stream: BlockingStream = new (await loadPackage()).BlockingStream(handle);
-const memory: SegmentMemory | undefined =
-  transfer === 'zero-copy' ? await loadSegmentMemory() : undefined;
+const stream = new BlockingStream(handle);
 
 /** Sends whole blocks until the time is up, then waits until the receiver has all. */
 function sendBlocks(
@@ -70,7 +63,8 @@ function sendCopied(request: RoundRequest): Report {
   });
 }
 
-function sendFilled(request: RoundRequest, { fillBytes }: SegmentMemory): Report {
+function sendFilled(request: RoundRequest): Report {
+  const { fillBytes } = native();
   const { size } = request;
   const segment = stream.segment.number;
   const blockMessages = blockBytesOf(size) / size;
@@ -104,13 +98,14 @@ function receiveCopied({ size, verify }: RoundRequest): Report {
   return received(size, copied);
 }
 
-function receiveFilled({ size, verify }: RoundRequest, { sumBytes }: SegmentMemory): Report {
+function receiveFilled({ size, verify }: RoundRequest): Report {
+  const { sumBytes } = native();
   const segment = stream.segment.number;
   const filled = new FilledStream(size, verify);
   for (let done = false; !done; ) {
     const piece = stream.peek();
     if (piece === null) throw new Error('the stream ended within a round');
-    done = filled.take(piece, BigInt(sumBytes(segment, piece.byteOffset, piece.length)));
+    done = filled.take(piece, sumBytes(segment, piece.byteOffset, piece.length));
     stream.consume(piece.length);
   }
   return received(size, filled);
@@ -173,10 +168,8 @@ function pong({ size }: RoundRequest): Report {
 function round(request: RoundRequest): Report {
   stream.setSpin(request.case === 'ping-pong-spin' ? SPIN_ALWAYS_US : SPIN_DEFAULT_US);
   if (request.case !== 'stream') return side === 'sender' ? ping(request) : pong(request);
-  if (memory === undefined) {
-    return side === 'sender' ? sendCopied(request) : receiveCopied(request);
-  }
-  return side === 'sender' ? sendFilled(request, memory) : receiveFilled(request, memory);
+  if (transfer === 'copy') return side === 'sender' ? sendCopied(request) : receiveCopied(request);
+  return side === 'sender' ? sendFilled(request) : receiveFilled(request);
 }
 
 const say = (message: FromWorker): void => parentPort?.postMessage(message);

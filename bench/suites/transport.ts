@@ -5,7 +5,7 @@
  * first and does not count; then rounds alternate as harness/schedule.ts says.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { cpus as cpuList, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,6 +13,7 @@ import { BENCH_STG, PrivateArray } from '../harness/array.js';
 import type { Content } from '../harness/content.js';
 import { type CpuPair, chooseCpus } from '../harness/cpus.js';
 import { LineProcess } from '../harness/line-process.js';
+import { OtherLoad } from '../harness/load.js';
 import { buildPrograms, type Programs, ROOT } from '../harness/native-programs.js';
 import { NodePath } from '../harness/node-path.js';
 import type { BenchPath, RoundResult } from '../harness/path.js';
@@ -111,6 +112,8 @@ export interface TransportResult {
   readonly rows: readonly Row[];
   /** Paths and cases with too few near rounds for a verdict. */
   readonly inconclusive: readonly string[];
+  /** Cores of the two that went to other processes during the rounds. */
+  readonly otherCores?: number;
 }
 
 interface BenchCell extends Cell<RoundResult> {
@@ -139,7 +142,8 @@ export async function runTransport(options: TransportOptions): Promise<Transport
   atEnd(() => rmSync(directory, { recursive: true, force: true }));
   const array = await startArray(specs, directory, options);
   const make = pathMaker(directory, array?.runDirectory, pair, programs);
-  const groups = await openGroups(specs, make, options);
+  const others = pair === undefined ? undefined : new OtherLoad(pair);
+  const groups = await openGroups(specs, make, others, options);
 
   const probe = await startProbe(programs, pair, options);
   for (const cell of groups.flat()) {
@@ -162,7 +166,11 @@ export async function runTransport(options: TransportOptions): Promise<Transport
   const few = groups
     .flat()
     .filter((cell) => nearCount(schedule.rounds.get(cell)) < NEAR_ROUNDS_MIN);
-  return { rows, inconclusive: tiny ? [] : few.map((cell) => cell.name) };
+  return {
+    rows,
+    inconclusive: tiny ? [] : few.map((cell) => cell.name),
+    ...(others !== undefined && { otherCores: others.cores }),
+  };
 }
 
 /** In a tiny run there is no regime: every round counts. */
@@ -176,17 +184,11 @@ const warmUpSeconds = (tiny: boolean): number => (tiny ? TINY_SECONDS : WARM_UP_
 const nearCount = (rounds: readonly Round<RoundResult>[] = []): number =>
   rounds.filter((r) => r.regime === 'near').length;
 
-function wantedPaths({ paths, log }: TransportOptions, noPrograms: boolean): PathSpec[] {
-  const packageThere = existsSync(`${ROOT}dist/src/index.js`);
-  return PATHS.filter((spec) => {
-    if (paths.length > 0 && !paths.includes(spec.name)) return false;
-    if ('ring' in spec.kind) return !noPrograms;
-    // Named on the command line, a path that cannot run is an error, not a skip.
-    if (!spec.kind.array || packageThere || paths.length > 0) return true;
-    log(`skipped: ${spec.name}: the package is not built (dist/src/index.js)`);
-    return false;
-  });
-}
+const wantedPaths = ({ paths }: TransportOptions, noPrograms: boolean): PathSpec[] =>
+  PATHS.filter(
+    ({ name, kind }) =>
+      (paths.length === 0 || paths.includes(name)) && !(noPrograms && 'ring' in kind),
+  );
 
 async function startArray(
   specs: readonly PathSpec[],
@@ -232,6 +234,7 @@ function pathMaker(
 async function openGroups(
   specs: readonly PathSpec[],
   make: (spec: PathSpec) => BenchPath,
+  others: OtherLoad | undefined,
   { cases, sizes, tiny, atEnd, log }: TransportOptions,
 ): Promise<BenchCell[][]> {
   const opened = new Map<PathSpec, BenchPath>();
@@ -261,7 +264,7 @@ async function openGroups(
           spec,
           path,
           request,
-          run: () => path.round(request),
+          run: () => others?.watch(() => path.round(request)) ?? path.round(request),
         });
       }
       if (cells.length > 0) groups.push(cells);

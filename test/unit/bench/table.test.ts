@@ -1,6 +1,7 @@
 /** Ratios, the terminal's table, the README's table. */
 import test from 'ava';
 import { parseCpuList } from '../../../bench/harness/cpus.js';
+import { busySeconds } from '../../../bench/harness/load.js';
 import type { Row } from '../../../bench/harness/rows.js';
 import { groupRows, textTable, timesBestSocket, timesPath } from '../../../bench/harness/table.js';
 import { parseRows, report, withReport } from '../../../bench/report.js';
@@ -85,6 +86,13 @@ test('a document without markers, a tiny run and no rows are refused', (t) => {
   t.throws(() => withReport('no markers', 'x'), { message: /needs <!-- bench:transport -->/ });
   t.throws(() => report([row('tcp', 2, { regime: 'none' })]), { message: 'rows of a tiny run' });
   t.throws(() => report([]), { message: 'no rows' });
+});
+
+test('a busy CPU is one that is neither idle nor waiting for a disk', (t) => {
+  const stat =
+    'cpu  9 9 9 9\ncpu0 100 1 50 7000 800 3 4 200 5 6\ncpu1 10 0 0 1 1 0 0 0 0 0\ncpu10 1 1\n';
+  t.is(busySeconds(stat, [0]), 3.58);
+  t.is(busySeconds(stat, [0, 1]), 3.68);
 });
 
 test('lists of CPUs are read as the kernel writes them', (t) => {

@@ -9,7 +9,8 @@ import test from 'ava';
 import { parseRows } from '../../../bench/report.js';
 
 const MAIN = fileURLToPath(new URL('../../../bench/main.js', import.meta.url));
-const BASELINES = ['tcp', 'unix', 'memcpy', 'memcpy-2p', 'memcpy-2p-sum'];
+const SOCKETS = ['stp-duplex', 'tcp', 'unix'];
+const PATHS = ['stp-zero-copy', 'stp-copy', ...SOCKETS, 'memcpy', 'memcpy-2p', 'memcpy-2p-sum'];
 const SIZES = [64, 4096, 65536, 1048576];
 
 interface Run {
@@ -53,20 +54,19 @@ const childrenOf = (pid: number): string[] =>
 
 const isAlive = (pid: string): boolean => existsSync(`/proc/${pid}`);
 
-test('every baseline does every case, and its bytes arrive', async (t) => {
+test('every path does every case it has, and its bytes arrive', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'bench-test-'));
   t.teardown(() => rmSync(directory, { recursive: true, force: true }));
   const json = join(directory, 'rows.json');
-  const run = start(t, ['--tiny', '--json', json, '--path', ...BASELINES]);
+  const run = start(t, ['--tiny', '--json', json]);
   t.is(await run.ended, 0, run.output);
   const rows = parseRows(readFileSync(json, 'utf8'));
   const seen = rows.map((r) => `${r.case} ${r.size} ${r.path}`);
   t.deepEqual(seen, [
-    ...SIZES.flatMap((size) => BASELINES.map((path) => `stream ${size} ${path}`)),
-    'ping-pong 64 tcp',
-    'ping-pong 64 unix',
-    'ping-pong-rate 64 tcp',
-    'ping-pong-rate 64 unix',
+    ...SIZES.flatMap((size) => PATHS.map((path) => `stream ${size} ${path}`)),
+    ...SOCKETS.map((path) => `ping-pong 64 ${path}`),
+    ...SOCKETS.map((path) => `ping-pong-rate 64 ${path}`),
+    'ping-pong-spin 64 stp-copy',
     'ping-pong-spin 64 memcpy-2p',
   ]);
   for (const row of rows) {
@@ -92,12 +92,21 @@ test('a run that cannot get nine near rounds ends with 75', async (t) => {
 });
 
 test('interrupted in mid-run it leaves no process and no file', async (t) => {
-  const run = start(t, ['--path', ...BASELINES, '--near-ns', '0.001']);
+  const run = start(t, [
+    '--case',
+    'stream',
+    '--path',
+    'stp-copy',
+    'unix',
+    'memcpy-2p',
+    '--near-ns',
+    '0.001',
+  ]);
   const { child } = run;
   const watchdog = setTimeout(() => child.kill('SIGKILL'), 60_000);
   while (!run.output.includes('discarded')) await once(child.stderr as NodeJS.EventEmitter, 'data');
   const children = childrenOf(child.pid as number);
-  t.true(children.length >= 4, `${children}`);
+  t.true(children.length >= 7, `${children}`);
   child.kill('SIGINT');
   t.is(await run.ended, 130, run.output);
   clearTimeout(watchdog);

@@ -1,0 +1,113 @@
+/**
+ * What the client does in a session once its connections stand: runs a mover between the storage
+ * stream and the file tree, and tells the server how it goes.
+ *
+ * The request is foreign: what it names must lie below what the configuration allows before a
+ * thread is started. The session ends in good order, or with the best reason that either side has.
+ * Event loop only.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isCoded, stpError } from '../errors.js';
+import { assertBelowRoots } from '../source/confine.js';
+import type { EstablishedClient } from './client.js';
+import type { ClientConfig } from './config.js';
+import { orAborted } from './deadline.js';
+import type { RestoreSetJob, RestoreSetResult, SendTreeJob } from './jobs.js';
+import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
+import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
+import {
+  type BackupRequest,
+  fromServerSchema,
+  pathToBytes,
+  type RestoreRequest,
+} from './protocol.js';
+
+type Roots = Pick<ClientConfig, 'roots' | 'restoreRoots'>;
+
+/** What the server says after its request: settles once. */
+async function verdict(session: EstablishedClient): Promise<string> {
+  const message = await session.control.receive(fromServerSchema);
+  if (!message)
+    throw stpError('ECONNRESET', 'the server ended the session: it was stopped or died');
+  if (message.type === 'committed') return message.set;
+  throw stpError('ECANCELED', `the server gave up: ${message.reason}`);
+}
+
+function startMover(session: EstablishedClient, roots: Roots): AnyMover {
+  const { request, storage, errors } = session;
+  const [stream] = session.streams;
+  if (stream === undefined) throw stpError('EPROTO', 'the session has no data stream');
+  // Checked first: a refused request must not cost a thread.
+  const job = request.op === 'backup' ? sendTreeJob(request, roots) : restoreJob(request, roots);
+  const handle = storage.detach(stream);
+  const onComplaint = (complaint: object): void => void errors.send(complaint).catch(() => {});
+  return request.op === 'backup'
+    ? Mover.start<SendTreeJob, null>('backup-sender', handle, job as SendTreeJob, onComplaint)
+    : Mover.start<RestoreSetJob, RestoreSetResult>(
+        'restore-receiver',
+        handle,
+        job as RestoreSetJob,
+        onComplaint,
+      );
+}
+
+const sendTreeJob = (request: BackupRequest, { roots }: Roots): SendTreeJob => ({
+  roots: request.paths.map((path) => assertBelowRoots(pathToBytes(path), roots)),
+});
+
+const restoreJob = (request: RestoreRequest, { restoreRoots }: Roots): RestoreSetJob => {
+  const target = assertBelowRoots(pathToBytes(request.target), restoreRoots);
+  const text = target.toString('utf8');
+  if (Buffer.from(text, 'utf8').equals(target)) return { target: text };
+  throw stpError('EINVAL', 'the target of a restore must be a path in UTF-8');
+};
+
+/** Runs the session's request to its end. Rejects with the reason, which the server is told. */
+export async function runClientJob(session: EstablishedClient, roots: Roots): Promise<void> {
+  const { control, network, signal } = session;
+  const before = network.traffic().inet;
+  const mover = startMover(session, roots);
+  const judged = verdict(session);
+  judged.catch(() => {});
+  const report = setInterval(() => void control.send(mover.progress), PROGRESS_PERIOD_MS);
+  try {
+    await control.send({ type: 'ready' });
+    // The verdict before the end of the work can only be a bad one.
+    const early = judged.then(() => {
+      throw stpError('EPROTO', 'the server committed before all was sent');
+    });
+    const { totals } = await orAborted(signal, Promise.race([mover.done, early]));
+    clearInterval(report);
+    await session.errors.flushed();
+    await control.send(summaryOf(totals, before, network.traffic().inet));
+    await orAborted(signal, judged);
+  } catch (e) {
+    throw await bestReason(e, judged);
+  } finally {
+    clearInterval(report);
+    await mover.stop();
+  }
+}
+
+interface Traffic {
+  readonly sent: number;
+  readonly received: number;
+}
+
+const summaryOf = (totals: Totals, before: Traffic, now: Traffic): object => ({
+  type: 'summary',
+  ...totals,
+  inet: { sent: now.sent - before.sent, received: now.received - before.received },
+});
+
+/** A stream that broke says less than a server that may be about to tell why. */
+async function bestReason(e: unknown, judged: Promise<string>): Promise<unknown> {
+  if (!isConsequence(e) || (isCoded(e) && e.code === 'ECANCELED')) return e;
+  const silence = sleep(REASON_GRACE_MS, undefined, { ref: false });
+  try {
+    await Promise.race([judged, silence]);
+    return e;
+  } catch (said) {
+    return said;
+  }
+}

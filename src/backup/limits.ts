@@ -1,0 +1,48 @@
+/** Every bound of the backup application, with its reason. */
+
+/** The client's well-known port: the number of the patent. The storage handshake uses it plus one. */
+export const CLIENT_WKP = 7398;
+/** The server's well-known port: the rest of that number. */
+export const SERVER_WKP = 7286;
+
+/** A step of a handshake that takes longer than this has failed: the peer is silent. */
+export const STEP_TIMEOUT_MS = 10_000;
+
+/** 128 bits: not to be guessed, not to be drawn twice. */
+export const SESSION_ID_BYTES = 16;
+export const TOKEN_BYTES = 16;
+
+/** An STG's name fits a 64-byte field with its terminating zero. */
+export const STG_ID_BYTES_MAX = 63;
+
+/** A reason travels in one handshake message; longer ones are cut. */
+export const REASON_BYTES_MAX = 512;
+
+/** Connections of a door that have not yet said who they are. More are closed unheard. */
+export const UNIDENTIFIED_MAX = 64;
+
+/** Sessions at one time on one client. Each holds two connections, a listener and workers. */
+export const SESSIONS_MAX = 32;
+
+/** Parallel data streams of one session: a role is one byte, and 255 is the control stream. */
+export const STREAMS_MAX = 16;
+
+/** A line of a control or error connection. A request carries paths: PATH_MAX times PATHS_MAX fit. */
+export const LINE_BYTES_MAX = 1 << 20;
+export const PATHS_MAX = 128;
+export const PATH_BYTES_MAX = 4096;
+
+/** Warnings a summary names; more are counted only. */
+export const WARNINGS_LISTED_MAX = 1000;
+
+/** Progress goes to people: ten times a second is as much as they can see. */
+export const PROGRESS_PERIOD_MS = 100;
+
+/** After one side failed, the other's own reason may still be under way for this long. */
+export const REASON_GRACE_MS = 1000;
+
+/** Bytes of a key of a pair of hosts. */
+export const KEY_BYTES = 32;
+
+/** Files up to this size travel inside one page, many to a frame. */
+export const SMALL_FILE_BYTES = 32 << 10;

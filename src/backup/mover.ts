@@ -1,0 +1,157 @@
+/**
+ * A mover: a worker thread that has one storage stream and one job, seen from the event loop.
+ *
+ * The stream is the worker's alone; what comes back are messages, and three numbers in memory that
+ * both see, which whoever shows progress looks at when it likes. A mover ends by itself, done or
+ * failed, or is stopped: then its stream is reset and its files are closed with it. Event loop only;
+ * the other half is mover-thread.ts.
+ */
+import { Worker } from 'node:worker_threads';
+import { stpError } from '../errors.js';
+import type { StreamHandle } from '../socket/stp-socket.js';
+import type { Complaint, Progress } from './protocol.js';
+
+/** Entry points in workers/. */
+export type MoverEntry =
+  | 'backup-sender'
+  | 'backup-receiver'
+  | 'restore-sender'
+  | 'restore-receiver';
+
+export interface MoverData<J> {
+  readonly handle: StreamHandle;
+  readonly job: J;
+  /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
+  readonly progress: Float64Array;
+}
+
+/** Worker to event loop. `held` waits for `release`, sent by `Mover.release`. */
+export type MoverMessage<R> =
+  | { readonly type: 'complaint'; readonly complaint: Complaint }
+  | { readonly type: 'held'; readonly totals: Totals }
+  | { readonly type: 'done'; readonly totals: Totals; readonly result: R }
+  | { readonly type: 'failed'; readonly code: string; readonly message: string };
+
+export interface Totals {
+  readonly entries: number;
+  /** Of file data. */
+  readonly bytes: number;
+  /** Everything that went through the stream. */
+  readonly moved: number;
+  readonly complaints: number;
+}
+
+export const RELEASE = 'release';
+const PROGRESS_NUMBERS = 3;
+
+export interface MoverResult<R> {
+  readonly totals: Totals;
+  readonly result: R;
+}
+
+function deferred<T>(): {
+  promise: Promise<T>;
+  resolve: (value: T) => void;
+  reject: (reason: unknown) => void;
+} {
+  let resolve: (value: T) => void = () => {};
+  let reject: (reason: unknown) => void = () => {};
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  // Whoever waits for the other promise of a mover learns of the failure there.
+  promise.catch(() => {});
+  return { promise, resolve, reject };
+}
+
+export class Mover<R> {
+  readonly #worker: Worker;
+  readonly #held = deferred<Totals>();
+  readonly #done = deferred<MoverResult<R>>();
+
+  private constructor(
+    worker: Worker,
+    private readonly numbers: Float64Array,
+    private readonly onComplaint: (complaint: Complaint) => void,
+  ) {
+    this.#worker = worker;
+    worker.on('message', (message: MoverMessage<R>) => this.#onMessage(message));
+    worker.on('error', (e) => this.#fail(e));
+    // Does nothing after `done` or `failed`.
+    worker.on('exit', () => this.#fail(stpError('ECANCELED', 'the mover was stopped')));
+  }
+
+  static start<J, R>(
+    entry: MoverEntry,
+    handle: StreamHandle,
+    job: J,
+    onComplaint: (complaint: Complaint) => void,
+  ): Mover<R> {
+    const progress = new Float64Array(new SharedArrayBuffer(PROGRESS_NUMBERS * 8));
+    const workerData: MoverData<J> = { handle, job, progress };
+    const worker = new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), {
+      workerData,
+      transferList: [handle.port],
+      name: entry,
+    });
+    return new Mover<R>(worker, progress, onComplaint);
+  }
+
+  get progress(): Progress {
+    const [entries = 0, bytes = 0, moved = 0] = this.numbers;
+    return { type: 'progress', entries, bytes, moved };
+  }
+
+  /** When all is moved but nothing is final yet: see `release`. */
+  get held(): Promise<Totals> {
+    return this.#held.promise;
+  }
+
+  /** Rejects with the worker's own error. */
+  get done(): Promise<MoverResult<R>> {
+    return this.#done.promise;
+  }
+
+  /** Lets a mover that holds go on: both sides agree. */
+  release(): void {
+    this.#worker.postMessage(RELEASE);
+  }
+
+  /** Ends the thread wherever it is, and resets its stream. Again is no error. */
+  async stop(): Promise<void> {
+    await this.#worker.terminate();
+  }
+
+  #fail(e: unknown): void {
+    this.#held.reject(e);
+    this.#done.reject(e);
+  }
+
+  #onMessage(message: MoverMessage<R>): void {
+    switch (message.type) {
+      case 'complaint':
+        this.onComplaint(message.complaint);
+        break;
+      case 'held':
+        this.#held.resolve(message.totals);
+        break;
+      case 'done':
+        this.#done.resolve({ totals: message.totals, result: message.result });
+        break;
+      case 'failed':
+        this.#fail(stpError(message.code, message.message));
+        break;
+    }
+  }
+}
+
+/** What there is to know of a mover whatever its result. */
+export type AnyMover = Pick<Mover<unknown>, 'progress' | 'done' | 'stop'>;
+
+/** Codes that tell only that the other side is gone: it may have said why elsewhere. */
+const CONSEQUENCES = new Set(['ECONNRESET', 'EPIPE', 'ENODATA', 'ECANCELED', 'EBADF', 'EPROTO']);
+
+/** True if the other side's own words, should there be any, say more than this error. */
+export const isConsequence = (e: unknown): boolean =>
+  e instanceof Error && 'code' in e && CONSEQUENCES.has(String(e.code));

@@ -1,0 +1,100 @@
+/**
+ * What is said on the two network connections after the handshake: one JSON object a line.
+ *
+ * First connection, control and status:
+ *   server -> client   request (once), then committed or cancel
+ *   client -> server   ready, progress (at most ten a second), then summary or failed
+ * Second connection, errors:
+ *   client -> server   complaint, one a line
+ *
+ * Every line is foreign input: it passes its schema or ends the session with the reason. Names that
+ * are not UTF-8 travel as base64. Any thread.
+ */
+import { z } from 'zod';
+import { PATH_BYTES_MAX, PATHS_MAX, STREAMS_MAX } from './limits.js';
+
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const text = z.string().max(4 * PATH_BYTES_MAX);
+
+/** A path: UTF-8 text where it is that, else its bytes. */
+export const pathSchema = z.union([
+  z.string().min(1).max(PATH_BYTES_MAX),
+  z.strictObject({
+    base64: z
+      .base64()
+      .min(4)
+      .max(2 * PATH_BYTES_MAX),
+  }),
+]);
+export type WirePath = z.infer<typeof pathSchema>;
+
+export const pathToBytes = (p: WirePath): Buffer =>
+  typeof p === 'string' ? Buffer.from(p, 'utf8') : Buffer.from(p.base64, 'base64');
+
+export function pathFromBytes(bytes: Uint8Array): WirePath {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const utf8 = buffer.toString('utf8');
+  return Buffer.from(utf8, 'utf8').equals(buffer) ? utf8 : { base64: buffer.toString('base64') };
+}
+
+export const pathText = (p: WirePath): string =>
+  typeof p === 'string' ? p : pathToBytes(p).toString('utf8');
+
+const paths = z.array(pathSchema).max(PATHS_MAX);
+const streams = z.number().int().min(1).max(STREAMS_MAX);
+
+export const requestSchema = z.discriminatedUnion('op', [
+  z.strictObject({ op: z.literal('backup'), host: text, paths: paths.min(1), streams }),
+  z.strictObject({
+    op: z.literal('restore'),
+    host: text,
+    set: text,
+    target: pathSchema,
+    streams,
+  }),
+]);
+export type Request = z.infer<typeof requestSchema>;
+export type BackupRequest = Extract<Request, { op: 'backup' }>;
+export type RestoreRequest = Extract<Request, { op: 'restore' }>;
+
+/** How far the movers are. `bytes` counts file data, `moved` everything that went over memory. */
+export const progressSchema = z.strictObject({
+  type: z.literal('progress'),
+  entries: count,
+  bytes: count,
+  moved: count,
+});
+export type Progress = z.infer<typeof progressSchema>;
+
+export const summarySchema = z.strictObject({
+  type: z.literal('summary'),
+  entries: count,
+  bytes: count,
+  moved: count,
+  complaints: count,
+  inet: z.strictObject({ sent: count, received: count }),
+});
+export type ClientSummary = z.infer<typeof summarySchema>;
+
+export const fromClientSchema = z.discriminatedUnion('type', [
+  // The client's mover has its stream: data may come.
+  z.strictObject({ type: z.literal('ready') }),
+  progressSchema,
+  summarySchema,
+  z.strictObject({ type: z.literal('failed'), reason: text }),
+]);
+export type FromClient = z.infer<typeof fromClientSchema>;
+
+export const fromServerSchema = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('committed'), set: text }),
+  z.strictObject({ type: z.literal('cancel'), reason: text }),
+]);
+export type FromServer = z.infer<typeof fromServerSchema>;
+
+/** One file that is not as it should be; the rest of the work goes on. */
+export const complaintSchema = z.strictObject({
+  path: pathSchema,
+  code: z.string().max(32),
+  message: text,
+});
+export type Complaint = z.infer<typeof complaintSchema>;

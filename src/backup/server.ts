@@ -1,0 +1,299 @@
+/**
+ * The backup server: holds the library, initiates sessions with clients, and lists what it has.
+ *
+ * Sessions run side by side, each with connections of its own; a session that fails leaves no set
+ * and touches no other. Event loop only; the movers are worker threads.
+ */
+import { monotonicMs } from '../clock.js';
+import { stpError } from '../errors.js';
+import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
+import type { Log } from './client.js';
+import type { ClientAddress, ServerConfig } from './config.js';
+import type { StepRecord } from './handshake-steps.js';
+import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
+import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
+import { type AnyMover, Mover, type Totals } from './mover.js';
+import {
+  type ClientSummary,
+  type Complaint,
+  type Progress,
+  pathText,
+  pathToBytes,
+  type WirePath,
+} from './protocol.js';
+import { reasonOf } from './reason.js';
+import { storedPath } from './selection.js';
+import { ServerSession } from './server-session.js';
+import type { StorageAccess } from './storage-access.js';
+
+/** What a caller is told while a session runs. */
+export interface SessionEvents {
+  step(record: StepRecord): void;
+  progress(progress: Progress): void;
+  complaint(complaint: Complaint): void;
+}
+
+interface NetworkBytes {
+  readonly sent: number;
+  readonly received: number;
+}
+
+/** What a session did. Bytes and seconds; `complaints` names the first WARNINGS_LISTED_MAX. */
+export interface SessionReport {
+  readonly op: 'backup' | 'restore';
+  readonly host: string;
+  readonly set: string;
+  readonly entries: number;
+  /** Of file data. */
+  readonly bytes: number;
+  readonly seconds: number;
+  /** Everything that went through the array, in both directions. */
+  readonly memoryBytes: number;
+  /** On the wire, as each side counts: TLS and the handshake are in the server's. */
+  readonly networkBytes: { readonly server: NetworkBytes; readonly client: NetworkBytes };
+  readonly warnings: number;
+  readonly complaints: readonly Complaint[];
+}
+
+export interface BackupServerOptions {
+  readonly config: ServerConfig;
+  readonly storage: Pick<StorageAccess, 'connectFor'>;
+  readonly library: LibraryOptions;
+  /** Of this program, for the set's record. */
+  readonly version: string;
+  readonly log: Log;
+}
+
+export interface BackupOrder {
+  readonly host: string;
+  readonly paths: readonly WirePath[];
+}
+
+export interface RestoreOrder {
+  readonly set: string;
+  readonly host: string;
+  readonly target: WirePath;
+  /** Absolute paths as they were; none: all of the set. */
+  readonly paths: readonly WirePath[];
+}
+
+export class BackupServer {
+  readonly #options: BackupServerOptions;
+  readonly #stopped = new AbortController();
+  readonly #running = new Set<Promise<unknown>>();
+
+  constructor(options: BackupServerOptions) {
+    this.#options = options;
+    // A library that cannot be opened is a mistake to learn of now.
+    this.#library();
+  }
+
+  get sessionCount(): number {
+    return this.#running.size;
+  }
+
+  list(): LibraryListing {
+    return this.#library().list();
+  }
+
+  /** Gives every session up and waits until each has tidied up. */
+  async stop(): Promise<void> {
+    this.#stopped.abort(stpError('ECANCELED', 'the server was stopped'));
+    await Promise.allSettled(this.#running);
+  }
+
+  backup(order: BackupOrder, events: SessionEvents, signal: AbortSignal): Promise<SessionReport> {
+    return this.#run(order.host, events, signal, (run) => run.backup(order));
+  }
+
+  restore(order: RestoreOrder, events: SessionEvents, signal: AbortSignal): Promise<SessionReport> {
+    return this.#run(order.host, events, signal, (run) => run.restore(order));
+  }
+
+  #library(): Library {
+    return Library.open(this.#options.config.library, this.#options.library);
+  }
+
+  #clientOf(host: string): ClientAddress {
+    const { hosts } = this.#options.config;
+    const client = hosts.get(host);
+    if (client) return client;
+    const known = [...hosts.keys()].join(', ') || 'none';
+    throw stpError('EINVAL', `no host ${host} in the server's configuration; it has: ${known}`);
+  }
+
+  async #run(
+    host: string,
+    events: SessionEvents,
+    signal: AbortSignal,
+    work: (run: SessionRun) => Promise<SessionReport>,
+  ): Promise<SessionReport> {
+    const client = this.#clientOf(host);
+    if (this.#running.size >= SESSIONS_MAX) {
+      throw stpError('EBUSY', `${SESSIONS_MAX} sessions are running already; try again later`);
+    }
+    const either = AbortSignal.any([signal, this.#stopped.signal]);
+    const run = new SessionRun(this.#options, client, this.#library(), events, either);
+    const running = work(run);
+    this.#running.add(running);
+    const { log } = this.#options;
+    try {
+      const report = await running;
+      const { op, set, entries, bytes, warnings } = report;
+      log.info(
+        `${op} of ${host}: ${set}, ${entries} entries, ${bytes} bytes, ${warnings} warnings`,
+      );
+      return report;
+    } catch (e) {
+      log.error(`session with ${host} failed: ${reasonOf(e).message}`);
+      throw e;
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+}
+
+/** One session's work on the server. */
+class SessionRun {
+  readonly #complaints: Complaint[] = [];
+  readonly #startMs = monotonicMs();
+
+  constructor(
+    private readonly options: BackupServerOptions,
+    private readonly client: ClientAddress,
+    private readonly library: Library,
+    private readonly events: SessionEvents,
+    private readonly signal: AbortSignal,
+  ) {}
+
+  async backup(order: BackupOrder): Promise<SessionReport> {
+    const { config, version, library } = this.options;
+    const { host, paths } = order;
+    const job: StoreSetJob = {
+      library: config.library,
+      meta: { host, roots: paths.map(pathText), stpd: version },
+    };
+    return this.#session(async (session, keep) => {
+      const mover = keep(
+        Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', session.detach(), job, (c) =>
+          this.#complain(c),
+        ),
+      );
+      try {
+        await session.request({ op: 'backup', host, paths: [...paths], streams: 1 });
+        const received = await session.wait(mover.held);
+        const summary = await session.summary();
+        agree(this.client.name, received, summary);
+        mover.release();
+        const { result, totals } = await session.wait(mover.done);
+        await session.finish({ type: 'committed', set: result.id });
+        return this.#report('backup', result.id, totals, summary, session);
+      } catch (e) {
+        await mover.stop();
+        // The thread is gone and its lock with it: opening sweeps up what it left.
+        Library.open(config.library, library);
+        throw e;
+      }
+    });
+  }
+
+  async restore(order: RestoreOrder): Promise<SessionReport> {
+    const { config } = this.options;
+    // Opened here first: a wrong name should cost no session.
+    const set = this.library.openSet(order.set).id;
+    const { host, target } = order;
+    const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
+    const job: SendSetJob = { library: config.library, set, selected };
+    return this.#session(async (session, keep) => {
+      await session.request({ op: 'restore', host, set, target, streams: 1 });
+      const mover = keep(
+        Mover.start<SendSetJob, null>('restore-sender', session.detach(), job, (c) =>
+          this.#complain(c),
+        ),
+      );
+      const { totals } = await session.wait(mover.done);
+      const summary = await session.summary();
+      agree(this.client.name, totals, summary);
+      await session.finish({ type: 'committed', set });
+      return this.#report('restore', set, totals, summary, session);
+    });
+  }
+
+  /** Opens a session, does the work, and leaves nothing running whatever comes. */
+  async #session(
+    work: (
+      session: ServerSession,
+      keep: <R>(mover: Mover<R>) => Mover<R>,
+    ) => Promise<SessionReport>,
+  ): Promise<SessionReport> {
+    const { config, storage } = this.options;
+    const connect = await storage.connectFor(config.stg);
+    const movers: AnyMover[] = [];
+    const keep = <R>(mover: Mover<R>): Mover<R> => {
+      movers.push(mover);
+      return mover;
+    };
+    let session: ServerSession | undefined;
+    try {
+      session = await ServerSession.open({
+        config,
+        connect,
+        client: this.client,
+        onStep: (record) => this.events.step(record),
+        onProgress: (progress) => this.events.progress(progress),
+        onComplaint: (complaint) => this.#complain(complaint),
+        signal: this.signal,
+      });
+      return await work(session, keep);
+    } catch (e) {
+      // Before the stream breaks, so that the client knows why it does.
+      await session?.finish({ type: 'cancel', reason: reasonOf(e).message });
+      throw e;
+    } finally {
+      await Promise.allSettled(movers.map((mover) => mover.stop()));
+      await connect.closeAll();
+    }
+  }
+
+  #complaintCount = 0;
+
+  #complain(complaint: Complaint): void {
+    this.#complaintCount++;
+    if (this.#complaints.length < WARNINGS_LISTED_MAX) this.#complaints.push(complaint);
+    this.events.complaint(complaint);
+  }
+
+  #report(
+    op: 'backup' | 'restore',
+    set: string,
+    totals: Totals,
+    summary: ClientSummary,
+    session: ServerSession,
+  ): SessionReport {
+    const { entries, bytes, moved } = totals;
+    return {
+      op,
+      host: this.client.name,
+      set,
+      entries,
+      bytes,
+      seconds: (monotonicMs() - this.#startMs) / 1000,
+      memoryBytes: moved,
+      networkBytes: { server: session.inet, client: summary.inet },
+      warnings: this.#complaintCount,
+      complaints: this.#complaints,
+    };
+  }
+}
+
+/** Two accounts of one stream: a difference is a fault of one of the programs, and no set. */
+function agree(client: string, here: Totals, there: ClientSummary): void {
+  if (here.entries === there.entries && here.bytes === there.bytes && here.moved === there.moved) {
+    return;
+  }
+  throw stpError(
+    'EPROTO',
+    `client ${client} counts ${there.entries} entries, ${there.bytes} bytes of data and ` +
+      `${there.moved} moved; here it is ${here.entries}, ${here.bytes} and ${here.moved}`,
+  );
+}

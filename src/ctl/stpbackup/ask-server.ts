@@ -1,0 +1,113 @@
+/**
+ * Asks the running `stpbackup server` over its control socket. Main thread.
+ */
+import { type IncomingMessage, request } from 'node:http';
+import type { Command } from 'commander';
+import { loadControlPath } from '../../backup/config.js';
+import { ConfigurationError } from '../../backup/config-error.js';
+import type { ServerEvent } from '../../backup/server-control.js';
+import { isCoded, stpError } from '../../errors.js';
+
+export interface ServerOptions {
+  readonly config?: string;
+  readonly control?: string;
+}
+
+/** Adds the two ways to name the server. */
+export const withServer = (command: Command): Command =>
+  command
+    .option('--config <file>', "the server's configuration, for the path of its control socket")
+    .option('--control <socket>', "the server's control socket itself");
+
+function controlPath(options: ServerOptions): string {
+  if (options.control !== undefined) return options.control;
+  if (options.config !== undefined) return loadControlPath(options.config);
+  throw new ConfigurationError("name the server: --config FILE (the server's) or --control SOCKET");
+}
+
+function open(options: ServerOptions, path: string, body?: object): Promise<IncomingMessage> {
+  const socketPath = controlPath(options);
+  return new Promise((resolve, reject) => {
+    const asked = request({
+      socketPath,
+      path,
+      method: body === undefined ? 'GET' : 'POST',
+      headers: { host: 'stpbackup', 'content-type': 'application/json' },
+    });
+    asked.on('response', resolve);
+    asked.on('error', (e) => {
+      const code = isCoded(e) ? e.code : 'EIO';
+      const absent = code === 'ENOENT' || code === 'ECONNREFUSED';
+      reject(
+        absent
+          ? stpError(
+              code,
+              `no stpbackup server answers on ${socketPath}; start it with: ` +
+                `stpbackup server --config FILE`,
+            )
+          : e,
+      );
+    });
+    asked.end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+async function refusal(response: IncomingMessage): Promise<Error> {
+  let text = '';
+  for await (const chunk of response) text += String(chunk);
+  try {
+    const { error } = JSON.parse(text) as { error: { code: string; message: string } };
+    return stpError(error.code, error.message);
+  } catch {
+    return stpError('EPROTO', `the server answered ${response.statusCode}: ${text.slice(0, 200)}`);
+  }
+}
+
+// Not readline: its iteration never ends when the stream below is destroyed.
+async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
+  let rest = '';
+  response.setEncoding('utf8');
+  for await (const chunk of response) {
+    const lines = (rest + String(chunk)).split('\n');
+    rest = lines.pop() ?? '';
+    yield* lines;
+  }
+}
+
+/** One document. */
+export async function askServer<T>(options: ServerOptions, path: string): Promise<T> {
+  const response = await open(options, path);
+  if (response.statusCode !== 200) throw await refusal(response);
+  let text = '';
+  for await (const chunk of response) text += String(chunk);
+  return JSON.parse(text) as T;
+}
+
+/** A session: `onEvent` gets each event in turn. The signal gives the session up. */
+export async function askSession(
+  options: ServerOptions,
+  path: string,
+  body: object,
+  onEvent: (event: ServerEvent) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const response = await open(options, path, body);
+  if (response.statusCode !== 200) throw await refusal(response);
+  signal.addEventListener('abort', () => response.destroy(), { once: true });
+  let ended = false;
+  try {
+    for await (const line of linesOf(response)) {
+      const event = JSON.parse(line) as ServerEvent;
+      ended = event.event === 'done' || event.event === 'failed';
+      onEvent(event);
+    }
+  } catch (e) {
+    if (!signal.aborted && !(isCoded(e) && e.code === 'ECONNRESET')) throw e;
+  }
+  if (!ended && !signal.aborted) {
+    throw stpError(
+      'ECONNRESET',
+      'the server ended before the session did: it was stopped or killed',
+    );
+  }
+}

@@ -1,0 +1,32 @@
+/** The command line of stpbackup. */
+import { Command } from 'commander';
+import { VERSION } from '../../daemon/version.js';
+import { addClient } from './client.js';
+import { addFs } from './fs.js';
+import { addKey } from './key.js';
+import { addList } from './list.js';
+import { addRestore } from './restore.js';
+import { addServer } from './server.js';
+
+const EXIT_CODES_HELP = `
+Exit codes:
+  0  complete
+  1  failed; the reason is on stderr, and no set was made
+  2  wrong usage, or a value that is refused; nothing was tried
+  3  complete with warnings: the files are named on stderr`;
+
+export function stpbackupProgram(): Command {
+  const program = new Command('stpbackup')
+    .description('Backs up and restores file trees; data goes through the array, not the network.')
+    .version(VERSION)
+    .exitOverride()
+    .showHelpAfterError('(add --help for help)')
+    .addHelpText('after', EXIT_CODES_HELP);
+  addClient(program);
+  addServer(program);
+  addFs(program);
+  addRestore(program);
+  addList(program);
+  addKey(program);
+  return program;
+}

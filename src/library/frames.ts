@@ -1,0 +1,370 @@
+/**
+ * Frames: how a backup and a restore share one byte stream between file bytes and records.
+ *
+ *   offset  bytes
+ *   0       4      type, an FRAME_ number, little-endian
+ *   4       4      flags: 0 today; another value is refused
+ *   8       8      length of what follows, little-endian
+ *   16      length
+ *
+ *   type     payload                                                        direction
+ *   MEDIA    bytes of tar members, whole blocks, appended to the media      backup
+ *   ENTRY    manifest lines of entries, each with its newline               both; restore: one line
+ *   DATA     the data of the file whose ENTRY came before, all of it        restore
+ *   WARNING  one manifest line of a warning                                 backup
+ *   END      one JSON object: totals. Nothing follows                       both
+ *
+ * Valid if and only if the order holds, too: see store.ts and restore.ts. An entry comes after the
+ * MEDIA bytes it names, since it carries their digest. A MEDIA frame holds whole members: one large
+ * one, or as many small ones as fit a page.
+ *
+ * Both ends move pages, not messages: a writer fills what the stream reserves (file bytes by
+ * read(2) straight into the page) and commits when a page is full; a reader works on what it peeks
+ * (write(2) straight from the page). So a small file costs no call of the stream of its own.
+ * Whatever the peer wrote is hostile: numbers are copied out once, then checked.
+ *
+ * Worker threads; the stream's calls block.
+ */
+import { readSync, writeSync } from 'node:fs';
+import { assert } from '../assert.js';
+import { isCoded, stpError } from '../errors.js';
+import { TAR_BLOCK_BYTES } from './pax.js';
+
+export const FRAME_HEADER_BYTES = 16;
+
+export const FRAME_MEDIA = 1;
+export const FRAME_ENTRY = 2;
+export const FRAME_WARNING = 3;
+export const FRAME_END = 4;
+export const FRAME_DATA = 5;
+
+/** One manifest line, newline included: two paths with every byte escaped, and the numbers. */
+export const LINE_BYTES_MAX = 256 * 1024;
+/** Lines gathered into one ENTRY frame; more than this of them are sent before the next. */
+export const LINES_BYTES_TARGET = 16 * 1024;
+
+/** Longest payload by type: records are held in memory, file bytes are not. */
+const lengthMax: readonly number[] = [
+  -1,
+  Number.MAX_SAFE_INTEGER,
+  LINE_BYTES_MAX + LINES_BYTES_TARGET,
+  LINE_BYTES_MAX,
+  LINE_BYTES_MAX,
+  Number.MAX_SAFE_INTEGER,
+];
+const names = ['', 'MEDIA', 'ENTRY', 'WARNING', 'END', 'DATA'] as const;
+
+export const frameName = (type: number): string => names[type] || `frame type ${type}`;
+
+/** The sending half of a blocking stream. */
+export interface PageSink {
+  /** Blocks for room; 1 byte to a page of shared memory. The same room again until committed. */
+  reserve(): Uint8Array;
+  commit(bytes: number): void;
+}
+
+/** The receiving half of a blocking stream. */
+export interface PageSource {
+  /** Blocks; the readable bytes up to the end of a page, null at the orderly end. */
+  peek(): Uint8Array | null;
+  consume(bytes: number): void;
+}
+
+/** What a digest over bytes on their way offers. */
+export interface Digest {
+  update(bytes: Uint8Array): unknown;
+}
+
+/** Why a header is not one; null if it is. `length` was read as two 32-bit halves. */
+export function frameProblem(
+  type: number,
+  flags: number,
+  low: number,
+  high: number,
+): string | null {
+  const max = lengthMax[type];
+  if (max === undefined || max < 0) return `frame type ${type} is unknown`;
+  if (flags !== 0) return `flags ${flags} of a ${frameName(type)} frame are unknown`;
+  const length = high * 2 ** 32 + low;
+  if (length > max) return `a ${frameName(type)} frame of ${length} bytes is longer than ${max}`;
+  if (length === 0) return `a ${frameName(type)} frame is empty`;
+  if (type === FRAME_MEDIA && length % TAR_BLOCK_BYTES !== 0) {
+    return `a MEDIA frame of ${length} bytes is not made of whole blocks`;
+  }
+  return null;
+}
+
+export const protocolError = (problem: string): Error =>
+  stpError('EPROTO', `the peer broke the stream's rules: ${problem}`);
+
+/** What an END frame says, for the receiver to compare with what it counted itself. */
+export interface Totals {
+  readonly entries: number;
+  /** Of file data. */
+  readonly bytes: number;
+  readonly warnings: number;
+}
+
+export const encodeTotals = ({ entries, bytes, warnings }: Totals): Buffer =>
+  Buffer.from(JSON.stringify({ entries, bytes, warnings }));
+
+/** @throws EPROTO if the payload of an END frame does not say just what was counted */
+export function assertTotals(payload: Buffer, counted: Totals): void {
+  const said = payload.toString();
+  const expected = encodeTotals(counted).toString();
+  if (said === expected) return;
+  throw protocolError(`its END frame says ${said.slice(0, 200)}, received was ${expected}`);
+}
+
+export class FrameWriter {
+  readonly #sink: PageSink;
+  #view: Uint8Array = new Uint8Array(0);
+  #filled = 0;
+  /** Where in the view the header of the open MEDIA frame stands; -1 if none is open. */
+  #openAt = -1;
+  /** Payload bytes that the last header promised and that are still to come. */
+  #owed = 0;
+  readonly #header = Buffer.alloc(FRAME_HEADER_BYTES);
+
+  constructor(sink: PageSink) {
+    this.#sink = sink;
+  }
+
+  /**
+   * Announces `bytes` more of media, which must follow through `put`, `putFile` and `putZeros`.
+   * Members that fit the page share a frame, whose length is written when the page goes.
+   */
+  beginMedia(bytes: number): void {
+    assert(bytes > 0 && bytes % TAR_BLOCK_BYTES === 0, 'media consists of whole blocks');
+    assert(this.#owed === 0, 'the frame before is complete');
+    const room = this.#room();
+    if (this.#openAt >= 0 && bytes <= room) {
+      this.#owed = bytes;
+      return;
+    }
+    this.#closeMedia();
+    if (bytes + FRAME_HEADER_BYTES <= room) {
+      this.#openAt = this.#filled;
+      this.#filled += FRAME_HEADER_BYTES;
+      this.#owed = bytes;
+      return;
+    }
+    this.begin(FRAME_MEDIA, bytes);
+  }
+
+  /** Starts a frame of known length; its payload must follow. */
+  begin(type: number, bytes: number): void {
+    assert(this.#owed === 0, 'the frame before is complete');
+    this.#closeMedia();
+    putHeader(this.#header, 0, type, bytes);
+    this.#owed = FRAME_HEADER_BYTES + bytes;
+    this.put(this.#header, 0, FRAME_HEADER_BYTES);
+  }
+
+  /** A frame whose payload is at hand. */
+  frame(type: number, payload: Uint8Array, bytes = payload.length): void {
+    this.begin(type, bytes);
+    this.put(payload, 0, bytes);
+  }
+
+  put(data: Uint8Array, start: number, end: number): void {
+    this.#pay(end - start);
+    for (let at = start; at < end; ) {
+      const bytes = Math.min(end - at, this.#room());
+      this.#view.set(data.subarray(at, at + bytes), this.#filled);
+      this.#filled += bytes;
+      at += bytes;
+    }
+  }
+
+  /** Zeros, past `digest` where they stand for data. */
+  putZeros(count: number, digest: Digest | null = null): void {
+    this.#pay(count);
+    for (let left = count; left > 0; ) {
+      const bytes = Math.min(left, this.#room());
+      const end = this.#filled + bytes;
+      this.#view.fill(0, this.#filled, end);
+      digest?.update(this.#view.subarray(this.#filled, end));
+      this.#filled = end;
+      left -= bytes;
+    }
+  }
+
+  /**
+   * Moves `bytes` of a file from `position` on, by read(2) straight into the page, past `digest`.
+   * @returns the bytes moved: fewer than asked for only at the end of the file; the caller then
+   *   owes the rest
+   * @throws FileReadError if the file fails: the frame stays consistent, the caller owes the rest
+   */
+  putFile(fd: number, position: number, bytes: number, digest: Digest | null): number {
+    let moved = 0;
+    while (moved < bytes) {
+      const room = Math.min(bytes - moved, this.#room());
+      const read = readInto(fd, this.#view, this.#filled, room, position + moved);
+      if (read === 0) break;
+      digest?.update(this.#view.subarray(this.#filled, this.#filled + read));
+      this.#pay(read);
+      this.#filled += read;
+      moved += read;
+    }
+    return moved;
+  }
+
+  /** Payload bytes announced and still to come. */
+  get owed(): number {
+    return this.#owed;
+  }
+
+  /** Hands over what is filled so far. */
+  flush(): void {
+    assert(this.#owed === 0, 'the frame before is complete');
+    this.#closeMedia();
+    this.#commit();
+  }
+
+  #pay(bytes: number): void {
+    assert(bytes <= this.#owed, 'no more payload than announced');
+    this.#owed -= bytes;
+  }
+
+  #room(): number {
+    if (this.#filled < this.#view.length) return this.#view.length - this.#filled;
+    this.#closeMedia();
+    this.#commit();
+    this.#view = this.#sink.reserve();
+    assert(this.#view.length > 0, 'a reservation has room');
+    return this.#view.length;
+  }
+
+  #commit(): void {
+    if (this.#filled > 0) this.#sink.commit(this.#filled);
+    this.#view = new Uint8Array(0);
+    this.#filled = 0;
+  }
+
+  #closeMedia(): void {
+    if (this.#openAt < 0) return;
+    const bytes = this.#filled - this.#openAt - FRAME_HEADER_BYTES;
+    putHeader(this.#view, this.#openAt, FRAME_MEDIA, bytes);
+    this.#openAt = -1;
+  }
+}
+
+/** A file that could not be read, as opposed to a stream that could not be written. */
+export class FileReadError extends Error {
+  override readonly name = 'FileReadError';
+  constructor(readonly code: string) {
+    super(`${code}: a file could not be read`);
+  }
+}
+
+function readInto(fd: number, into: Uint8Array, at: number, bytes: number, from: number): number {
+  try {
+    return readSync(fd, into, at, bytes, from);
+  } catch (e) {
+    throw isCoded(e) ? new FileReadError(e.code) : e;
+  }
+}
+
+function putHeader(into: Uint8Array, at: number, type: number, length: number): void {
+  const high = Math.floor(length / 2 ** 32);
+  for (let i = 0; i < 4; i++) {
+    into[at + i] = type >>> (8 * i);
+    into[at + 4 + i] = 0;
+    into[at + 8 + i] = length >>> (8 * i);
+    into[at + 12 + i] = high >>> (8 * i);
+  }
+}
+
+export class FrameReader {
+  readonly #source: PageSource;
+  readonly #header = Buffer.alloc(FRAME_HEADER_BYTES);
+  #payload = Buffer.allocUnsafeSlow(LINES_BYTES_TARGET * 2);
+  #owed = 0;
+  /** Of the frame that `next` found. */
+  type = 0;
+  length = 0;
+
+  constructor(source: PageSource) {
+    this.#source = source;
+  }
+
+  /**
+   * Reads the next header; the payload of the frame before must have been taken.
+   * @returns false at the orderly end of the stream
+   * @throws EPROTO if the header is not one, or the stream ends in it
+   */
+  next(): boolean {
+    assert(this.#owed === 0, 'the frame before was taken');
+    this.type = 0;
+    if (!this.#copy(this.#header, FRAME_HEADER_BYTES)) return false;
+    const type = this.#header.readUInt32LE(0);
+    const flags = this.#header.readUInt32LE(4);
+    const low = this.#header.readUInt32LE(8);
+    const high = this.#header.readUInt32LE(12);
+    const problem = frameProblem(type, flags, low, high);
+    if (problem !== null) throw protocolError(problem);
+    this.type = type;
+    this.length = high * 2 ** 32 + low;
+    this.#owed = this.length;
+    return true;
+  }
+
+  /**
+   * The payload of a record frame, copied out of shared memory; valid until the next call.
+   * @throws EPROTO if the stream ends in it
+   */
+  payload(): Buffer {
+    assert(this.type !== FRAME_MEDIA && this.type !== FRAME_DATA, 'file bytes are not held');
+    const bytes = this.#owed;
+    if (this.#payload.length < bytes) this.#payload = Buffer.allocUnsafeSlow(bytes);
+    const into = this.#payload.subarray(0, bytes);
+    if (!this.#copy(into, bytes)) throw this.#ended();
+    this.#owed = 0;
+    return into;
+  }
+
+  /**
+   * Appends the payload at the file's position by write(2) straight from the page, past `digest`.
+   * With fd -1 it is read and dropped.
+   */
+  toFile(fd: number, digest: Digest | null): void {
+    while (this.#owed > 0) {
+      const page = this.#source.peek();
+      if (page === null) throw this.#ended();
+      const bytes = Math.min(page.length, this.#owed);
+      if (fd >= 0) {
+        digest?.update(bytes === page.length ? page : page.subarray(0, bytes));
+        writeAll(fd, page, bytes);
+      }
+      this.#source.consume(bytes);
+      this.#owed -= bytes;
+    }
+  }
+
+  /** False if the stream ended before the first byte. */
+  #copy(into: Buffer, bytes: number): boolean {
+    for (let at = 0; at < bytes; ) {
+      const page = this.#source.peek();
+      if (page === null) {
+        if (at === 0) return false;
+        throw this.#ended();
+      }
+      const taken = Math.min(page.length, bytes - at);
+      into.set(page.length === taken ? page : page.subarray(0, taken), at);
+      this.#source.consume(taken);
+      at += taken;
+    }
+    return true;
+  }
+
+  #ended(): Error {
+    const where = this.type === 0 ? 'header' : frameName(this.type);
+    return protocolError(`the stream ended inside a frame (${where})`);
+  }
+}
+
+/** write(2) until all is written; it may write less when a disk fills up. */
+export function writeAll(fd: number, data: Uint8Array, bytes = data.length): void {
+  for (let at = 0; at < bytes; ) at += writeSync(fd, data, at, bytes - at, null);
+}

@@ -1,0 +1,290 @@
+/**
+ * The library: a directory of backup sets that survive without this program.
+ *
+ *   stpd-library.json   the marker: {"format":"stpd-library","version":1}
+ *   sets/ID/            a complete set: media.tar, manifest.jsonl, set.json
+ *   tmp/ID.partial/     a set that is being written
+ *   tmp/ID.lock         locked by the process that writes it
+ *
+ * Invariant: what is in `sets` is complete; a name appears there by one rename of a directory whose
+ * files are on the disk. What is in `tmp` belongs to the process that holds its lock, and to nobody
+ * once that has died: then the next `open` or `beginSet` removes it.
+ *
+ * Several processes may use one library at once. Synchronous; any thread.
+ */
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
+import { isCoded, messageOf, stpError } from '../errors.js';
+import type { ManifestHeader } from './manifest.js';
+import { ManifestReader } from './manifest.js';
+import {
+  explainDiskError,
+  MANIFEST_FILE,
+  MEDIA_FILE,
+  SET_FORMAT,
+  SET_VERSION,
+  type SetSummary,
+  SetWriter,
+  SUMMARY_FILE,
+  syncDirectory,
+} from './set-writer.js';
+
+const MARKER_FILE = 'stpd-library.json';
+const MARKER = { format: 'stpd-library', version: 1 };
+const ID_PATTERN = /^\d{8}T\d{6}Z-[0-9a-f]{6}$/;
+/** Draws of a name before something else must be wrong. */
+const ID_ATTEMPTS = 16;
+
+export interface LibraryOptions {
+  /** Exclusive lock on an open file that ends with the process: `native().lockFile`. */
+  readonly lockFile: (fd: number) => boolean;
+}
+
+/** What the caller knows of a set that begins. */
+export type SetMeta = Omit<ManifestHeader, 'setId' | 'startedAt'>;
+
+export interface LibraryListing {
+  /** Complete sets, oldest first. */
+  readonly sets: readonly SetSummary[];
+  /** Sets whose summary cannot be read, and why. */
+  readonly damaged: readonly { readonly id: string; readonly reason: string }[];
+}
+
+export class StoredSet {
+  constructor(
+    readonly directory: string,
+    readonly summary: SetSummary,
+  ) {}
+
+  get id(): string {
+    return this.summary.id;
+  }
+  get mediaPath(): string {
+    return join(this.directory, MEDIA_FILE);
+  }
+  get manifestPath(): string {
+    return join(this.directory, MANIFEST_FILE);
+  }
+  /** The caller iterates or closes it. */
+  manifest(): ManifestReader {
+    return new ManifestReader(this.manifestPath);
+  }
+  /** The caller closes it. @throws EINVAL if its size is not what the summary says */
+  openMedia(): number {
+    const fd = openSync(this.mediaPath, constants.O_RDONLY | constants.O_NOFOLLOW);
+    const { size } = fstatSync(fd);
+    if (size === this.summary.mediaBytes) return fd;
+    closeSync(fd);
+    throw stpError(
+      'EINVAL',
+      `${this.mediaPath} has ${size} bytes instead of ${this.summary.mediaBytes}; the set is damaged`,
+    );
+  }
+}
+
+export class Library {
+  readonly directory: string;
+  readonly #lockFile: (fd: number) => boolean;
+
+  private constructor(directory: string, options: LibraryOptions) {
+    this.directory = directory;
+    this.#lockFile = options.lockFile;
+  }
+
+  /**
+   * Opens a library; makes one, mode 0700, of a directory that is missing or empty.
+   * @throws ENOTEMPTY if there is something else in it, EINVAL if it is of another version
+   */
+  static open(directory: string, options: LibraryOptions): Library {
+    const path = resolve(directory);
+    if (!existsSync(join(path, MARKER_FILE))) createLibrary(path);
+    checkMarker(path);
+    // Missing only when the process that made the library died on the way.
+    for (const room of ['sets', 'tmp']) {
+      mkdirSync(join(path, room), { recursive: true, mode: 0o700 });
+    }
+    const library = new Library(path, options);
+    library.#removeLeftovers();
+    return library;
+  }
+
+  /**
+   * Starts a set. Its files are open: `commit` or `abort` it.
+   * @throws ENOSPC, EACCES, ... if there is no room for it
+   */
+  beginSet(meta: SetMeta): SetWriter {
+    this.#removeLeftovers();
+    for (let attempt = 0; attempt < ID_ATTEMPTS; attempt++) {
+      const now = new Date();
+      const id = newSetId(now);
+      if (existsSync(join(this.directory, 'sets', id))) continue;
+      const lock = this.#takeLock(id);
+      if (lock === null) continue;
+      return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, lock);
+    }
+    throw stpError('EEXIST', `no free set name was found in ${this.directory}; try again`);
+  }
+
+  #beginLocked(header: ManifestHeader, release: () => void): SetWriter {
+    const id = header.setId;
+    const partialDirectory = join(this.directory, 'tmp', `${id}.partial`);
+    try {
+      mkdirSync(partialDirectory, { mode: 0o700 });
+      const directory = join(this.directory, 'sets', id);
+      return new SetWriter({ header, partialDirectory, directory, release });
+    } catch (e) {
+      rmSync(partialDirectory, { recursive: true, force: true });
+      release();
+      throw explainDiskError(e, partialDirectory, id);
+    }
+  }
+
+  /** All complete sets. What is being written, or was left by a dead run, is none. */
+  list(): LibraryListing {
+    const sets: SetSummary[] = [];
+    const damaged: { id: string; reason: string }[] = [];
+    for (const id of this.#ids()) {
+      try {
+        sets.push(readSummary(join(this.directory, 'sets', id), id));
+      } catch (e) {
+        damaged.push({ id, reason: messageOf(e) });
+      }
+    }
+    return { sets, damaged };
+  }
+
+  /**
+   * @param name a set's id, the beginning of just one, or `latest`
+   * @throws ENOENT, EINVAL (several begin so; damaged)
+   */
+  openSet(name: string): StoredSet {
+    const ids = this.#ids();
+    if (name === 'latest' && ids.length === 0) {
+      throw stpError('ENOENT', `the library ${this.directory} has no set yet`);
+    }
+    const matches = name === 'latest' ? ids.slice(-1) : ids.filter((id) => id.startsWith(name));
+    const [id] = matches;
+    if (id === undefined || name === '') {
+      throw stpError('ENOENT', `no set of ${this.directory} is named ${name}; list them`);
+    }
+    if (matches.length > 1) {
+      throw stpError('EINVAL', `${matches.length} sets begin with ${name}; give more of the name`);
+    }
+    const directory = join(this.directory, 'sets', id);
+    return new StoredSet(directory, readSummary(directory, id));
+  }
+
+  #ids(): string[] {
+    return readdirSync(join(this.directory, 'sets'))
+      .filter((id) => ID_PATTERN.test(id))
+      .sort();
+  }
+
+  /** Holds `tmp/ID.lock` until the returned function is called; null if another has it. */
+  #takeLock(id: string): (() => void) | null {
+    const path = join(this.directory, 'tmp', `${id}.lock`);
+    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+    // A cleaner may have removed the file between our open and our lock: then it is nobody's name.
+    if (!this.#lockFile(fd) || fstatSync(fd).nlink === 0) {
+      closeSync(fd);
+      return null;
+    }
+    return () => {
+      rmSync(path, { force: true });
+      closeSync(fd);
+    };
+  }
+
+  /** Removes what processes that are gone have left in `tmp`. */
+  #removeLeftovers(): void {
+    const room = join(this.directory, 'tmp');
+    const ids = new Set(readdirSync(room).map((name) => name.replace(/\.(partial|lock)$/, '')));
+    for (const id of ids) {
+      if (!ID_PATTERN.test(id)) continue;
+      const release = this.#takeLock(id);
+      if (release === null) continue;
+      rmSync(join(room, `${id}.partial`), { recursive: true, force: true });
+      release();
+    }
+  }
+}
+
+function newSetId(now: Date): string {
+  const stamp = now.toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');
+  return `${stamp}-${randomBytes(3).toString('hex')}`;
+}
+
+function createLibrary(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const found = readdirSync(path);
+  // Half a library of a process that died while it made it is still ours to finish.
+  if (found.some((name) => name !== `${MARKER_FILE}.new`)) {
+    throw stpError(
+      'ENOTEMPTY',
+      `${path} is not a library and not empty (${found[0]}, ...); name another directory`,
+    );
+  }
+  chmodSync(path, 0o700);
+  const unfinished = join(path, `${MARKER_FILE}.new`);
+  writeFileSync(unfinished, `${JSON.stringify(MARKER)}\n`, { mode: 0o600, flush: true });
+  renameSync(unfinished, join(path, MARKER_FILE));
+  syncDirectory(path);
+}
+
+function checkMarker(path: string): void {
+  let marker: { format?: unknown; version?: unknown };
+  try {
+    marker = JSON.parse(readFileSync(join(path, MARKER_FILE), 'utf8'));
+  } catch (e) {
+    throw stpError('EINVAL', `${join(path, MARKER_FILE)} cannot be read: ${messageOf(e)}`);
+  }
+  if (marker?.format === MARKER.format && marker.version === MARKER.version) return;
+  throw stpError(
+    'EINVAL',
+    `${path} is a library of version ${String(marker?.version)}, this program knows ${MARKER.version}`,
+  );
+}
+
+const numbers = ['entries', 'bytes', 'warnings', 'mediaBytes', 'manifestBytes'] as const;
+const texts = ['host', 'startedAt', 'finishedAt', 'stpd', 'mediaBlake3', 'manifestBlake3'] as const;
+
+/** @throws EINVAL naming the file and the field */
+function readSummary(directory: string, id: string): SetSummary {
+  const path = join(directory, SUMMARY_FILE);
+  const bad = (rule: string) => stpError('EINVAL', `${path} is damaged: ${rule}`);
+  let value: Record<string, unknown>;
+  try {
+    value = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (e) {
+    throw isCoded(e) ? e : bad('it is not JSON');
+  }
+  if (value?.format !== SET_FORMAT) throw bad(`format is not ${SET_FORMAT}`);
+  if (value.version !== SET_VERSION) throw bad(`version is not ${SET_VERSION}`);
+  if (value.id !== id) throw bad("id is not the directory's name");
+  for (const name of numbers) {
+    if (!Number.isSafeInteger(value[name]) || (value[name] as number) < 0) {
+      throw bad(`${name} is not a whole number`);
+    }
+  }
+  for (const name of texts) if (typeof value[name] !== 'string') throw bad(`${name} is no string`);
+  const { roots } = value;
+  if (!Array.isArray(roots) || !roots.every((r) => typeof r === 'string')) {
+    throw bad('roots is not a list of strings');
+  }
+  const { format: _format, version: _version, ...summary } = value;
+  return summary as unknown as SetSummary;
+}

@@ -1,0 +1,444 @@
+/**
+ * The manifest: what a set holds, one JSON object a line, readable without this program.
+ *
+ *   line 1      header   {"format":"stpd-manifest","version":1,"setId",...}
+ *   then        entries  {"path" | "pathB64","type",...}, in the order of the media
+ *               warnings {"warning":CODE,"path" | "pathB64","message"}, where they happened
+ *   last line   trailer  {"entries","bytes","mediaBytes","mediaBlake3","warnings"}
+ *
+ * The fields are described in docs/library.md. Valid if and only if every line passes the rules
+ * below, the counts of the trailer are right, and the entries tile the media: the first header is at
+ * 0, each next one where the data before it (rounded up to 512) ended.
+ *
+ * A manifest may have millions of lines: nothing here holds more than a few at a time. 64-bit
+ * numbers are decimal strings. A manifest is foreign bytes: it comes from a client, or from a disk.
+ * Any thread.
+ */
+import { isUtf8 } from 'node:buffer';
+import { closeSync, constants, openSync, readSync } from 'node:fs';
+import { stpError } from '../errors.js';
+import { type EntryType, pathProblem } from '../source/names.js';
+import { LINE_BYTES_MAX } from './frames.js';
+import { paddedBytes, TAR_BLOCK_BYTES } from './pax.js';
+
+export const MANIFEST_FORMAT = 'stpd-manifest';
+export const MANIFEST_VERSION = 1;
+
+/** A symlink's target: PATH_MAX of the kernel less its NUL. */
+const TARGET_BYTES_MAX = 4095;
+/** BLAKE3 of no bytes. */
+export const BLAKE3_EMPTY = 'af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262';
+
+export interface ManifestHeader {
+  readonly setId: string;
+  readonly host: string;
+  /** For display: absolute, escaped where they are not UTF-8. */
+  readonly roots: readonly string[];
+  /** ISO 8601, UTC. */
+  readonly startedAt: string;
+  /** Version of the program that wrote it. */
+  readonly stpd: string;
+}
+
+export interface ManifestEntry {
+  readonly kind: 'entry';
+  readonly path: Buffer;
+  readonly type: EntryType;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+  readonly ino: bigint;
+  readonly dev: bigint;
+  /** Symlink: its target. Hard link: the stored path of an earlier entry. Else null. */
+  readonly link: Buffer | null;
+  readonly major: number;
+  readonly minor: number;
+  /** Of the member's first header block in the media. */
+  readonly headerOffset: number;
+  readonly dataOffset: number;
+  /** Files: lower-case hex; else null. */
+  readonly blake3: string | null;
+  /** The file changed while it was read. */
+  readonly changed: boolean;
+}
+
+export interface ManifestWarning {
+  readonly kind: 'warning';
+  readonly path: Buffer;
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface ManifestTrailer {
+  readonly kind: 'trailer';
+  readonly entries: number;
+  /** Of file data. */
+  readonly bytes: number;
+  readonly mediaBytes: number;
+  readonly mediaBlake3: string;
+  readonly warnings: number;
+}
+
+/** What an entry takes over from its source. */
+export type EntryFacts = Omit<
+  ManifestEntry,
+  'kind' | 'headerOffset' | 'dataOffset' | 'blake3' | 'changed'
+>;
+
+const field = (name: string, bytes: Buffer): string =>
+  isUtf8(bytes)
+    ? `"${name}":${JSON.stringify(bytes.toString())}`
+    : `"${name}B64":"${bytes.toString('base64')}"`;
+
+/** An entry's line, newline included. */
+export function encodeEntry(
+  e: EntryFacts,
+  headerOffset: number,
+  dataOffset: number,
+  blake3: string | null,
+  changed: boolean,
+): string {
+  const link = e.link === null ? '' : `,${field('link', e.link)}`;
+  const device =
+    e.type === 'char' || e.type === 'block' ? `,"major":${e.major},"minor":${e.minor}` : '';
+  const digest = blake3 === null ? '' : `,"blake3":"${blake3}"`;
+  return (
+    `{${field('path', e.path)},"type":"${e.type}","mode":${e.mode},"uid":${e.uid},"gid":${e.gid}` +
+    `,"size":${e.size},"mtimeNs":"${e.mtimeNs}","ctimeNs":"${e.ctimeNs}","ino":"${e.ino}"` +
+    `,"dev":"${e.dev}"${link}${device},"headerOffset":${headerOffset},"dataOffset":${dataOffset}` +
+    `${digest}${changed ? ',"changed":true' : ''}}\n`
+  );
+}
+
+export const encodeWarning = (path: Buffer, code: string, message: string): string =>
+  `{"warning":${JSON.stringify(code)},${field('path', path)},"message":${JSON.stringify(message)}}\n`;
+
+export const encodeHeader = (h: ManifestHeader): string =>
+  `${JSON.stringify({ format: MANIFEST_FORMAT, version: MANIFEST_VERSION, ...h })}\n`;
+
+export function encodeTrailer(t: Omit<ManifestTrailer, 'kind'>): string {
+  const { entries, bytes, mediaBytes, mediaBlake3, warnings } = t;
+  return `${JSON.stringify({ entries, bytes, mediaBytes, mediaBlake3, warnings })}\n`;
+}
+
+/** Why a line is not valid. `LineReader` and `SetWriter` add the file and the line number. */
+export class LineError extends Error {
+  override readonly name = 'LineError';
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const integer = (o: Fields, name: string, max: number): number => {
+  const value = o[name];
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 0 || value > max) {
+    throw new LineError(`${name} is not a whole number from 0 to ${max}`);
+  }
+  return value;
+};
+
+const DECIMAL = /^-?\d{1,20}$/;
+const bigInteger = (o: Fields, name: string): bigint => {
+  const value = o[name];
+  if (typeof value !== 'string' || !DECIMAL.test(value)) {
+    throw new LineError(`${name} is not a decimal number in a string`);
+  }
+  return BigInt(value);
+};
+
+const text = (o: Fields, name: string): string => {
+  const value = o[name];
+  if (typeof value !== 'string') throw new LineError(`${name} is not a string`);
+  return value;
+};
+
+const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/;
+/** Bytes of a field or of its base64 twin; null if neither is there. */
+function bytesOf(o: Fields, name: string): Buffer | null {
+  const plain = o[name];
+  const encoded = o[`${name}B64`];
+  if (plain !== undefined && encoded !== undefined) {
+    throw new LineError(`${name} and ${name}B64 are both there`);
+  }
+  if (typeof plain === 'string') return Buffer.from(plain);
+  if (typeof encoded === 'string' && BASE64.test(encoded)) return Buffer.from(encoded, 'base64');
+  if (plain === undefined && encoded === undefined) return null;
+  throw new LineError(`${name} is not a name`);
+}
+
+function pathOf(o: Fields, name: string): Buffer {
+  const path = bytesOf(o, name);
+  if (path === null) throw new LineError(`${name} is missing`);
+  const problem = pathProblem(path);
+  if (problem !== null) throw new LineError(`${name} ${problem}`);
+  return path;
+}
+
+function linkOf(o: Fields, type: EntryType): Buffer | null {
+  if (type === 'hardlink') return pathOf(o, 'link');
+  const link = bytesOf(o, 'link');
+  if (type !== 'symlink') {
+    if (link !== null) throw new LineError(`a ${type} has no link`);
+    return null;
+  }
+  if (link === null || link.length === 0 || link.length > TARGET_BYTES_MAX || link.includes(0)) {
+    throw new LineError(`link is not the target of a symlink (1 to ${TARGET_BYTES_MAX} bytes)`);
+  }
+  return link;
+}
+
+const types: ReadonlySet<unknown> = new Set<EntryType>([
+  'file',
+  'directory',
+  'symlink',
+  'hardlink',
+  'fifo',
+  'char',
+  'block',
+]);
+const HEX = /^[0-9a-f]{64}$/;
+/** uid_t and gid_t; the highest stands for "none". */
+const ID_MAX = 2 ** 32 - 2;
+
+function entryOf(o: Fields): ManifestEntry {
+  const type = o.type as EntryType;
+  if (!types.has(type)) throw new LineError('type is not one of the known ones');
+  const isFile = type === 'file';
+  const isDevice = type === 'char' || type === 'block';
+  const entry: ManifestEntry = {
+    kind: 'entry',
+    path: pathOf(o, 'path'),
+    type,
+    mode: integer(o, 'mode', 0o7777),
+    uid: integer(o, 'uid', ID_MAX),
+    gid: integer(o, 'gid', ID_MAX),
+    size: integer(o, 'size', isFile ? Number.MAX_SAFE_INTEGER : 0),
+    mtimeNs: bigInteger(o, 'mtimeNs'),
+    ctimeNs: bigInteger(o, 'ctimeNs'),
+    ino: bigInteger(o, 'ino'),
+    dev: bigInteger(o, 'dev'),
+    link: linkOf(o, type),
+    major: isDevice ? integer(o, 'major', 2 ** 32 - 1) : 0,
+    minor: isDevice ? integer(o, 'minor', 2 ** 32 - 1) : 0,
+    headerOffset: integer(o, 'headerOffset', Number.MAX_SAFE_INTEGER),
+    dataOffset: integer(o, 'dataOffset', Number.MAX_SAFE_INTEGER),
+    blake3: isFile ? text(o, 'blake3') : null,
+    changed: o.changed === true,
+  };
+  const { headerOffset, dataOffset, blake3 } = entry;
+  if (headerOffset % TAR_BLOCK_BYTES !== 0 || dataOffset % TAR_BLOCK_BYTES !== 0) {
+    throw new LineError('headerOffset and dataOffset are not both multiples of 512');
+  }
+  if (dataOffset <= headerOffset) throw new LineError('dataOffset is not behind headerOffset');
+  if (blake3 !== null && !HEX.test(blake3)) throw new LineError('blake3 is not 64 hex digits');
+  if (entry.path.length === 1 && entry.path[0] === 0x2e && type !== 'directory') {
+    throw new LineError('path is . and not a directory');
+  }
+  return entry;
+}
+
+function trailerOf(o: Fields): ManifestTrailer {
+  const trailer: ManifestTrailer = {
+    kind: 'trailer',
+    entries: integer(o, 'entries', Number.MAX_SAFE_INTEGER),
+    bytes: integer(o, 'bytes', Number.MAX_SAFE_INTEGER),
+    mediaBytes: integer(o, 'mediaBytes', Number.MAX_SAFE_INTEGER),
+    mediaBlake3: text(o, 'mediaBlake3'),
+    warnings: integer(o, 'warnings', Number.MAX_SAFE_INTEGER),
+  };
+  if (!HEX.test(trailer.mediaBlake3)) throw new LineError('mediaBlake3 is not 64 hex digits');
+  return trailer;
+}
+
+function headerOf(o: Fields): ManifestHeader {
+  if (o.format !== MANIFEST_FORMAT) throw new LineError(`format is not ${MANIFEST_FORMAT}`);
+  if (o.version !== MANIFEST_VERSION) {
+    throw new LineError(
+      `version ${String(o.version)} is not ${MANIFEST_VERSION}; use a newer stpd`,
+    );
+  }
+  const roots = o.roots;
+  if (!Array.isArray(roots) || !roots.every((r) => typeof r === 'string')) {
+    throw new LineError('roots is not a list of strings');
+  }
+  return {
+    setId: text(o, 'setId'),
+    host: text(o, 'host'),
+    roots,
+    startedAt: text(o, 'startedAt'),
+    stpd: text(o, 'stpd'),
+  };
+}
+
+function objectOf(line: string): Fields {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    throw new LineError('it is not JSON');
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new LineError('it is not a JSON object');
+  }
+  return value as Fields;
+}
+
+/**
+ * Any line after the first.
+ * @throws LineError with the rule that it breaks
+ */
+export function decodeLine(line: string): ManifestEntry | ManifestWarning | ManifestTrailer {
+  const o = objectOf(line);
+  if (o.type !== undefined) return entryOf(o);
+  if (o.warning === undefined) return trailerOf(o);
+  const code = text(o, 'warning');
+  if (!/^[A-Z0-9]{2,20}$/.test(code)) throw new LineError('warning is not a POSIX code');
+  return { kind: 'warning', path: pathOf(o, 'path'), code, message: text(o, 'message') };
+}
+
+/** The first line. */
+export const decodeHeader = (line: string): ManifestHeader => headerOf(objectOf(line));
+
+/** Where the member behind `entry` begins. */
+export const endOffset = (entry: ManifestEntry): number =>
+  entry.dataOffset + paddedBytes(entry.size);
+
+const READ_BYTES = 256 * 1024;
+
+/** Lines of a file, each without its newline; the view is valid until the next one. */
+function* linesOf(fd: number): Generator<Buffer, void, void> {
+  let chunk = Buffer.allocUnsafeSlow(READ_BYTES);
+  let start = 0;
+  let end = 0;
+  for (;;) {
+    const newline = chunk.subarray(0, end).indexOf(0x0a, start);
+    if (newline >= 0) {
+      yield chunk.subarray(start, newline);
+      start = newline + 1;
+      continue;
+    }
+    if (end - start > LINE_BYTES_MAX)
+      throw new LineError(`it is longer than ${LINE_BYTES_MAX} bytes`);
+    if (start > 0) chunk.copyWithin(0, start, end);
+    end -= start;
+    start = 0;
+    if (end === chunk.length) {
+      const longer = Buffer.allocUnsafeSlow(chunk.length * 2);
+      chunk.copy(longer, 0, 0, end);
+      chunk = longer;
+    }
+    const bytes = readSync(fd, chunk, end, chunk.length - end, null);
+    if (bytes === 0) {
+      if (end > 0) throw new LineError('it has no end: the file was cut');
+      return;
+    }
+    end += bytes;
+  }
+}
+
+/**
+ * Reads a manifest line by line and checks all of it on the way: use `header`, iterate once, and
+ * when the loop ends without an error, `trailer` is there and everything agreed.
+ */
+export class ManifestReader implements Iterable<ManifestEntry | ManifestWarning> {
+  readonly header: ManifestHeader;
+  /** Set when the iteration has come to the end. */
+  trailer: ManifestTrailer | null = null;
+  /** Bytes of the entry just yielded, without newline; valid until the next. */
+  line: Buffer = Buffer.alloc(0);
+  readonly #path: string;
+  readonly #fd: number;
+  readonly #lines: Generator<Buffer, void, void>;
+  #lineNumber = 0;
+  #closed = false;
+
+  /** @throws EINVAL naming file, line and rule; ENOENT, EACCES */
+  constructor(path: string) {
+    this.#path = path;
+    this.#fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    this.#lines = linesOf(this.#fd);
+    try {
+      const first = this.#next();
+      if (first === null) throw new LineError('the file is empty');
+      this.header = decodeHeader(first.toString());
+    } catch (e) {
+      this.close();
+      throw this.#explain(e);
+    }
+  }
+
+  *[Symbol.iterator](): Generator<ManifestEntry | ManifestWarning, void, void> {
+    let entries = 0;
+    let bytes = 0;
+    let warnings = 0;
+    let mediaBytes = 0;
+    try {
+      for (let line = this.#next(); line !== null; line = this.#next()) {
+        if (this.trailer !== null) throw new LineError('it comes after the trailer');
+        const record = decodeLine(line.toString());
+        if (record.kind === 'trailer') {
+          this.trailer = record;
+          checkTotals(record, entries, bytes, warnings, mediaBytes);
+          continue;
+        }
+        if (record.kind === 'entry') {
+          if (record.headerOffset !== mediaBytes) {
+            throw new LineError(`headerOffset is not ${mediaBytes}, where the entry before ended`);
+          }
+          entries++;
+          bytes += record.size;
+          mediaBytes = endOffset(record);
+        } else {
+          warnings++;
+        }
+        this.line = line;
+        yield record;
+      }
+      if (this.trailer === null) throw new LineError('the trailer is missing: the file was cut');
+    } catch (e) {
+      throw this.#explain(e);
+    } finally {
+      this.close();
+    }
+  }
+
+  /** For who does not iterate to the end. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    closeSync(this.#fd);
+  }
+
+  #next(): Buffer | null {
+    this.#lineNumber++;
+    const { value } = this.#lines.next();
+    return value ?? null;
+  }
+
+  #explain(e: unknown): unknown {
+    if (!(e instanceof LineError)) return e;
+    return stpError('EINVAL', `${this.#path}, line ${this.#lineNumber}: ${e.message}`);
+  }
+}
+
+function checkTotals(
+  t: ManifestTrailer,
+  entries: number,
+  bytes: number,
+  warnings: number,
+  mediaEnd: number,
+): void {
+  if (t.entries !== entries)
+    throw new LineError(`entries is ${t.entries}, but there are ${entries}`);
+  if (t.bytes !== bytes)
+    throw new LineError(`bytes is ${t.bytes}, but the sizes add up to ${bytes}`);
+  if (t.warnings !== warnings) {
+    throw new LineError(`warnings is ${t.warnings}, but there are ${warnings}`);
+  }
+  const mediaBytes = mediaEnd + 2 * TAR_BLOCK_BYTES;
+  if (t.mediaBytes !== mediaBytes) {
+    throw new LineError(`mediaBytes is ${t.mediaBytes}, but the entries end at ${mediaBytes}`);
+  }
+}

@@ -1,0 +1,266 @@
+/**
+ * Header blocks of one tar member: POSIX.1-2001 (`pax`), for plain tar to list and extract.
+ *
+ * Valid if and only if: [an `x` header and its records, when needed] then one ustar header, then
+ * `size` bytes of data and zeros up to 512; after the last member two blocks of zeros. Reader: any
+ * tar. Checked against GNU tar and bsdtar.
+ *
+ * Records are written only for what ustar cannot say:
+ *   path, linkpath   longer than its fields (names that fit are raw bytes in the field, whatever
+ *                    they are: every tar gives those back as they are in every locale)
+ *   hdrcharset       BINARY before a path or linkpath record that is not UTF-8
+ *   mtime            fractions of a second, before 1970, after 2242
+ *   uid, gid, size   over 2097151, over 8 GiB - 1
+ * Owner names are left out: numbers restore on any machine.
+ *
+ * A writer belongs to one thread; its buffer is overwritten by the next member.
+ */
+import { isUtf8 } from 'node:buffer';
+import { assert } from '../assert.js';
+import { type EntryType, PATH_BYTES_MAX } from '../source/names.js';
+
+export const TAR_BLOCK_BYTES = 512;
+/** The end of an archive. */
+export const TAR_END_BYTES = 2 * TAR_BLOCK_BYTES;
+/** Two headers, and records with a path, a link and numbers. */
+export const TAR_HEADER_BYTES_MAX =
+  2 * TAR_BLOCK_BYTES + paddedBytes(2 * (PATH_BYTES_MAX + 32) + 512);
+
+const OCTAL7_MAX = 0o7777777;
+const OCTAL11_MAX = 0o77777777777;
+/** Stands in ustar fields that a record overrides, for a tar that ignores records: not root. */
+const ID_NOBODY = 65534;
+
+// Offsets of the ustar header (POSIX.1-2017, pax, "ustar Interchange Format").
+const NAME = 0;
+const NAME_BYTES = 100;
+const MODE = 100;
+const UID = 108;
+const GID = 116;
+const SIZE = 124;
+const MTIME = 136;
+const CHECKSUM = 148;
+const TYPE = 156;
+const LINK = 157;
+const LINK_BYTES = 100;
+const MAGIC = 257;
+const MAJOR = 329;
+const MINOR = 337;
+const PREFIX = 345;
+const PREFIX_BYTES = 155;
+
+const ZERO = 0x30;
+const SPACE = 0x20;
+const SLASH = 0x2f;
+const MAGIC_AND_VERSION = Buffer.from('ustar\x0000', 'latin1');
+const RECORDS_NAME = Buffer.from('././@PaxHeader');
+const HDRCHARSET_BINARY = Buffer.from('21 hdrcharset=BINARY\n');
+
+const typeFlags: Readonly<Record<EntryType, number>> = {
+  file: 0x30,
+  hardlink: 0x31,
+  symlink: 0x32,
+  char: 0x33,
+  block: 0x34,
+  directory: 0x35,
+  fifo: 0x36,
+};
+
+/** What a header says. `size` is that of the data that follows: 0 for everything but files. */
+export interface TarMember {
+  readonly path: Buffer;
+  readonly type: EntryType;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  readonly mtimeNs: bigint;
+  readonly link: Buffer | null;
+  readonly major: number;
+  readonly minor: number;
+}
+
+/** `bytes` rounded up to whole blocks. */
+export function paddedBytes(bytes: number): number {
+  const rest = bytes % TAR_BLOCK_BYTES;
+  return rest === 0 ? bytes : bytes + TAR_BLOCK_BYTES - rest;
+}
+
+/** Length of the record `LENGTH KEY=VALUE\n`, which counts its own digits. */
+export function paxRecordBytes(keyBytes: number, valueBytes: number): number {
+  const rest = 3 + keyBytes + valueBytes;
+  let digits = 1;
+  while (String(rest + digits).length > digits) digits++;
+  return rest + digits;
+}
+
+/** Seconds as pax has them: `-0.5`, `12`, `1700000000.000000001`. */
+export function paxSeconds(ns: bigint): string {
+  const magnitude = ns < 0n ? -ns : ns;
+  const seconds = magnitude / 1_000_000_000n;
+  const fraction = magnitude % 1_000_000_000n;
+  const text =
+    fraction === 0n
+      ? String(seconds)
+      : `${seconds}.${String(fraction).padStart(9, '0').replace(/0+$/, '')}`;
+  return ns < 0n ? `-${text}` : text;
+}
+
+/** `digits` octal digits and a NUL; over 31 bits too, hence no shifts. */
+function putOctal(into: Buffer, at: number, digits: number, value: number): void {
+  let rest = value;
+  for (let i = at + digits - 1; i >= at; i--) {
+    const high = Math.floor(rest / 8);
+    into[i] = ZERO + (rest - high * 8);
+    rest = high;
+  }
+  into[at + digits] = 0;
+}
+
+/** Sum of the bytes up to the end or the first NUL, behind which a text field is zero anyway. */
+function sumText(block: Buffer, from: number, end: number): number {
+  let sum = 0;
+  for (let i = from; i < end; i++) {
+    const byte = block[i] as number;
+    if (byte === 0) break;
+    sum += byte;
+  }
+  return sum;
+}
+
+/** Sums what may be other than zero: most of a header is empty, and there is one a file. */
+function putChecksum(into: Buffer, at: number): void {
+  let sum = 8 * SPACE + (into[at + TYPE] as number);
+  sum += sumText(into, at + NAME, at + NAME + NAME_BYTES);
+  for (let i = at + MODE; i < at + CHECKSUM; i++) sum += into[i] as number;
+  sum += sumText(into, at + LINK, at + LINK + LINK_BYTES);
+  for (let i = at + MAGIC; i < at + MAGIC + MAGIC_AND_VERSION.length; i++) sum += into[i] as number;
+  for (let i = at + MAJOR; i < at + PREFIX; i++) sum += into[i] as number;
+  sum += sumText(into, at + PREFIX, at + PREFIX + PREFIX_BYTES);
+  putOctal(into, at + CHECKSUM, 6, sum);
+  into[at + CHECKSUM + 7] = SPACE;
+}
+
+/**
+ * Where to cut a path between prefix and name, -1 if nowhere. `bytes` is the path's length with the
+ * slash that a directory has behind it.
+ */
+function prefixCut(path: Buffer, bytes: number): number {
+  // The first slash that leaves at most 100 bytes behind it also leaves the least before it.
+  const cut = path.indexOf(SLASH, bytes - NAME_BYTES - 1);
+  return cut > 0 && cut <= PREFIX_BYTES ? cut : -1;
+}
+
+export class TarHeaderWriter {
+  /** The blocks of the last member: as many bytes as `write` returned. */
+  readonly buffer = Buffer.alloc(TAR_HEADER_BYTES_MAX);
+  #recordsEnd = 0;
+
+  /** @returns bytes of header in `buffer`, a multiple of 512 */
+  write(member: TarMember): number {
+    assert(member.size === 0 || member.type === 'file', 'only files have data');
+    assert(member.path.length > 0 && member.path.length <= PATH_BYTES_MAX, 'paths are bounded');
+    const isDirectory = member.type === 'directory';
+    const pathBytes = member.path.length + (isDirectory ? 1 : 0);
+    const records = this.#writeRecords(member, pathBytes);
+    const header = records === 0 ? 0 : TAR_BLOCK_BYTES + paddedBytes(records);
+    if (records > 0) this.#writeRecordsHeader(records);
+    this.#writeUstar(member, header);
+    return header + TAR_BLOCK_BYTES;
+  }
+
+  /** Puts the records behind the first block; returns their bytes. */
+  #writeRecords(member: TarMember, pathBytes: number): number {
+    const { path, link, uid, gid, size, mtimeNs } = member;
+    const start = TAR_BLOCK_BYTES;
+    this.#recordsEnd = start;
+    const longPath = pathBytes > NAME_BYTES && prefixCut(path, pathBytes) < 0;
+    const longLink = link !== null && link.length > LINK_BYTES;
+    if ((longPath && !isUtf8(path)) || (longLink && !isUtf8(link))) {
+      HDRCHARSET_BINARY.copy(this.buffer, start);
+      this.#recordsEnd += HDRCHARSET_BINARY.length;
+    }
+    if (longPath) this.#putRecord('path', path, member.type === 'directory');
+    if (longLink) this.#putRecord('linkpath', link, false);
+    if (uid > OCTAL7_MAX) this.#putRecord('uid', Buffer.from(String(uid)), false);
+    if (gid > OCTAL7_MAX) this.#putRecord('gid', Buffer.from(String(gid)), false);
+    if (size > OCTAL11_MAX) this.#putRecord('size', Buffer.from(String(size)), false);
+    if (ustarSeconds(mtimeNs) < 0) {
+      this.#putRecord('mtime', Buffer.from(paxSeconds(mtimeNs)), false);
+    }
+    const end = this.#recordsEnd;
+    if (end > start) this.buffer.fill(0, end, start + paddedBytes(end - start));
+    return end - start;
+  }
+
+  #putRecord(key: string, value: Buffer, slash: boolean): void {
+    const { buffer } = this;
+    const bytes = paxRecordBytes(key.length, value.length + (slash ? 1 : 0));
+    let at = this.#recordsEnd;
+    this.#recordsEnd = at + bytes;
+    at += buffer.write(`${bytes} ${key}=`, at, 'latin1');
+    at += value.copy(buffer, at);
+    if (slash) buffer[at++] = SLASH;
+    buffer[at++] = 0x0a;
+    assert(at === this.#recordsEnd, 'a pax record has the length it says');
+  }
+
+  #writeRecordsHeader(records: number): void {
+    const { buffer } = this;
+    buffer.fill(0, 0, TAR_BLOCK_BYTES);
+    RECORDS_NAME.copy(buffer, NAME);
+    putOctal(buffer, MODE, 7, 0o644);
+    putOctal(buffer, UID, 7, 0);
+    putOctal(buffer, GID, 7, 0);
+    putOctal(buffer, SIZE, 11, records);
+    putOctal(buffer, MTIME, 11, 0);
+    buffer[TYPE] = 0x78;
+    MAGIC_AND_VERSION.copy(buffer, MAGIC);
+    putChecksum(buffer, 0);
+  }
+
+  #writeUstar(member: TarMember, at: number): void {
+    const { buffer } = this;
+    const { type, link, uid, gid, size, mtimeNs } = member;
+    buffer.fill(0, at, at + TAR_BLOCK_BYTES);
+    this.#putName(member, at);
+    putOctal(buffer, at + MODE, 7, member.mode & 0o7777);
+    putOctal(buffer, at + UID, 7, uid > OCTAL7_MAX ? ID_NOBODY : uid);
+    putOctal(buffer, at + GID, 7, gid > OCTAL7_MAX ? ID_NOBODY : gid);
+    putOctal(buffer, at + SIZE, 11, size > OCTAL11_MAX ? 0 : size);
+    putOctal(buffer, at + MTIME, 11, wholeSeconds(mtimeNs));
+    buffer[at + TYPE] = typeFlags[type];
+    if (link !== null) link.copy(buffer, at + LINK, 0, LINK_BYTES);
+    MAGIC_AND_VERSION.copy(buffer, at + MAGIC);
+    putOctal(buffer, at + MAJOR, 7, member.major);
+    putOctal(buffer, at + MINOR, 7, member.minor);
+    putChecksum(buffer, at);
+  }
+
+  #putName(member: TarMember, at: number): void {
+    const { buffer } = this;
+    const { path } = member;
+    const isDirectory = member.type === 'directory';
+    const bytes = path.length + (isDirectory ? 1 : 0);
+    const cut = bytes > NAME_BYTES ? prefixCut(path, bytes) : -1;
+    let start = at + NAME;
+    if (cut >= 0) path.copy(buffer, at + PREFIX, 0, cut);
+    // Without a cut a name that is too long is a stub: the path record has the whole.
+    const copied = path.copy(buffer, start, cut + 1, Math.min(path.length, cut + 1 + NAME_BYTES));
+    start += copied;
+    if (isDirectory && copied < NAME_BYTES) buffer[start] = SLASH;
+  }
+}
+
+/** Whole seconds if ustar's field can say the time without loss, else -1. */
+function ustarSeconds(ns: bigint): number {
+  if (ns < 0n || ns % 1_000_000_000n !== 0n) return -1;
+  const seconds = Number(ns / 1_000_000_000n);
+  return seconds <= OCTAL11_MAX ? seconds : -1;
+}
+
+/** Seconds for the field, rounded down and clamped: a record says the rest. */
+function wholeSeconds(ns: bigint): number {
+  if (ns < 0n) return 0;
+  return Math.min(Number(ns / 1_000_000_000n), OCTAL11_MAX);
+}

@@ -1,0 +1,292 @@
+/**
+ * One set while it is written: media, manifest and summary in a directory of its own.
+ *
+ * Invariant: nothing of it is visible until `commit` has it all on the disk and renames the
+ * directory into place; every other end, a full disk included, leaves no trace of it and touches no
+ * other set. The manifest accepts an entry only if it tiles the media that have arrived.
+ *
+ * One thread uses it, synchronously. If the process dies, its lock goes with it and the next
+ * `Library.open` or `beginSet` removes what is left.
+ */
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { assert } from '../assert.js';
+import { isCoded, stpError } from '../errors.js';
+import { displayPath } from '../source/names.js';
+import { type FrameReader, LINE_BYTES_MAX, writeAll } from './frames.js';
+import {
+  decodeLine,
+  encodeHeader,
+  encodeTrailer,
+  endOffset,
+  LineError,
+  type ManifestHeader,
+} from './manifest.js';
+import { TAR_END_BYTES } from './pax.js';
+
+export const MEDIA_FILE = 'media.tar';
+export const MANIFEST_FILE = 'manifest.jsonl';
+export const SUMMARY_FILE = 'set.json';
+
+export const SET_FORMAT = 'stpd-set';
+export const SET_VERSION = 1;
+
+/** What `set.json` says. */
+export interface SetSummary extends Omit<ManifestHeader, 'setId'> {
+  readonly id: string;
+  /** ISO 8601, UTC. */
+  readonly finishedAt: string;
+  readonly entries: number;
+  /** Of file data. */
+  readonly bytes: number;
+  readonly warnings: number;
+  readonly mediaBytes: number;
+  readonly mediaBlake3: string;
+  readonly manifestBytes: number;
+  readonly manifestBlake3: string;
+}
+
+/** Where a set writer works; made by `Library.beginSet`. */
+export interface SetPlace {
+  readonly header: ManifestHeader;
+  /** `tmp/ID.partial` */
+  readonly partialDirectory: string;
+  /** `sets/ID` */
+  readonly directory: string;
+  /** Lets go of the lock and removes its file. */
+  readonly release: () => void;
+}
+
+/** Manifest lines are gathered up to this before they are written. */
+const GATHER_BYTES = 256 * 1024;
+
+const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+
+/** Makes a directory's entries durable. */
+export function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+export class SetWriter {
+  readonly id: string;
+  readonly #place: SetPlace;
+  readonly #mediaFd: number;
+  readonly #manifestFd: number;
+  readonly #mediaDigest = new Blake3Hasher();
+  readonly #manifestDigest = new Blake3Hasher();
+  readonly #gathered = Buffer.allocUnsafeSlow(GATHER_BYTES + LINE_BYTES_MAX);
+  #gatheredBytes = 0;
+  #manifestBytes = 0;
+  #lineNumber = 0;
+  #mediaBytes = 0;
+  /** Where the next entry's header must be. */
+  #entriesEnd = 0;
+  #entries = 0;
+  #bytes = 0;
+  #warnings = 0;
+  #state: 'open' | 'committed' | 'aborted' = 'open';
+
+  /** The library has made the directory and holds its lock. */
+  constructor(place: SetPlace) {
+    this.id = place.header.setId;
+    this.#place = place;
+    this.#mediaFd = openSync(join(place.partialDirectory, MEDIA_FILE), CREATE, 0o600);
+    this.#manifestFd = openSync(join(place.partialDirectory, MANIFEST_FILE), CREATE, 0o600);
+    this.#gather(Buffer.from(encodeHeader(place.header)));
+  }
+
+  /** So far: for progress. */
+  get entries(): number {
+    return this.#entries;
+  }
+  get bytes(): number {
+    return this.#bytes;
+  }
+  get warnings(): number {
+    return this.#warnings;
+  }
+
+  /** Appends the payload of the MEDIA frame that `frames` stands at. */
+  media(frames: FrameReader): void {
+    assert(this.#state === 'open', 'the set is open');
+    const { length } = frames;
+    this.#guard(() => frames.toFile(this.#mediaFd, this.#mediaDigest));
+    this.#mediaBytes += length;
+  }
+
+  /**
+   * Checks and appends lines, each with its newline.
+   * @param allowed what the frame may carry
+   * @throws EPROTO naming line and rule: the lines come from a client
+   */
+  lines(bytes: Buffer, allowed: 'entry' | 'warning'): void {
+    assert(this.#state === 'open', 'the set is open');
+    for (let start = 0; start < bytes.length; ) {
+      const newline = bytes.indexOf(0x0a, start);
+      const line = bytes.toString('utf8', start, newline < 0 ? bytes.length : newline);
+      try {
+        if (newline < 0) throw new LineError('it has no end');
+        if (newline - start >= LINE_BYTES_MAX) throw new LineError('it is too long');
+        this.#accept(line, allowed);
+      } catch (e) {
+        if (!(e instanceof LineError)) throw e;
+        const where = `line ${this.#lineNumber + 1} of the manifest`;
+        throw stpError('EPROTO', `the client's ${where} is refused: ${e.message}`);
+      }
+      this.#gather(bytes.subarray(start, newline + 1));
+      start = newline + 1;
+    }
+  }
+
+  #accept(line: string, allowed: 'entry' | 'warning'): void {
+    const record = decodeLine(line);
+    if (record.kind !== allowed) throw new LineError(`it is not of the kind ${allowed}`);
+    if (record.kind === 'warning') {
+      this.#warnings++;
+      return;
+    }
+    const shown = displayPath(record.path);
+    if (record.headerOffset !== this.#entriesEnd) {
+      throw new LineError(`${shown} is not at ${this.#entriesEnd}, where the entry before ended`);
+    }
+    const end = endOffset(record);
+    if (end > this.#mediaBytes) throw new LineError(`${shown} ends behind the media received`);
+    this.#entriesEnd = end;
+    this.#entries++;
+    this.#bytes += record.size;
+  }
+
+  #gather(line: Uint8Array): void {
+    this.#gathered.set(line, this.#gatheredBytes);
+    this.#gatheredBytes += line.length;
+    this.#lineNumber++;
+    if (this.#gatheredBytes >= GATHER_BYTES) this.#guard(() => this.#writeGathered());
+  }
+
+  #writeGathered(): void {
+    const bytes = this.#gathered.subarray(0, this.#gatheredBytes);
+    writeAll(this.#manifestFd, bytes);
+    this.#manifestDigest.update(bytes);
+    this.#manifestBytes += bytes.length;
+    this.#gatheredBytes = 0;
+  }
+
+  /**
+   * Ends media and manifest, puts all of it on the disk and makes the set visible.
+   * @throws EPROTO if media arrived that no entry names; ENOSPC, EIO: the set is aborted then
+   */
+  commit(): SetSummary {
+    assert(this.#state === 'open', 'the set is open');
+    if (this.#entriesEnd !== this.#mediaBytes) {
+      const extra = this.#mediaBytes - this.#entriesEnd;
+      this.abort();
+      throw stpError('EPROTO', `the client sent ${extra} bytes of media that no entry names`);
+    }
+    return this.#guard(() => {
+      const { partialDirectory, directory } = this.#place;
+      const summary = this.#finishFiles();
+      syncDirectory(partialDirectory);
+      renameSync(partialDirectory, directory);
+      this.#state = 'committed';
+      this.#place.release();
+      syncDirectory(join(directory, '..'));
+      return summary;
+    });
+  }
+
+  #finishFiles(): SetSummary {
+    const { setId, ...header } = this.#place.header;
+    const end = new Uint8Array(TAR_END_BYTES);
+    writeAll(this.#mediaFd, end);
+    this.#mediaDigest.update(end);
+    const mediaBytes = this.#mediaBytes + end.length;
+    const totals = {
+      entries: this.#entries,
+      bytes: this.#bytes,
+      mediaBytes,
+      mediaBlake3: this.#mediaDigest.digest('hex'),
+      warnings: this.#warnings,
+    };
+    this.#gather(Buffer.from(encodeTrailer(totals)));
+    this.#writeGathered();
+    const summary: SetSummary = {
+      id: setId,
+      ...header,
+      finishedAt: new Date().toISOString(),
+      ...totals,
+      manifestBytes: this.#manifestBytes,
+      manifestBlake3: this.#manifestDigest.digest('hex'),
+    };
+    const text = `${JSON.stringify({ format: SET_FORMAT, version: SET_VERSION, ...summary }, null, 2)}\n`;
+    writeFileSync(join(this.#place.partialDirectory, SUMMARY_FILE), text, {
+      flag: 'wx',
+      mode: 0o600,
+      flush: true,
+    });
+    fsyncSync(this.#mediaFd);
+    fsyncSync(this.#manifestFd);
+    this.#closeFiles();
+    return summary;
+  }
+
+  /** Removes everything of an open set; does nothing to one that is committed or aborted. */
+  abort(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'aborted';
+    this.#closeFiles();
+    rmSync(this.#place.partialDirectory, { recursive: true, force: true });
+    this.#place.release();
+  }
+
+  #filesOpen = true;
+  #closeFiles(): void {
+    if (!this.#filesOpen) return;
+    this.#filesOpen = false;
+    closeSync(this.#mediaFd);
+    closeSync(this.#manifestFd);
+  }
+
+  /** What fails on the library's disk ends the set, with a message that says what to do. */
+  #guard<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (e) {
+      if (this.#state === 'committed') throw e;
+      this.abort();
+      throw explainDiskError(e, this.#place.partialDirectory, this.id);
+    }
+  }
+}
+
+const advice: Readonly<Record<string, string>> = {
+  ENOSPC: 'the disk of the library is full: free space there, or name another library',
+  EDQUOT: "the quota on the library's disk is used up: raise it, or name another library",
+  EFBIG: "the library's file system does not take files this large: name another library",
+  EROFS: "the library's disk is read-only: mount it for writing, or name another library",
+  EIO: "the library's disk failed: look at the kernel's log before you trust earlier sets",
+};
+
+/** Calls that a set writer makes on its disk; a stream's errors come from others. */
+const diskCalls: readonly unknown[] = ['open', 'mkdir', 'write', 'fsync', 'rename'];
+
+/** Stream errors pass; errors of the disk say which set is lost and that no other is. */
+export function explainDiskError(e: unknown, place: string, id: string): unknown {
+  if (!isCoded(e) || !diskCalls.includes(e.syscall)) return e;
+  const reason = advice[e.code] ?? e.message;
+  const text = `set ${id} was given up and removed from ${place}; earlier sets are untouched: ${reason}`;
+  return stpError(e.code, text, e.syscall);
+}

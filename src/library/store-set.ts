@@ -1,0 +1,59 @@
+/**
+ * Backup, the server's side: one stream of frames becomes the files of a set.
+ *
+ * Worker thread: all of it blocks. The client is not trusted: frames and lines are checked, and a
+ * stream that ends before its END frame, or whose totals are wrong, leaves no set.
+ */
+import {
+  assertTotals,
+  FRAME_END,
+  FRAME_ENTRY,
+  FRAME_MEDIA,
+  FRAME_WARNING,
+  FrameReader,
+  frameName,
+  type PageSource,
+  protocolError,
+  type Totals,
+} from './frames.js';
+import type { SetWriter } from './set-writer.js';
+
+/**
+ * Receives up to and including END. The caller commits; after an error the set is aborted.
+ * @param progress kept up to date for another thread: [entries, bytes of data]
+ * @throws EPROTO, ENOSPC and what the stream throws
+ */
+export function storeSet(source: PageSource, set: SetWriter, progress?: Float64Array): Totals {
+  try {
+    return receive(new FrameReader(source), set, progress ?? new Float64Array(2));
+  } catch (e) {
+    set.abort();
+    throw e;
+  }
+}
+
+function receive(frames: FrameReader, set: SetWriter, progress: Float64Array): Totals {
+  while (frames.next()) {
+    switch (frames.type) {
+      case FRAME_MEDIA:
+        set.media(frames);
+        break;
+      case FRAME_ENTRY:
+        set.lines(frames.payload(), 'entry');
+        progress[0] = set.entries;
+        progress[1] = set.bytes;
+        break;
+      case FRAME_WARNING:
+        set.lines(frames.payload(), 'warning');
+        break;
+      case FRAME_END: {
+        const totals = { entries: set.entries, bytes: set.bytes, warnings: set.warnings };
+        assertTotals(frames.payload(), totals);
+        return totals;
+      }
+      default:
+        throw protocolError(`a ${frameName(frames.type)} frame has no place in a backup`);
+    }
+  }
+  throw protocolError('the stream ended before its END frame');
+}

@@ -1,0 +1,482 @@
+/**
+ * The file tree as a source: one entry after the other, and the descriptor of a file to read.
+ *
+ * Order: roots in byte order; in a directory, names in byte order; a directory before its contents.
+ * The same tree gives the same order on every run.
+ *
+ * Invariant: nothing outside of the roots is looked at, whatever happens to the tree meanwhile.
+ * Every name is resolved in an open directory (`/proc/self/fd/N/NAME`, Node's only openat), the last
+ * component is never followed, and directories are entered with O_NOFOLLOW from their open parent;
+ * so a parent that turns into a symlink during the walk leads nowhere. This also makes the depth of
+ * a tree independent of PATH_MAX.
+ *
+ * Everything here is synchronous: it runs in a worker thread. A scan costs one lstat an entry and
+ * three calls a directory.
+ */
+
+import type { BigIntStats } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+} from 'node:fs';
+import { assert } from '../assert.js';
+import { isCoded, stpError } from '../errors.js';
+import { isAtOrBelow, normalisePath } from './confine.js';
+import { displayPath, type EntryType, PATH_BYTES_MAX } from './names.js';
+
+export interface TreeEntry {
+  /** As stored: the absolute path without its first slash, `.` for the root directory. */
+  readonly path: Buffer;
+  /** For system calls; valid only until the walk goes on. */
+  readonly access: Buffer;
+  readonly type: EntryType;
+  /** Permission bits, 0 to 0o7777. */
+  mode: number;
+  uid: number;
+  gid: number;
+  /** Bytes of data; 0 for everything but files. */
+  size: number;
+  mtimeNs: bigint;
+  ctimeNs: bigint;
+  readonly ino: bigint;
+  readonly dev: bigint;
+  readonly nlink: number;
+  /** Where a symlink points; the stored path of a hard link's first name; else null. */
+  readonly link: Buffer | null;
+  /** Device numbers; 0 for everything but char and block. */
+  readonly major: number;
+  readonly minor: number;
+}
+
+/** Something that is not in the backup, or not as it should be, while the rest is. */
+export interface TreeWarning {
+  /** As stored. */
+  readonly path: Buffer;
+  /** POSIX code: ENOENT vanished, EACCES unreadable, EOPNOTSUPP a socket, ESTALE replaced, ... */
+  readonly code: string;
+  /** A sentence for people, with the path in it. */
+  readonly message: string;
+}
+
+export interface TreeWalkOptions {
+  readonly onWarning: (warning: TreeWarning) => void;
+}
+
+interface Level {
+  /** O_PATH descriptor, -1 while closed for depth. */
+  fd: number;
+  readonly parent: Level | null;
+  /** Descriptor of the directory above, for a root only: open as long as the root is walked. */
+  readonly parentFd: number;
+  readonly name: Buffer;
+  readonly dev: bigint;
+  readonly ino: bigint;
+  /** Stored path with a slash behind; empty for the root directory. */
+  readonly prefix: Buffer;
+  readonly names: readonly Buffer[];
+  next: number;
+  /** `/proc/self/fd/N/` of fd. */
+  procPrefix: Buffer;
+}
+
+/** Directories held open on the way down: ancestors further up are opened again on the way back. */
+const OPEN_LEVELS_MAX = 64;
+
+const S_IFMT = 0o170000n;
+const fileTypes: Readonly<Record<string, EntryType>> = {
+  [String(0o100000n)]: 'file',
+  [String(0o040000n)]: 'directory',
+  [String(0o120000n)]: 'symlink',
+  [String(0o010000n)]: 'fifo',
+  [String(0o020000n)]: 'char',
+  [String(0o060000n)]: 'block',
+};
+
+const { O_RDONLY, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK, O_NOATIME } = constants;
+/** Not among Node's constants; the number on every Linux architecture that Node supports. */
+const O_PATH = 0o10000000;
+const OPEN_DIRECTORY = O_PATH | O_DIRECTORY | O_NOFOLLOW;
+/** O_NONBLOCK: a FIFO put in the file's place must not stop us. */
+const OPEN_FILE = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
+
+const LSTAT = { bigint: true, throwIfNoEntry: false } as const;
+const BIGINT = { bigint: true } as const;
+const EMPTY = Buffer.alloc(0);
+const DOT = Buffer.from('.');
+const SLASH = Buffer.from('/');
+
+const procPrefixOf = (fd: number): Buffer => Buffer.from(`/proc/self/fd/${fd}/`);
+
+function join(prefix: Buffer, name: Buffer): Buffer {
+  const joined = Buffer.allocUnsafe(prefix.length + name.length);
+  prefix.copy(joined, 0);
+  name.copy(joined, prefix.length);
+  return joined;
+}
+
+// As glibc's gnu_dev_major() and gnu_dev_minor().
+const majorOf = (rdev: bigint): number =>
+  Number(((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n));
+const minorOf = (rdev: bigint): number => Number((rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n));
+
+const codeOf = (e: unknown): string => {
+  if (!isCoded(e)) throw e;
+  return e.code;
+};
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: 'vanished before it was read',
+  EACCES: 'may not be read',
+  EPERM: 'may not be read',
+  ESTALE: 'was replaced by another file before it was read',
+  ELOOP: 'was replaced by a symlink before it was read',
+  ENXIO: 'was replaced by another kind of file before it was read',
+  ENOTDIR: 'is no directory any more',
+  EOPNOTSUPP: 'is a socket; sockets are not stored',
+  ENAMETOOLONG: `has a path longer than ${PATH_BYTES_MAX} bytes`,
+};
+
+/**
+ * Opens a real path for lookups, component by component, never through a symlink.
+ * @throws ENOENT, EACCES, ENOTDIR with the path in the message
+ */
+function openRealDirectory(path: Buffer): number {
+  let fd = openSync('/', OPEN_DIRECTORY);
+  const parts = path
+    .toString('latin1')
+    .split('/')
+    .filter((p) => p !== '');
+  for (const part of parts) {
+    let next: number;
+    try {
+      next = openSync(join(procPrefixOf(fd), Buffer.from(part, 'latin1')), OPEN_DIRECTORY);
+    } catch (e) {
+      const code = codeOf(e);
+      const hint =
+        code === 'ENOTDIR' || code === 'ELOOP'
+          ? ' (one of its parents is a symlink or a file)'
+          : '';
+      throw stpError(code, `the root ${displayPath(path)} cannot be reached${hint}`, 'open');
+    } finally {
+      closeSync(fd);
+    }
+    fd = next;
+  }
+  return fd;
+}
+
+interface FoundRoot {
+  /** The caller closes it. */
+  readonly parentFd: number;
+  readonly name: Buffer;
+  readonly access: Buffer;
+  readonly stat: BigIntStats;
+}
+
+function findRoot(root: Buffer): FoundRoot {
+  const slash = root.lastIndexOf(0x2f);
+  const name = root.length === 1 ? DOT : root.subarray(slash + 1);
+  const parentFd = openRealDirectory(root.subarray(0, slash));
+  try {
+    const access = join(procPrefixOf(parentFd), name);
+    return { parentFd, name, access, stat: lstatSync(access, BIGINT) };
+  } catch (e) {
+    closeSync(parentFd);
+    const code = codeOf(e);
+    const what = code === 'ENOENT' ? 'does not exist' : 'cannot be looked at';
+    throw stpError(code, `the root ${displayPath(root)} ${what}`, 'lstat');
+  }
+}
+
+/** First names of files that have several: dev, ino to stored path. */
+class LinkTable {
+  readonly #devices = new Map<bigint, Map<bigint, { first: Buffer; namesLeft: number }>>();
+
+  /** The stored path of the first name, or null if `path` is the first. */
+  firstOf(stat: BigIntStats, path: Buffer): Buffer | null {
+    let inodes = this.#devices.get(stat.dev);
+    if (inodes === undefined) {
+      inodes = new Map();
+      this.#devices.set(stat.dev, inodes);
+    }
+    const known = inodes.get(stat.ino);
+    if (known === undefined) {
+      inodes.set(stat.ino, { first: path, namesLeft: Number(stat.nlink) - 1 });
+      return null;
+    }
+    // Nothing is kept for inodes whose names have all been seen.
+    if (--known.namesLeft <= 0) inodes.delete(stat.ino);
+    return known.first;
+  }
+
+  forget(entry: TreeEntry): void {
+    this.#devices.get(entry.dev)?.delete(entry.ino);
+  }
+}
+
+export class TreeWalk implements Iterable<TreeEntry> {
+  readonly #roots: Buffer[] = [];
+  readonly #warn: (warning: TreeWarning) => void;
+  readonly #links = new LinkTable();
+  readonly #euid = process.geteuid?.() ?? -1;
+  #level: Level | null = null;
+
+  /**
+   * @param roots real, absolute paths (see confine.ts). One below another is walked once.
+   * @throws ENOENT, EACCES, ... if a root is missing or unreadable: nothing has been walked then
+   */
+  constructor(roots: readonly (Buffer | string)[], options: TreeWalkOptions) {
+    this.#warn = options.onWarning;
+    const sorted = roots.map(normalisePath).sort(Buffer.compare);
+    for (const root of sorted) {
+      if (!this.#roots.some((above) => isAtOrBelow(root, above))) this.#roots.push(root);
+    }
+    if (this.#roots.length === 0) throw stpError('EINVAL', 'there is no root to walk; name one');
+    for (const root of this.#roots) this.#checkRoot(root);
+  }
+
+  #checkRoot(root: Buffer): void {
+    const found = findRoot(root);
+    try {
+      if (typeOf(found.stat) === 'directory') readdirSync(found.access);
+    } catch (e) {
+      throw stpError(codeOf(e), `the root ${displayPath(root)} cannot be read`, 'scandir');
+    } finally {
+      closeSync(found.parentFd);
+    }
+  }
+
+  /** One walk at a time; leaving the loop early closes every directory. */
+  *[Symbol.iterator](): Generator<TreeEntry, void, void> {
+    assert(this.#level === null, 'a tree is walked once at a time');
+    for (const root of this.#roots) {
+      const { parentFd, name, access, stat } = findRoot(root);
+      try {
+        const path = root.length === 1 ? DOT : root.subarray(1);
+        const entry = this.#entryOf(path, access, stat);
+        if (entry === null) continue;
+        yield entry;
+        if (entry.type !== 'directory') continue;
+        this.#level = this.#enter(null, parentFd, entry, name);
+        if (this.#level === null) {
+          throw stpError('ENOENT', `the root ${displayPath(root)} vanished while it was read`);
+        }
+        yield* this.#below();
+      } finally {
+        for (let l: Level | null = this.#level; l !== null; l = l.parent) leave(l);
+        this.#level = null;
+        closeSync(parentFd);
+      }
+    }
+  }
+
+  *#below(): Generator<TreeEntry, void, void> {
+    for (let level = this.#level; level !== null; level = this.#level) {
+      const name = level.names[level.next++];
+      if (name === undefined) {
+        leave(level);
+        this.#level = level.parent;
+        continue;
+      }
+      if (level.fd < 0 && !reopen(level)) {
+        this.#report(level.prefix.subarray(0, -1), 'ENOENT');
+        level.next = level.names.length;
+        continue;
+      }
+      const path = join(level.prefix, name);
+      const access = join(level.procPrefix, name);
+      const stat = this.#stat(path, access);
+      if (stat === undefined) continue;
+      const entry = this.#entryOf(path, access, stat);
+      if (entry === null) continue;
+      yield entry;
+      if (entry.type !== 'directory') continue;
+      const child = this.#enter(level, level.fd, entry, name);
+      if (child !== null) this.#level = child;
+    }
+  }
+
+  #stat(path: Buffer, access: Buffer): BigIntStats | undefined {
+    if (path.length > PATH_BYTES_MAX) {
+      this.#report(path, 'ENAMETOOLONG');
+      return undefined;
+    }
+    try {
+      const stat = lstatSync(access, LSTAT);
+      if (stat === undefined) this.#report(path, 'ENOENT');
+      return stat;
+    } catch (e) {
+      this.#report(path, codeOf(e));
+      return undefined;
+    }
+  }
+
+  #entryOf(path: Buffer, access: Buffer, stat: BigIntStats): TreeEntry | null {
+    let type = typeOf(stat);
+    let link: Buffer | null = null;
+    if (type === undefined) {
+      this.#report(path, 'EOPNOTSUPP');
+      return null;
+    }
+    if (type === 'symlink') {
+      try {
+        link = readlinkSync(access, 'buffer') as unknown as Buffer;
+      } catch (e) {
+        this.#report(path, codeOf(e) === 'EINVAL' ? 'ESTALE' : codeOf(e));
+        return null;
+      }
+    }
+    if (stat.nlink > 1n && type !== 'directory') {
+      const first = this.#links.firstOf(stat, path);
+      if (first !== null) {
+        type = 'hardlink';
+        link = first;
+      }
+    }
+    const device = type === 'char' || type === 'block';
+    return {
+      path,
+      access,
+      type,
+      mode: Number(stat.mode) & 0o7777,
+      uid: Number(stat.uid),
+      gid: Number(stat.gid),
+      size: type === 'file' ? Number(stat.size) : 0,
+      mtimeNs: stat.mtimeNs,
+      ctimeNs: stat.ctimeNs,
+      ino: stat.ino,
+      dev: stat.dev,
+      nlink: Number(stat.nlink),
+      link,
+      major: device ? majorOf(stat.rdev) : 0,
+      minor: device ? minorOf(stat.rdev) : 0,
+    };
+  }
+
+  /** A directory's level, or null (with a warning, unless it is a root) if it cannot be listed. */
+  #enter(parent: Level | null, parentFd: number, entry: TreeEntry, name: Buffer): Level | null {
+    let fd = -1;
+    try {
+      fd = openSync(join(procPrefixOf(parentFd), name), OPEN_DIRECTORY);
+      const procPrefix = procPrefixOf(fd);
+      const names = readdirSync(procPrefix, 'buffer').sort(Buffer.compare);
+      const prefix = entry.path === DOT ? EMPTY : join(entry.path, SLASH);
+      const { dev, ino } = entry;
+      const level = { fd, parent, parentFd, name, dev, ino, prefix, names, next: 0, procPrefix };
+      closeFarAncestor(level);
+      return level;
+    } catch (e) {
+      if (fd >= 0) closeSync(fd);
+      if (parent !== null) this.#report(entry.path, codeOf(e));
+      return null;
+    }
+  }
+
+  #report(path: Buffer, code: string, reason = reasons[code]): void {
+    const message = `/${displayPath(path)} ${reason ?? `cannot be read: ${code}`}`;
+    this.#warn({ path, code, message });
+  }
+
+  /**
+   * Opens the file of the entry the walk stands at, and brings the entry up to date: its size is
+   * that of the open file. The caller closes the descriptor.
+   * @returns -1, after a warning, if the file is not to be had; another of its names, should it
+   *   have one, then carries the data
+   */
+  open(entry: TreeEntry): number {
+    assert(entry.type === 'file', 'only files are opened');
+    let fd = -1;
+    try {
+      fd = this.#openFile(entry);
+      const stat = fstatSync(fd, BIGINT);
+      if (stat.ino === entry.ino && stat.dev === entry.dev && typeOf(stat) === 'file') {
+        entry.mode = Number(stat.mode) & 0o7777;
+        entry.uid = Number(stat.uid);
+        entry.gid = Number(stat.gid);
+        entry.size = Number(stat.size);
+        entry.mtimeNs = stat.mtimeNs;
+        entry.ctimeNs = stat.ctimeNs;
+        return fd;
+      }
+      this.#report(entry.path, 'ESTALE');
+    } catch (e) {
+      this.#report(entry.path, codeOf(e));
+    }
+    if (fd >= 0) closeSync(fd);
+    this.#links.forget(entry);
+    return -1;
+  }
+
+  #openFile(entry: TreeEntry): number {
+    // Whoever does not own the file may not ask for O_NOATIME.
+    if (this.#euid !== 0 && entry.uid !== this.#euid) return openSync(entry.access, OPEN_FILE);
+    try {
+      return openSync(entry.access, OPEN_FILE | O_NOATIME);
+    } catch (e) {
+      if (codeOf(e) !== 'EPERM') throw e;
+      return openSync(entry.access, OPEN_FILE);
+    }
+  }
+
+  /** True if the file is still what `open` found; false after a warning if it changed meanwhile. */
+  isUnchanged(entry: TreeEntry, fd: number): boolean {
+    const now = fstatSync(fd, BIGINT);
+    // ctime covers size and mtime: nothing sets it back. Size is compared for clocks that tick slowly.
+    if (now.ctimeNs === entry.ctimeNs && Number(now.size) === entry.size) return true;
+    this.#report(entry.path, 'EAGAIN', 'changed while it was read; what is stored may be mixed');
+    return false;
+  }
+}
+
+function typeOf(stat: BigIntStats): EntryType | undefined {
+  const bits = stat.mode & S_IFMT;
+  // The common case without a look-up by string.
+  return bits === 0o100000n ? 'file' : fileTypes[String(bits)];
+}
+
+function leave(level: Level): void {
+  if (level.fd < 0) return;
+  closeSync(level.fd);
+  level.fd = -1;
+}
+
+function closeFarAncestor(level: Level): void {
+  let above: Level | null = level;
+  for (let i = 0; i < OPEN_LEVELS_MAX && above !== null; i++) above = above.parent;
+  if (above !== null) leave(above);
+}
+
+/**
+ * Opens a level that was closed for depth, from its nearest open ancestor down.
+ * @returns false if it, or a directory on the way, is gone or another one by now
+ */
+function reopen(level: Level): boolean {
+  const closed: Level[] = [];
+  for (let l: Level | null = level; l !== null && l.fd < 0; l = l.parent) closed.push(l);
+  for (const next of closed.reverse()) {
+    try {
+      const at = next.parent === null ? next.parentFd : next.parent.fd;
+      next.fd = openSync(join(procPrefixOf(at), next.name), OPEN_DIRECTORY);
+      const now = fstatSync(next.fd, BIGINT);
+      if (now.ino !== next.ino || now.dev !== next.dev) {
+        leave(next);
+        return false;
+      }
+      next.procPrefix = procPrefixOf(next.fd);
+      closeFarAncestor(next);
+    } catch (e) {
+      codeOf(e);
+      return false;
+    }
+  }
+  return true;
+}
+
+/** Walks `roots`; see TreeWalk. */
+export const walkTree = (roots: readonly (Buffer | string)[], options: TreeWalkOptions): TreeWalk =>
+  new TreeWalk(roots, options);

@@ -1,0 +1,289 @@
+/** Whole sessions through a real array: client and server in this process, movers in workers. */
+import { randomBytes, randomInt } from 'node:crypto';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { BackupClient } from '../../../src/backup/client.js';
+import { runClientJob } from '../../../src/backup/client-jobs.js';
+import type { ClientConfig, ServerConfig } from '../../../src/backup/config.js';
+import type { StepRecord } from '../../../src/backup/handshake-steps.js';
+import { type Complaint, type Progress, pathText } from '../../../src/backup/protocol.js';
+import { BackupServer } from '../../../src/backup/server.js';
+import { StorageAccess } from '../../../src/backup/storage-access.js';
+import { STPConnect } from '../../../src/connect/stp-connect.js';
+import { native } from '../../../src/native.js';
+import { startArray, until } from '../../support/array.js';
+import { difference, makeHardTree } from '../library/hard-tree.js';
+import { hasProgram } from '../library/stand-ins.js';
+import { freePair } from './rig.js';
+
+interface House {
+  readonly base: string;
+  readonly server: BackupServer;
+  readonly client: BackupClient;
+  readonly logs: string[];
+  readonly steps: StepRecord[];
+  readonly complaints: Complaint[];
+  readonly progress: Progress[];
+  readonly signal: AbortController;
+  readonly events: {
+    step(r: StepRecord): void;
+    progress(p: Progress): void;
+    complaint(c: Complaint): void;
+  };
+  /** What the library has, complete or not. */
+  library(): { sets: string[]; partial: string[] };
+}
+
+async function startHouse(t: ExecutionContext): Promise<House> {
+  const array = await startArray(t, { boards: 8, boardSize: '1MiB' });
+  const base = mkdtempSync(join(tmpdir(), 'stpbackup-test-'));
+  t.teardown(() => rmSync(base, { recursive: true, force: true }));
+  for (const name of ['src', 'out']) mkdirSync(join(base, name));
+  const key = randomBytes(32);
+  const address = '127.0.0.1';
+  const { runDirectory } = array;
+  const logs: string[] = [];
+  const keep = (message: string): void => void logs.push(message);
+  const log = { info: () => {}, warn: keep, error: keep };
+  const clientConfig: ClientConfig = {
+    name: 'host1',
+    runDirectory,
+    address,
+    wkp: await freePair(),
+    roots: [join(base, 'src')],
+    restoreRoots: [join(base, 'out')],
+    key,
+  };
+  const serverConfig: ServerConfig = {
+    name: 'server1',
+    library: join(base, 'library'),
+    runDirectory,
+    stg: 'test',
+    address,
+    wkp: 7286,
+    control: join(base, 'control.sock'),
+    hosts: new Map([['host1', { name: 'host1', address, wkp: clientConfig.wkp, key }]]),
+  };
+  const access = () => new StorageAccess(runDirectory, 'test', () => {});
+  const [clientStorage, serverStorage] = [access(), access()];
+  const client = new BackupClient({
+    config: clientConfig,
+    network: new STPConnect(),
+    storageOf: (stg) => clientStorage.connectFor(stg),
+    job: (session) => runClientJob(session, clientConfig),
+    log,
+  });
+  const server = new BackupServer({
+    config: serverConfig,
+    storage: serverStorage,
+    library: { lockFile: (fd) => native().lockFile(fd) },
+    version: '0.0.0',
+    log,
+  });
+  await client.start();
+  t.teardown(async () => {
+    await server.stop();
+    await client.stop();
+    await clientStorage.close();
+    await serverStorage.close();
+  });
+  const steps: StepRecord[] = [];
+  const complaints: Complaint[] = [];
+  const progress: Progress[] = [];
+  return {
+    base,
+    server,
+    client,
+    logs,
+    steps,
+    complaints,
+    progress,
+    signal: new AbortController(),
+    events: {
+      step: (r) => void steps.push(r),
+      progress: (p) => void progress.push(p),
+      complaint: (c) => void complaints.push(c),
+    },
+    library: () => ({
+      sets: readdirSync(join(base, 'library/sets')),
+      partial: readdirSync(join(base, 'library/tmp')),
+    }),
+  };
+}
+
+/** A file that takes long enough to be caught in the middle, and no room. */
+function makeHuge(base: string): string {
+  const path = join(base, 'src/huge');
+  closeSync(openSync(path, 'w'));
+  truncateSync(path, 2 ** 38);
+  return join(base, 'src');
+}
+
+const rsync = hasProgram('rsync');
+
+/** Lines of a comparison that no complaint accounts for: what differs must have been named. */
+function unexplained(comparison: string, complaints: readonly Complaint[]): string[] {
+  const named = complaints.map(({ path }) => pathText(path));
+  const lines = comparison.split('\n').filter((line) => line !== '');
+  return lines.filter(
+    (line) => !named.some((path) => path.endsWith(line.slice(line.indexOf(' ') + 1))),
+  );
+}
+
+test.serial('a hard tree comes back as it was, and only control went over TCP', async (t) => {
+  if (!rsync) t.log('rsync is not installed: the trees are not compared');
+  const h = await startHouse(t);
+  const seed = randomInt(2 ** 31);
+  t.log(`seed ${seed}`);
+  const src = join(h.base, 'src');
+  makeHardTree(join(src, 'tree'), seed);
+  writeFileSync(join(src, 'big'), Buffer.alloc(12_345_678, 'stp'));
+  const made = await h.server.backup({ host: 'host1', paths: [src] }, h.events, h.signal.signal);
+  t.deepEqual(h.library().sets, [made.set]);
+  t.true(made.memoryBytes > made.bytes);
+  const { server, client } = made.networkBytes;
+  t.true(server.sent + server.received > 0 && client.sent > 0);
+  t.true(
+    (server.sent + server.received) * 100 < made.memoryBytes,
+    JSON.stringify(made.networkBytes),
+  );
+  const target = join(h.base, 'out/restored');
+  const back = await h.server.restore(
+    { set: 'latest', host: 'host1', target, paths: [] },
+    h.events,
+    h.signal.signal,
+  );
+  t.is(back.entries, made.entries);
+  t.is(back.bytes, made.bytes);
+  if (rsync) t.deepEqual(unexplained(difference(src, join(target, src)), back.complaints), []);
+  t.deepEqual(h.logs, []);
+});
+
+test.serial(
+  'a part of a set is restored alone; a path that is not in it is an error',
+  async (t) => {
+    const h = await startHouse(t);
+    const src = join(h.base, 'src');
+    for (const name of ['a', 'ab', 'b']) {
+      mkdirSync(join(src, name));
+      writeFileSync(join(src, name, 'file'), name);
+    }
+    await h.server.backup({ host: 'host1', paths: [src] }, h.events, h.signal.signal);
+    const order = { set: 'latest', host: 'host1' };
+    const target = join(h.base, 'out/part');
+    const part = await h.server.restore(
+      { ...order, target, paths: [join(src, 'a/'), join(src, 'b/file')] },
+      h.events,
+      h.signal.signal,
+    );
+    t.is(part.entries, 3);
+    t.deepEqual(readdirSync(join(target, src)).sort(), ['a', 'b']);
+    const nothing = { ...order, target: join(h.base, 'out/nothing'), paths: ['/nowhere'] };
+    await t.throwsAsync(h.server.restore(nothing, h.events, h.signal.signal), {
+      code: 'ENOENT',
+      message: /\/nowhere is not in this set/,
+    });
+  },
+);
+
+test.serial('what the client may not read or write is refused before anything moves', async (t) => {
+  const h = await startHouse(t);
+  const src = join(h.base, 'src');
+  const outside = { host: 'host1', paths: [join(h.base, 'library')] };
+  await t.throwsAsync(h.server.backup(outside, h.events, h.signal.signal), {
+    message: /client host1: .*library is not below a root that this client's configuration lists/,
+  });
+  t.deepEqual(h.library(), { sets: [], partial: [] });
+  await h.server.backup({ host: 'host1', paths: [src] }, h.events, h.signal.signal);
+  const away = { set: 'latest', host: 'host1', target: join(h.base, 'src/x'), paths: [] };
+  await t.throwsAsync(h.server.restore(away, h.events, h.signal.signal), {
+    message: /client host1: .*src\/x is not below a root/,
+  });
+});
+
+test.serial('a host that is not configured is refused by name', async (t) => {
+  const h = await startHouse(t);
+  await t.throwsAsync(h.server.backup({ host: 'host9', paths: ['/'] }, h.events, h.signal.signal), {
+    code: 'EINVAL',
+    message: /no host host9 .* it has: host1/,
+  });
+});
+
+test.serial('warnings come over the error connection and are in the report', async (t) => {
+  const h = await startHouse(t);
+  const src = join(h.base, 'src');
+  // A socket is no thing to store: the same for every user.
+  const { createServer } = await import('node:net');
+  const socket = createServer();
+  await new Promise<void>((resolve) => socket.listen(join(src, 'sock'), resolve));
+  t.teardown(() => socket.close());
+  writeFileSync(join(src, 'file'), 'data');
+  const made = await h.server.backup({ host: 'host1', paths: [src] }, h.events, h.signal.signal);
+  t.is(made.warnings, 1);
+  t.is(made.complaints[0]?.code, 'EOPNOTSUPP');
+  t.regex(made.complaints[0]?.message ?? '', /sock/);
+  t.deepEqual(h.complaints, made.complaints);
+  t.is(h.server.list().sets[0]?.warnings, 1);
+});
+
+test.serial('a session that is given up leaves no set, and the next one works', async (t) => {
+  const h = await startHouse(t);
+  const src = makeHuge(h.base);
+  const running = h.server.backup({ host: 'host1', paths: [src] }, h.events, h.signal.signal);
+  const failed = t.throwsAsync(running, { message: /given up by the test/ });
+  await until('data moves', () => h.progress.some((p) => p.moved > 0));
+  t.is(h.library().partial.length, 2);
+  h.signal.abort(new Error('given up by the test'));
+  await failed;
+  t.deepEqual(h.library(), { sets: [], partial: [] });
+  await until('the client has ended it', () => h.client.sessionCount === 0);
+  t.true(
+    h.logs.some((line) => /the server gave up: given up by the test/.test(line)),
+    h.logs.join(),
+  );
+  rmSync(join(src, 'huge'));
+  await h.server.backup({ host: 'host1', paths: [src] }, h.events, new AbortController().signal);
+  t.is(h.library().sets.length, 1);
+});
+
+test.serial('a client that stops in the middle: the server says so and keeps no set', async (t) => {
+  const h = await startHouse(t);
+  const src = makeHuge(h.base);
+  const running = h.server.backup({ host: 'host1', paths: [src] }, h.events, h.signal.signal);
+  const failed = t.throwsAsync(running, { message: /client host1: the client was stopped/ });
+  await until('data moves', () => h.progress.some((p) => p.moved > 0));
+  await h.client.stop();
+  await failed;
+  t.deepEqual(h.library(), { sets: [], partial: [] });
+});
+
+test.serial('sessions side by side each make their own set', async (t) => {
+  const h = await startHouse(t);
+  const src = join(h.base, 'src');
+  const names = ['one', 'two', 'three'];
+  for (const [i, name] of names.entries()) {
+    mkdirSync(join(src, name));
+    writeFileSync(join(src, name, 'file'), Buffer.alloc(3_000_000 + i));
+  }
+  const made = await Promise.all(
+    names.map((name) =>
+      h.server.backup({ host: 'host1', paths: [join(src, name)] }, h.events, h.signal.signal),
+    ),
+  );
+  t.deepEqual(
+    made.map((m) => m.bytes),
+    [3_000_000, 3_000_001, 3_000_002],
+  );
+  t.is(new Set(h.library().sets).size, 3);
+});

@@ -1,0 +1,15 @@
+/** Thread of `stpbackup client`: one file tree into one storage stream. */
+
+import type { SendTreeJob } from '../src/backup/jobs.js';
+import { runMover } from '../src/backup/mover-thread.js';
+import { sendTree } from '../src/library/send-tree.js';
+
+await runMover<SendTreeJob, null>((job, stream) => {
+  const roots = job.roots.map((root) => Buffer.from(root));
+  const { entries, bytes } = sendTree(stream, roots, {
+    progress: stream.progress,
+    onWarning: (warning) => stream.complain(warning),
+  });
+  stream.shutdown();
+  return { totals: stream.totals(entries, bytes), result: null };
+});
