@@ -86,7 +86,7 @@ int64_t PageRing::available() {
   if (tail != own_) return tail - own_;
   if (reset != 0) return kReset;
   if (fin != 0) return kEnd;
-  return gone ? kReset : 0;
+  return gone ? int64_t(kReset) : 0;
 }
 
 int64_t PageRing::state() { return progress(); }
@@ -115,6 +115,7 @@ int64_t PageRing::pageAt(uint32_t entry, bool mayClaim) {
 
 /* With an empty pool a stream goes on with the pages it has: the last one it has finished with. */
 int64_t PageRing::recycle(uint32_t entry) {
+  if (room() < 0) return kNoPage; /* what the peer has read meanwhile counts; why not is told later */
   const uint32_t used = own_ - peer_;
   const uint32_t live = used == 0 ? 0 : entryOf(own_ - 1) - entryOf(peer_);
   for (uint32_t i = 1; i < kEntries; i++) {
@@ -220,9 +221,8 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
 int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
   const auto how = sliceMs == 0 ? BoardLock::Wait::loop : BoardLock::Wait::thread;
   uint64_t done = 0;
-  if (load(&dir_->closed) != 0 || outstanding_ != 0) {
-    return outstanding_ != 0 ? int64_t(kErrno) - EBUSY : room();
-  }
+  if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
+  if (broken_ || load(&dir_->closed) != 0) return room();
   while (done < bytes) {
     const uint64_t left = bytes - done;
     const uint32_t need = left < kPage ? uint32_t(left) : kPage;
@@ -255,7 +255,7 @@ int64_t PageRing::reserve(uint8_t** at, uint32_t sliceMs) {
   const uint32_t offset = own_ % kPage;
   const uint32_t toPageEnd = kPage - offset;
   int64_t free = own_ - peer_ >= limit_ ? 0 : limit_ - (own_ - peer_);
-  if (free < int64_t(toPageEnd) || load(&dir_->closed) != 0) free = room();
+  if (free < int64_t(toPageEnd) || broken_ || load(&dir_->closed) != 0) free = room();
   if (free >= 0 && free < int64_t(toPageEnd) && sliceMs != 0) free = wait(sliceMs, toPageEnd);
   if (free <= 0) return free;
   const int64_t page = pageAt(entryOf(own_), true);
