@@ -60,9 +60,11 @@ export class Channel {
       if (!this.#ended && !this.#closing) this.#fail(undefined);
       this.changes.wakeAll();
     });
+    // What has happened between the event that announced the stream and now.
+    if (duplex.readableEnded) this.#onEnd();
     if (duplex.closed) {
       this.#closed = true;
-      this.#fail(duplex.errored ?? undefined);
+      if (!this.#ended) this.#fail(duplex.errored ?? undefined);
     }
   }
 

@@ -69,6 +69,12 @@ export function parsePskOption(value: unknown): PskOption {
   return { identity: v.identity as string, key: Buffer.from(v.key) };
 }
 
+/**
+ * Node tells of a finished handshake from inside an OpenSSL callback, promises included. Whoever
+ * destroys the socket there (a full backlog, a limit that has ended) crashes the process.
+ */
+const outOfOpenSsl = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 /** True for what OpenSSL says of a handshake, as against what the network says. */
 const isTlsError = (e: unknown): e is StpError =>
   isCoded(e) && (e.code.startsWith('ERR_SSL_') || e.code.startsWith('ERR_TLS_'));
@@ -101,7 +107,13 @@ export async function connectPsk(
     );
   }, HANDSHAKE_MS_MAX);
   try {
-    await settle(secure, 'secureConnect', { limit, giveUp });
+    const ticket = settle(secure, 'session', { limit, giveUp });
+    ticket.catch(() => {});
+    await settle(secure, 'secureConnect');
+    // The server sends its ticket once it has verified us. Left unread, it would also turn a close
+    // right after connect into a reset, which can cost the bytes sent before it.
+    await ticket;
+    await outOfOpenSsl();
     if (!asked || !secure.isSessionReused()) {
       throw stpError('EACCES', `${where} did not prove that it has the key of '${psk.identity}'`);
     }
@@ -155,7 +167,7 @@ export class PskAcceptor {
       handshakeTimeout: HANDSHAKE_MS_MAX,
       pskCallback: (socket, identity) => this.#onIdentity(socket, identity),
     });
-    this.#server.on('secureConnection', (secure) => this.#onSecure(secure));
+    this.#server.on('secureConnection', (secure) => void this.#onSecure(secure));
     this.#server.on('tlsClientError', (error, secure) => this.#onRefused(error, secure));
   }
 
@@ -208,11 +220,12 @@ export class PskAcceptor {
     return null;
   }
 
-  #onSecure(secure: tls.TLSSocket): void {
+  async #onSecure(secure: tls.TLSSocket): Promise<void> {
+    secure.on('error', () => {});
+    await outOfOpenSsl();
     const path = pathOf(secure);
     const raw = this.#pending.get(path);
     const claim = this.#claims.get(secure);
-    secure.on('error', () => {});
     if (raw === undefined || raw.destroyed || claim === undefined || !claim.known) {
       // Resumed by a ticket, so no key was asked for; or gone in the meantime.
       secure.destroy();
