@@ -45,7 +45,9 @@ export interface Finished {
 
 /** Runs a program of this package to its end. */
 export function runProgram(name: string, args: readonly string[]): Promise<Finished> {
-  return finished(spawn(process.execPath, [program(name), ...args], { stdio: ['ignore', 'pipe', 'pipe'] }));
+  return finished(
+    spawn(process.execPath, [program(name), ...args], { stdio: ['ignore', 'pipe', 'pipe'] }),
+  );
 }
 
 export function finished(child: ChildProcess): Promise<Finished> {
@@ -79,7 +81,7 @@ export async function until<T>(
 }
 
 export async function startArray(
-  t: ExecutionContext<unknown>,
+  t: Pick<ExecutionContext<unknown>, 'teardown'>,
   options: ArrayOptions = {},
 ): Promise<ArrayForTest> {
   const base = mkdtempSync(join(tmpdir(), 'stpd-test-'));
@@ -88,8 +90,17 @@ export async function startArray(
   const stpd = spawn(
     process.execPath,
     [
-      program('stpd'), 'start', '--foreground', '--run-dir', runDirectory,
-      '--boards', String(boards), '--board-size', boardSize, '--directors', String(directors),
+      program('stpd'),
+      'start',
+      '--foreground',
+      '--run-dir',
+      runDirectory,
+      '--boards',
+      String(boards),
+      '--board-size',
+      boardSize,
+      '--directors',
+      String(directors),
     ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   );
@@ -109,7 +120,9 @@ export async function startArray(
   const stpctl = async (...args: string[]): Promise<string> => {
     const result = await runProgram('stpctl', [...args, '--run-dir', runDirectory]);
     if (result.code !== 0) {
-      throw new Error(`stpctl ${args.join(' ')} ended with ${result.code}: ${result.stderr}${result.stdout}`);
+      throw new Error(
+        `stpctl ${args.join(' ')} ended with ${result.code}: ${result.stderr}${result.stdout}`,
+      );
     }
     return result.stdout;
   };
@@ -125,8 +138,15 @@ export async function startArray(
   await Promise.race([serving, ended]);
   for (const stg of stgs) {
     const args = [
-      'stg', 'create', stg, '--boards', String(Math.floor(boards / stgs.length)),
-      '--ports', String(options.ports ?? 64), '--connections', String(options.connections ?? 1024),
+      'stg',
+      'create',
+      stg,
+      '--boards',
+      String(Math.floor(boards / stgs.length)),
+      '--ports',
+      String(options.ports ?? 64),
+      '--connections',
+      String(options.connections ?? 1024),
     ];
     for (const uid of options.allowUids ?? []) args.push('--allow-uid', String(uid));
     await stpctl(...args);
