@@ -60,9 +60,11 @@ export class Channel {
       if (!this.#ended && !this.#closing) this.#fail(undefined);
       this.changes.wakeAll();
     });
+    // What has happened between the event that announced the stream and now.
+    if (duplex.readableEnded) this.#onEnd();
     if (duplex.closed) {
       this.#closed = true;
-      this.#fail(duplex.errored ?? undefined);
+      if (!this.#ended) this.#fail(duplex.errored ?? undefined);
     }
   }
 
@@ -172,18 +174,9 @@ export class Channel {
     return this.link.duplex;
   }
 
-  /** After it, nothing here touches the stream any more. */
+  /** After it, nothing here touches the stream any more; bytes read ahead go with the handle. */
   detach(call: string): StreamHandle {
     this.#checkIdle(call);
-    const buffered = this.link.duplex.readableLength;
-    if (buffered > 0) {
-      throw stpError(
-        'EBUSY',
-        `${buffered} bytes of the stream were already taken from the array: ` +
-          'detach before the peer sends, or let it wait for a go-ahead',
-        call,
-      );
-    }
     this.#stopReading();
     const handle = this.link.detach();
     this.#closing = true;

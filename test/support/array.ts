@@ -81,7 +81,7 @@ export async function until<T>(
 }
 
 export async function startArray(
-  t: ExecutionContext<unknown>,
+  t: Pick<ExecutionContext<unknown>, 'teardown'>,
   options: ArrayOptions = {},
 ): Promise<ArrayForTest> {
   const base = mkdtempSync(join(tmpdir(), 'stpd-test-'));
