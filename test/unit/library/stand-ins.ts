@@ -125,6 +125,8 @@ export function inDirectory<T>(body: (directory: string) => T): T {
   try {
     return body(directory);
   } finally {
+    // Modes that are under test forbid their owner to remove them; only root does not care.
+    if (process.geteuid?.() !== 0) spawnSync('chmod', ['-R', 'u+rwX', directory]);
     rmSync(directory, { recursive: true, force: true });
   }
 }
