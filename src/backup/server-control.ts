@@ -87,7 +87,10 @@ async function streamSession(
     const report = await run(
       {
         step: (record) => emit({ event: 'step', record }),
-        progress: (progress) => emit({ event: 'progress', progress }),
+        // A caller that does not read must not make us hold what is out of date anyway.
+        progress: (progress) => {
+          if (!response.writableNeedDrain) emit({ event: 'progress', progress });
+        },
         complaint: (complaint) => emit({ event: 'complaint', complaint }),
       },
       gone.signal,
@@ -107,7 +110,8 @@ function buildRoutes(options: ServerControlOptions, http: Server) {
     forceCloseConnections: true,
   });
   app.setErrorHandler((e, _request, reply) => {
-    const status = isCoded(e) && e.code === 'EINVAL' ? 400 : 500;
+    const { statusCode = 500 } = e as { statusCode?: number };
+    const status = isCoded(e) && e.code === 'EINVAL' ? 400 : statusCode;
     return reply.code(status).send({ error: reasonOf(e) });
   });
   app.get('/v1/status', async (): Promise<StatusDocument> => {
