@@ -110,9 +110,11 @@ function buildRoutes(options: ServerControlOptions, http: Server) {
     forceCloseConnections: true,
   });
   app.setErrorHandler((e, _request, reply) => {
+    // What fastify itself refuses (no JSON, too long) carries a status and a code of its own.
     const { statusCode = 500 } = e as { statusCode?: number };
-    const status = isCoded(e) && e.code === 'EINVAL' ? 400 : statusCode;
-    return reply.code(status).send({ error: reasonOf(e) });
+    const refused = statusCode >= 400 && statusCode < 500;
+    const error = refused ? { code: 'EINVAL', message: messageOf(e) } : reasonOf(e);
+    return reply.code(error.code === 'EINVAL' ? 400 : 500).send({ error });
   });
   app.get('/v1/status', async (): Promise<StatusDocument> => {
     return { name, sessions: server.sessionCount };
