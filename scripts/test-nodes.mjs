@@ -1,11 +1,12 @@
 /**
  * Runs smoke programs in every supported Node, on the addon as it is built now.
  *
- *   node scripts/test-nodes.mjs [--if-present] [PROGRAM...]
+ *   node scripts/test-nodes.mjs [--if-present | --install] [PROGRAM...]
  *
  * The Nodes come from the npm package `node` and are kept under .cache/nodes/, out of git. A line a
  * version, then `N passed, N failed`. Exit code 0, or 1 if a program failed or a Node could not be
- * had; with --if-present a Node that cannot be had is skipped, and the reason is printed.
+ * had. With --if-present nothing is installed: a Node that is not there is skipped, and the reason is
+ * printed. With --install they are installed and nothing is run.
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -18,8 +19,10 @@ const INSTALL_TIMEOUT_MS = 600_000;
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const ifPresent = process.argv.includes('--if-present');
+const installOnly = process.argv.includes('--install');
 const named = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
-const programs = named.length > 0 ? named : ['dist/test/native/smoke.js', 'dist/test/system/smoke-sockets.js'];
+const programs =
+  named.length > 0 ? named : ['dist/test/native/smoke.js', 'dist/test/system/smoke-sockets.js'];
 
 const lastLines = (text) => text.trim().split('\n').slice(-12).join('\n');
 
@@ -35,6 +38,7 @@ function haveNode(major) {
   const binary = path.join(directory, 'node_modules', 'node', 'bin', 'node');
   const there = versionOf(binary);
   if (there !== undefined) return { binary, version: there };
+  if (ifPresent) return { reason: 'not installed here; `npm run test:nodes` installs it' };
 
   fs.mkdirSync(directory, { recursive: true });
   // Its own package: npm would otherwise look for one further up, and find ours. The package `node`
@@ -67,6 +71,10 @@ for (const major of MAJORS) {
     if (!ifPresent) failed++;
     continue;
   }
+  if (installOnly) {
+    report('present', version, '');
+    continue;
+  }
   for (const program of programs) {
     const result = spawnSync(binary, [path.resolve(root, program)], {
       encoding: 'utf8',
@@ -80,5 +88,5 @@ for (const major of MAJORS) {
     report(works ? 'passed' : 'failed', version, program, detail);
   }
 }
-process.stdout.write(`${passed} passed, ${failed} failed\n`);
+if (!installOnly) process.stdout.write(`${passed} passed, ${failed} failed\n`);
 process.exitCode = failed === 0 ? 0 : 1;

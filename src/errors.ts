@@ -17,7 +17,7 @@ const names = new Map(Object.entries(numbers).map(([k, v]) => [v, k]));
 export const codeOfErrno = (errno: number): string => names.get(errno) ?? `E${errno}`;
 
 /** The POSIX number of a name; EIO where the platform does not know it. */
-export const errnoOfCode = (code: string): number => numbers[code] ?? (numbers['EIO'] as number);
+export const errnoOfCode = (code: string): number => numbers[code] ?? (numbers.EIO as number);
 
 /**
  * @param code POSIX name, such as `ECONNRESET`

@@ -1,9 +1,10 @@
 /**
  * The library: sockets through a storage array's memory.
  */
-export { type AttachOptions, attach, type ConnectOptions, Host } from './socket/host.js';
+
+export { native } from './native.js';
 export { BlockingStream } from './socket/blocking-stream.js';
+export { type AttachOptions, attach, type ConnectOptions, Host } from './socket/host.js';
 export { StpServer, type StpServerOptions } from './socket/stp-server.js';
 export { StpSocket, type StpSocketOptions, type StreamHandle } from './socket/stp-socket.js';
 export type { Peer } from './socket/stream-end.js';
-export { native } from './native.js';

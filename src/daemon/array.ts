@@ -15,7 +15,6 @@ import { Piscina } from 'piscina';
 import { boardCounters } from '../director/channel-director.js';
 import type { DirectorReport as Measured, MemberAdded, MemberGone } from '../director/protocol.js';
 import { stpError } from '../errors.js';
-import { layoutHash } from '../layout/hash.js';
 import {
   MEMBER_RING_SLOTS,
   SEGMENT_MAP,
@@ -23,6 +22,7 @@ import {
   type StgGeometry,
   stgGeometry,
 } from '../layout/geometry.js';
+import { layoutHash } from '../layout/hash.js';
 import {
   LAYOUT_VERSION,
   NUMBERS,
@@ -35,6 +35,7 @@ import {
 import { SEGMENT_BYTES_DEFAULT, STG_CONNECTIONS_DEFAULT, STG_MEMBERS_DEFAULT } from '../limits.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
+import { ATTACH_SOCKET } from '../run-directory.js';
 import { ATTACH_VERSION, type AttachRequest } from '../socket/attach-protocol.js';
 import { type AttachAnswer, AttachServer, type Credentials } from './attach-server.js';
 import { DirectorPool } from './director-pool.js';
@@ -48,7 +49,6 @@ import type {
   StgReport,
   StgRequest,
 } from './reports.js';
-import { ATTACH_SOCKET } from '../run-directory.js';
 import { VERSION } from './version.js';
 
 interface Stg {
@@ -183,7 +183,10 @@ export class StorageArray implements ArrayControl {
   async createStg(request: StgRequest): Promise<StgReport> {
     const { segment, directors, claimers } = this.#running;
     if (this.#stgs.has(request.name)) {
-      throw stpError('EEXIST', `STG '${request.name}' exists already; see 'stpctl stg show ${request.name}'`);
+      throw stpError(
+        'EEXIST',
+        `STG '${request.name}' exists already; see 'stpctl stg show ${request.name}'`,
+      );
     }
     const free = this.#boards.flatMap((stg, number) => (stg === undefined ? [number] : []));
     if (free.length < request.boardCount) {
@@ -194,7 +197,8 @@ export class StorageArray implements ArrayControl {
       );
     }
     const entry = this.#entries.indexOf(undefined);
-    if (entry < 0) throw stpError('ENOSPC', `the array has its ${this.#entries.length} STGs already`);
+    if (entry < 0)
+      throw stpError('ENOSPC', `the array has its ${this.#entries.length} STGs already`);
     const geometry = stgGeometry({
       boardCount: request.boardCount,
       boardBytes: this.#options.configuration.boardBytes,
@@ -252,7 +256,10 @@ export class StorageArray implements ArrayControl {
       at = Math.ceil(end / STG_ALIGN_BYTES) * STG_ALIGN_BYTES;
     }
     if (at + bytes > this.#segmentBytes) {
-      throw stpError('ENOSPC', `the segment of ${this.#segmentBytes} bytes has no room for ${bytes} more`);
+      throw stpError(
+        'ENOSPC',
+        `the segment of ${this.#segmentBytes} bytes has no room for ${bytes} more`,
+      );
     }
     return at;
   }
@@ -375,7 +382,10 @@ export class StorageArray implements ArrayControl {
         native().closeDescriptor(ringFd);
         native().closeDescriptor(theirs);
       });
-      this.#options.log.info({ host: id, pid: who.pid, uid: who.uid, stg: stg.name }, 'host attached');
+      this.#options.log.info(
+        { host: id, pid: who.pid, uid: who.uid, stg: stg.name },
+        'host attached',
+      );
       return {
         message: this.#grant(host, added, ringOffset),
         descriptors: [this.#superblockFd, stg.fd, ringFd, theirs],
@@ -504,8 +514,16 @@ export class StorageArray implements ArrayControl {
       const index = stg?.boards.indexOf(number) ?? -1;
       if (stg === undefined || index < 0) {
         return {
-          number, stg: null, bytes: boardBytes, pages, pagesUsed: 0, accesses: 0, contended: 0,
-          bypassed: 0, bytesMoved: 0, steals: 0,
+          number,
+          stg: null,
+          bytes: boardBytes,
+          pages,
+          pagesUsed: 0,
+          accesses: 0,
+          contended: 0,
+          bypassed: 0,
+          bytesMoved: 0,
+          steals: 0,
         };
       }
       const counters = boardCounters(segment, stg.offset, stg.geometry.boards, index);

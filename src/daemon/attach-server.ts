@@ -72,7 +72,9 @@ export class AttachServer {
       this.#unanswered++;
       const visitor: Visitor = { fd, watch: -1, timer: undefined, attached: false };
       visitor.timer = setTimeout(() => this.#end(visitor), REQUEST_TIMEOUT_MS);
-      visitor.watch = native().watchStart(fd, READABLE | DISCONNECT, () => this.#onReadable(visitor));
+      visitor.watch = native().watchStart(fd, READABLE | DISCONNECT, () =>
+        this.#onReadable(visitor),
+      );
       this.#visitors.set(fd, visitor);
     }
   }

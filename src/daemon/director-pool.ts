@@ -6,13 +6,13 @@
  */
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { messageOf, stpError } from '../errors.js';
 import type {
   DirectorReply,
   DirectorReport,
   DirectorRequest,
   MemberGone,
 } from '../director/protocol.js';
+import { messageOf, stpError } from '../errors.js';
 import { POLL_BUDGET_US_DEFAULT } from '../memory/event-loop.js';
 import type { Segment } from '../memory/segment.js';
 
@@ -98,7 +98,9 @@ export class DirectorPool {
   }
 
   reports(): Promise<DirectorReport[]> {
-    return Promise.all(this.#directors.map((_, i) => this.ask<DirectorReport>(i, { op: 'report' })));
+    return Promise.all(
+      this.#directors.map((_, i) => this.ask<DirectorReport>(i, { op: 'report' })),
+    );
   }
 
   async stop(): Promise<void> {

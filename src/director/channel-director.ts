@@ -10,10 +10,29 @@
  */
 import { assert } from '../assert.js';
 import { errnoOfCode, stpError } from '../errors.js';
+import {
+  BOARD,
+  CONNECTION,
+  DIRECTION,
+  MEMBER,
+  MEMBER_RING,
+  NUMBERS,
+  STG_HEADER,
+} from '../layout/tables.js';
 import { BACKLOG_MAX, PORT_MAX } from '../limits.js';
-import { BOARD, CONNECTION, DIRECTION, MEMBER, MEMBER_RING, NUMBERS, STG_HEADER } from '../layout/tables.js';
-import { addSource, dropCable, RING_READY, removeSource, watchCable } from '../memory/event-loop.js';
-import { type Command, type DirectorEvent, MemberRing, RingSpoiled } from '../memory/member-ring.js';
+import {
+  addSource,
+  dropCable,
+  RING_READY,
+  removeSource,
+  watchCable,
+} from '../memory/event-loop.js';
+import {
+  type Command,
+  type DirectorEvent,
+  MemberRing,
+  RingSpoiled,
+} from '../memory/member-ring.js';
 import type { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
 import { type PortHolder, PortTable } from './port-table.js';
@@ -103,8 +122,21 @@ interface Stg {
 }
 
 const noEvent: DirectorEvent = {
-  kind: 0, seq: 0, status: 0, socket: 0, connection: 0, generation: 0, end: 0, cable: 0,
-  localPort: 0, remotePort: 0, peerMember: 0, peerHost: 0, peerUid: 0, peerGid: 0, peerPid: 0,
+  kind: 0,
+  seq: 0,
+  status: 0,
+  socket: 0,
+  connection: 0,
+  generation: 0,
+  end: 0,
+  cable: 0,
+  localPort: 0,
+  remotePort: 0,
+  peerMember: 0,
+  peerHost: 0,
+  peerUid: 0,
+  peerGid: 0,
+  peerPid: 0,
 };
 
 export class ChannelDirector {
@@ -194,8 +226,7 @@ export class ChannelDirector {
     }
     const generation = ((stg.memberGenerations[index] as number) % GENERATION_MAX) + 1;
     stg.memberGenerations[index] = generation;
-    const sleepOffset =
-      stg.offset + stg.geometry.members + index * MEMBER.bytes + MEMBER.at.sleep;
+    const sleepOffset = stg.offset + stg.geometry.members + index * MEMBER.bytes + MEMBER.at.sleep;
     this.#clearMember(stg, index);
     const member: Member = {
       stg,
@@ -267,8 +298,7 @@ export class ChannelDirector {
       const [a, b] = key.split(':').map(Number);
       if (a === member.index || b === member.index) stg.cables.delete(key);
     }
-    const owner =
-      ((NUMBERS.OWNER_MEMBER << 30) | (member.generation << 16) | member.index) >>> 0;
+    const owner = ((NUMBERS.OWNER_MEMBER << 30) | (member.generation << 16) | member.index) >>> 0;
     native().pageSweep(stg.view, owner);
     stg.members[member.index] = undefined;
     this.#notice({ notice: 'member-gone', stg: stg.number, host: member.host });
@@ -411,7 +441,8 @@ export class ChannelDirector {
         return fail('EINVAL');
       }
     }
-    const slot = stg.freeSlots.pop() ?? (stg.slotsUsed < stg.connections.length ? stg.slotsUsed++ : -1);
+    const slot =
+      stg.freeSlots.pop() ?? (stg.slotsUsed < stg.connections.length ? stg.slotsUsed++ : -1);
     if (slot < 0) return fail('ENOBUFS');
     const number = port?.port ?? stg.ports.dynamic();
     const cable = number === 0 ? 0 : this.#cableOf(member, listener.member);
@@ -570,7 +601,10 @@ export class ChannelDirector {
     native().connectionRelease(stg.view, connection.slot, connection.generation);
     if (connection.torn) {
       const { slot, generation } = connection;
-      native().pageSweep(stg.view, ((NUMBERS.OWNER_CONNECTION << 30) | (generation << 16) | slot) >>> 0);
+      native().pageSweep(
+        stg.view,
+        ((NUMBERS.OWNER_CONNECTION << 30) | (generation << 16) | slot) >>> 0,
+      );
     }
     this.#publishHeader(stg, connection, NUMBERS.CONNECTION_FREE);
     stg.connections[connection.slot] = undefined;
@@ -701,7 +735,9 @@ export class ChannelDirector {
     const inn = at + (1 - end) * DIRECTION.bytes;
     const segment = this.#segment;
     const queued = (direction: number): number =>
-      (segment.load(direction + DIRECTION.at.tail) - segment.load(direction + DIRECTION.at.head)) >>> 0;
+      (segment.load(direction + DIRECTION.at.tail) -
+        segment.load(direction + DIRECTION.at.head)) >>>
+      0;
     const self = connection.ends[end];
     const peer = connection.ends[end === 0 ? 1 : 0];
     return {
@@ -722,7 +758,12 @@ export class ChannelDirector {
 }
 
 /** Counters of one board, read from memory; for the control API. */
-export function boardCounters(segment: Segment, stgOffset: number, boards: number, index: number): {
+export function boardCounters(
+  segment: Segment,
+  stgOffset: number,
+  boards: number,
+  index: number,
+): {
   accesses: number;
   contended: number;
   bytes: number;

@@ -2,8 +2,9 @@
  * What the daemon's main thread and a channel director say to each other, over a MessagePort.
  * Rare and small: everything frequent goes through member rings.
  */
-import type { SegmentHandle } from '../memory/segment.js';
+
 import type { StgGeometry } from '../layout/geometry.js';
+import type { SegmentHandle } from '../memory/segment.js';
 
 export interface DirectorStart {
   readonly director: number;

@@ -117,11 +117,28 @@ function putOctal(into: Buffer, at: number, digits: number, value: number): void
   into[at + digits] = 0;
 }
 
-function putChecksum(into: Buffer, at: number): void {
-  into.fill(SPACE, at + CHECKSUM, at + CHECKSUM + 8);
+/** Sum of the bytes up to the end or the first NUL, behind which a text field is zero anyway. */
+function sumText(block: Buffer, from: number, end: number): number {
   let sum = 0;
-  for (let i = at; i < at + TAR_BLOCK_BYTES; i++) sum += into[i] as number;
+  for (let i = from; i < end; i++) {
+    const byte = block[i] as number;
+    if (byte === 0) break;
+    sum += byte;
+  }
+  return sum;
+}
+
+/** Sums what may be other than zero: most of a header is empty, and there is one a file. */
+function putChecksum(into: Buffer, at: number): void {
+  let sum = 8 * SPACE + (into[at + TYPE] as number);
+  sum += sumText(into, at + NAME, at + NAME + NAME_BYTES);
+  for (let i = at + MODE; i < at + CHECKSUM; i++) sum += into[i] as number;
+  sum += sumText(into, at + LINK, at + LINK + LINK_BYTES);
+  for (let i = at + MAGIC; i < at + MAGIC + MAGIC_AND_VERSION.length; i++) sum += into[i] as number;
+  for (let i = at + MAJOR; i < at + PREFIX; i++) sum += into[i] as number;
+  sum += sumText(into, at + PREFIX, at + PREFIX + PREFIX_BYTES);
   putOctal(into, at + CHECKSUM, 6, sum);
+  into[at + CHECKSUM + 7] = SPACE;
 }
 
 /**

@@ -3,7 +3,7 @@
  * director that lives on it. Sources bring work, cables bring the end of a peer. The mechanism is
  * native/event_loop.cc; here is only the dispatch.
  */
-import { native, type LoopSourceOptions } from '../native.js';
+import { type LoopSourceOptions, native } from '../native.js';
 
 /** Index of a pair that means "the source's ring has something". */
 export const RING_READY = 0xffffffff;

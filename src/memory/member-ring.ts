@@ -46,10 +46,32 @@ export interface DirectorEvent {
   peerPid: number;
 }
 
-const commandFields = ['op', 'seq', 'socket', 'port', 'backlog', 'connection', 'generation', 'localPort'] as const;
+const commandFields = [
+  'op',
+  'seq',
+  'socket',
+  'port',
+  'backlog',
+  'connection',
+  'generation',
+  'localPort',
+] as const;
 const eventFields = [
-  'kind', 'seq', 'status', 'socket', 'connection', 'generation', 'end', 'cable', 'localPort',
-  'remotePort', 'peerMember', 'peerHost', 'peerUid', 'peerGid', 'peerPid',
+  'kind',
+  'seq',
+  'status',
+  'socket',
+  'connection',
+  'generation',
+  'end',
+  'cable',
+  'localPort',
+  'remotePort',
+  'peerMember',
+  'peerHost',
+  'peerUid',
+  'peerGid',
+  'peerPid',
 ] as const;
 
 /** Thrown when the other side's cursor cannot be true. */
@@ -114,7 +136,8 @@ export class MemberRing {
     const waiting = (tail - head) >>> 0;
     if (waiting > EVENT_RING_ENTRIES) throw new RingSpoiled(`${waiting} events in the ring`);
     if (waiting === EVENT_RING_ENTRIES) return false;
-    const entry = this.#word(MEMBER_RING.at.events) + (tail % EVENT_RING_ENTRIES) * (EVENT.bytes / 4);
+    const entry =
+      this.#word(MEMBER_RING.at.events) + (tail % EVENT_RING_ENTRIES) * (EVENT.bytes / 4);
     for (const field of eventFields) {
       Atomics.store(this.#words, entry + (EVENT.at[field] >>> 2), event[field]);
     }
@@ -130,7 +153,8 @@ export class MemberRing {
     const waiting = (tail - head) >>> 0;
     if (waiting === 0) return undefined;
     if (waiting > EVENT_RING_ENTRIES) throw new RingSpoiled(`${waiting} events in the ring`);
-    const entry = this.#word(MEMBER_RING.at.events) + (head % EVENT_RING_ENTRIES) * (EVENT.bytes / 4);
+    const entry =
+      this.#word(MEMBER_RING.at.events) + (head % EVENT_RING_ENTRIES) * (EVENT.bytes / 4);
     const event = {} as DirectorEvent;
     for (const field of eventFields) {
       event[field] = Atomics.load(this.#words, entry + (EVENT.at[field] >>> 2));

@@ -4,9 +4,9 @@
  * The rules of the ring stand in native/page_ring.h. Results that are not byte counts are values:
  * the hot path throws nothing. A ring belongs to the thread that opened it.
  */
-import { stpError, type StpError, codeOfErrno } from '../errors.js';
-import { native } from '../native.js';
+import { codeOfErrno, type StpError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
+import { native } from '../native.js';
 
 /** Mirrors `Result` in native/page_ring.h. */
 export const RING_RESET = -1;
@@ -64,6 +64,10 @@ export interface StgOnSegment {
   readonly offset: number;
 }
 
-export function openRing(options: RingOptions, producer: boolean, cursor: number = CURSOR_START): number {
+export function openRing(
+  options: RingOptions,
+  producer: boolean,
+  cursor: number = CURSOR_START,
+): number {
   return native().ringOpen({ ...options, producer, cursor });
 }

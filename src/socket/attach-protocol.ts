@@ -3,8 +3,8 @@
  * the answer with the descriptors. Both sides validate what they receive.
  */
 import { z } from 'zod';
-import { STG_BOARDS_MIN, STG_CONNECTIONS_MAX, STG_NAME_PATTERN } from '../limits.js';
 import { PAGE_BYTES } from '../layout/tables.js';
+import { STG_BOARDS_MIN, STG_CONNECTIONS_MAX, STG_NAME_PATTERN } from '../limits.js';
 
 /** Raised when the messages change; the layout has a version of its own. */
 export const ATTACH_VERSION = 1;
@@ -19,7 +19,12 @@ export const attachRequest = z.object({
 });
 export type AttachRequest = z.infer<typeof attachRequest>;
 
-const offset = z.number().int().min(0).max(2 ** 40).multipleOf(4096);
+const offset = z
+  .number()
+  .int()
+  .min(0)
+  .max(2 ** 40)
+  .multipleOf(4096);
 
 /** Descriptors that come with it: superblock, STG file, member ring, channel. */
 export const ATTACH_DESCRIPTORS = 4;

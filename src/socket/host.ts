@@ -10,16 +10,29 @@
  */
 import { EventEmitter } from 'node:events';
 import { join } from 'node:path';
-import { resolveRunDirectory } from '../run-directory.js';
 import { codeOfErrno, isCoded, stpError } from '../errors.js';
-import { ATTACH_MESSAGE_BYTES_MAX, IDLE_PAGES_MS, SAFETY_PERIOD_MS } from '../limits.js';
-import { layoutHash } from '../layout/hash.js';
 import { SEGMENT_MAP, type StgGeometry, stgGeometry } from '../layout/geometry.js';
-import { LAYOUT_VERSION, MEMBER, MEMBER_RING, NUMBERS, STG_HEADER, SUPERBLOCK } from '../layout/tables.js';
-import { addSource, dropCable, RING_READY, removeSource, watchCable } from '../memory/event-loop.js';
+import { layoutHash } from '../layout/hash.js';
+import {
+  LAYOUT_VERSION,
+  MEMBER,
+  MEMBER_RING,
+  NUMBERS,
+  STG_HEADER,
+  SUPERBLOCK,
+} from '../layout/tables.js';
+import { ATTACH_MESSAGE_BYTES_MAX, IDLE_PAGES_MS, SAFETY_PERIOD_MS } from '../limits.js';
+import {
+  addSource,
+  dropCable,
+  RING_READY,
+  removeSource,
+  watchCable,
+} from '../memory/event-loop.js';
 import { type Command, type DirectorEvent, MemberRing } from '../memory/member-ring.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
+import { resolveRunDirectory } from '../run-directory.js';
 import {
   ATTACH_DESCRIPTORS,
   ATTACH_VERSION,
@@ -27,9 +40,9 @@ import {
   attachAnswer,
   channelMessage,
 } from './attach-protocol.js';
-import type { StreamEnd } from './stream-end.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
 import { StpSocket, type StpSocketOptions } from './stp-socket.js';
+import type { StreamEnd } from './stream-end.js';
 
 export interface AttachOptions {
   /** Run directory of the array; `STPD_RUN_DIR` and the defaults of `stpd` where absent. */
@@ -144,7 +157,9 @@ export async function attach(options: AttachOptions): Promise<Host> {
     segment.map(SEGMENT_MAP.superblock, superblock, grant.superblockBytes, false);
     segment.map(grant.stg.offset, stgFile, geometry.bytes, true);
     segment.map(grant.ringOffset, ringFile, grant.ringBytes, true);
-    const hash = Buffer.from(segment.u8.subarray(SUPERBLOCK.at.layoutHash, SUPERBLOCK.at.layoutHash + 32));
+    const hash = Buffer.from(
+      segment.u8.subarray(SUPERBLOCK.at.layoutHash, SUPERBLOCK.at.layoutHash + 32),
+    );
     if (hash.toString('hex') !== layoutHash()) {
       throw stpError('EPROTONOSUPPORT', 'the superblock carries another layout', 'attach');
     }
@@ -158,12 +173,12 @@ export async function attach(options: AttachOptions): Promise<Host> {
   }
 }
 
-export interface Host {
-  on(event: 'detached', listener: (error: Error) => void): this;
-  once(event: 'detached', listener: (error: Error) => void): this;
+interface HostEvents {
+  /** stpd is gone; established streams go on. */
+  detached: [error: Error];
 }
 
-export class Host extends EventEmitter {
+export class Host extends EventEmitter<HostEvents> {
   readonly hostId: number;
   readonly stg: string;
   readonly runDirectory: string;
@@ -534,10 +549,30 @@ export class Host extends EventEmitter {
 }
 
 const noCommand: Command = {
-  op: 0, seq: 0, socket: 0, port: 0, backlog: 0, connection: 0, generation: 0, localPort: 0,
+  op: 0,
+  seq: 0,
+  socket: 0,
+  port: 0,
+  backlog: 0,
+  connection: 0,
+  generation: 0,
+  localPort: 0,
 };
 
 const noEvent: DirectorEvent = {
-  kind: 0, seq: 0, status: 0, socket: 0, connection: 0, generation: 0, end: 0, cable: 0,
-  localPort: 0, remotePort: 0, peerMember: 0, peerHost: 0, peerUid: 0, peerGid: 0, peerPid: 0,
+  kind: 0,
+  seq: 0,
+  status: 0,
+  socket: 0,
+  connection: 0,
+  generation: 0,
+  end: 0,
+  cable: 0,
+  localPort: 0,
+  remotePort: 0,
+  peerMember: 0,
+  peerHost: 0,
+  peerUid: 0,
+  peerGid: 0,
+  peerPid: 0,
 };

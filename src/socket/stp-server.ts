@@ -3,8 +3,8 @@
  */
 import { EventEmitter } from 'node:events';
 import { stpError } from '../errors.js';
-import { BACKLOG_DEFAULT } from '../limits.js';
 import { NUMBERS } from '../layout/tables.js';
+import { BACKLOG_DEFAULT } from '../limits.js';
 import type { DirectorEvent } from '../memory/member-ring.js';
 import type { Host } from './host.js';
 import { type StpAddress, StpSocket, type StpSocketOptions } from './stp-socket.js';
@@ -13,13 +13,14 @@ export interface StpServerOptions extends StpSocketOptions {
   readonly pauseOnConnect?: boolean;
 }
 
-export interface StpServer {
-  on(event: 'connection', listener: (socket: StpSocket) => void): this;
-  on(event: 'error', listener: (error: Error) => void): this;
-  on(event: 'listening' | 'close', listener: () => void): this;
+interface StpServerEvents {
+  connection: [socket: StpSocket];
+  listening: [];
+  close: [];
+  error: [error: Error];
 }
 
-export class StpServer extends EventEmitter {
+export class StpServer extends EventEmitter<StpServerEvents> {
   readonly host: Host;
   listening = false;
   readonly #options: StpServerOptions;
@@ -101,7 +102,10 @@ export class StpServer extends EventEmitter {
   close(onClose?: (error?: Error) => void): this {
     if (onClose !== undefined) {
       if (this.listening) this.once('close', () => onClose());
-      else process.nextTick(() => onClose(stpError('ERR_SERVER_NOT_RUNNING', 'Server is not running.')));
+      else
+        process.nextTick(() =>
+          onClose(stpError('ERR_SERVER_NOT_RUNNING', 'Server is not running.')),
+        );
     }
     this.#closing = true;
     if (this.listening) {

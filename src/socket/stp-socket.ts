@@ -83,7 +83,9 @@ export class StpSocket extends Duplex {
     this.#hold();
     const { signal } = options;
     const onAbort = (): void => {
-      this.destroy(signal?.reason instanceof Error ? signal.reason : stpError('ABORT_ERR', 'aborted'));
+      this.destroy(
+        signal?.reason instanceof Error ? signal.reason : stpError('ABORT_ERR', 'aborted'),
+      );
     };
     if (signal?.aborted) return onAbort();
     signal?.addEventListener('abort', onAbort, { once: true });
@@ -171,7 +173,8 @@ export class StpSocket extends Duplex {
 
   /** Bytes written, those included that wait in this process. */
   get bytesWritten(): number {
-    const waiting = this.#pending === undefined ? 0 : this.#pending.chunk.length - this.#pending.offset;
+    const waiting =
+      this.#pending === undefined ? 0 : this.#pending.chunk.length - this.#pending.offset;
     return this.#bytesSent + waiting + (this.writableLength - (this.#pending?.chunk.length ?? 0));
   }
 
@@ -190,7 +193,11 @@ export class StpSocket extends Duplex {
 
   // --- writing ----------------------------------------------------------------------------------
 
-  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+  override _write(
+    chunk: Buffer,
+    _encoding: BufferEncoding,
+    done: (error?: Error | null) => void,
+  ): void {
     this.#pending = { chunk, offset: 0, done };
     if (!this.connecting) this.#pump();
   }
@@ -269,7 +276,8 @@ export class StpSocket extends Duplex {
         if (got > 0) {
           this.bytesRead += got;
           this.#touch();
-          if (!this.push(got === into.length ? into : into.subarray(0, got))) this.#wantsRead = false;
+          if (!this.push(got === into.length ? into : into.subarray(0, got)))
+            this.#wantsRead = false;
           if (this.destroyed || this.#lent) return;
           continue;
         }

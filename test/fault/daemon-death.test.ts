@@ -12,14 +12,18 @@ test('kill -9 of stpd: streams go on, a death is still noticed, a new connect fa
   const { port = 0 } = await server.ask({ do: 'listen', port: 5000 });
   const { socket = -1 } = await client.ask({ do: 'connect', port });
   await client.ask({ do: 'stream', socket });
-  await until('it streams', async () => ((await server.ask({ do: 'state', socket: 0 })).received ?? 0) > 1e6);
+  await until(
+    'it streams',
+    async () => ((await server.ask({ do: 'state', socket: 0 })).received ?? 0) > 1e6,
+  );
 
   array.stpd.kill('SIGKILL');
   await until('stpd is gone', () => array.stpd.signalCode !== null);
 
   const before = (await server.ask({ do: 'state', socket: 0 })).received ?? 0;
-  await until('the stream goes on', async () =>
-    ((await server.ask({ do: 'state', socket: 0 })).received ?? 0) > before + 1e7,
+  await until(
+    'the stream goes on',
+    async () => ((await server.ask({ do: 'state', socket: 0 })).received ?? 0) > before + 1e7,
   );
   const error = await t.throwsAsync(client.ask({ do: 'connect', port }), { code: 'ENETDOWN' });
   t.regex(error?.message ?? '', /stpd on .* is gone; established streams go on/);

@@ -17,12 +17,20 @@ test('kill -9 of a host in mid-stream: ECONNRESET, nothing left, other streams g
   t.is(victimPort, 5001);
   const dying = (await victim.ask({ do: 'connect', port })).socket ?? -1;
   await victim.ask({ do: 'stream', socket: dying });
-  await until('the victim streams', async () => ((await server.ask({ do: 'state', socket: 0 })).received ?? 0) > 1e6);
+  await until(
+    'the victim streams',
+    async () => ((await server.ask({ do: 'state', socket: 0 })).received ?? 0) > 1e6,
+  );
   const living = (await other.ask({ do: 'connect', port })).socket ?? -1;
   await other.ask({ do: 'stream', socket: living });
-  await until('the other streams', async () => ((await server.ask({ do: 'state', socket: 1 })).received ?? 0) > 1e6);
+  await until(
+    'the other streams',
+    async () => ((await server.ask({ do: 'state', socket: 1 })).received ?? 0) > 1e6,
+  );
 
-  const victimId = (await array.list<HostReport>('host', 'list')).find((h) => h.pid === victim.child.pid)?.id;
+  const victimId = (await array.list<HostReport>('host', 'list')).find(
+    (h) => h.pid === victim.child.pid,
+  )?.id;
   await victim.kill();
 
   const state = await until('the peer hears of it', async () => {
@@ -34,8 +42,9 @@ test('kill -9 of a host in mid-stream: ECONNRESET, nothing left, other streams g
     (await array.list<HostReport>('host', 'list')).every((h) => h.id !== victimId),
   );
   const before = (await server.ask({ do: 'state', socket: 1 })).received ?? 0;
-  await until('the other stream goes on', async () =>
-    ((await server.ask({ do: 'state', socket: 1 })).received ?? 0) > before + 1e7,
+  await until(
+    'the other stream goes on',
+    async () => ((await server.ask({ do: 'state', socket: 1 })).received ?? 0) > before + 1e7,
   );
   await other.kill();
   await server.kill();

@@ -18,12 +18,15 @@ if (!haveReadelf) console.log('skipped: readelf (binutils) is not installed');
 
 const lines = (text: string) => text.split('\n');
 
-withReadelf('V8 functions are bound when called, so that a missing one does not stop loading', (t) => {
-  const relocations = lines(readelf('-rW').stdout).filter((line) => / _ZN\w*2v8/.test(line));
-  t.true(relocations.length > 0);
-  for (const line of relocations) t.regex(line, /JUMP?_SLO?T/);
-  t.notRegex(readelf('-dW').stdout, /BIND_NOW|Flags:.*\bNOW\b/);
-});
+withReadelf(
+  'V8 functions are bound when called, so that a missing one does not stop loading',
+  (t) => {
+    const relocations = lines(readelf('-rW').stdout).filter((line) => / _ZN\w*2v8/.test(line));
+    t.true(relocations.length > 0);
+    for (const line of relocations) t.regex(line, /JUMP?_SLO?T/);
+    t.notRegex(readelf('-dW').stdout, /BIND_NOW|Flags:.*\bNOW\b/);
+  },
+);
 
 withReadelf('the end of a worker does not unload the table of segments', (t) => {
   t.regex(readelf('-dW').stdout, /NODELETE/);
@@ -38,7 +41,9 @@ withReadelf('every function of ours that is called is there', (t) => {
 
 test('one file includes V8', (t) => {
   const includes = readdirSync(inRoot('native')).filter((file) =>
-    /#\s*include\s*[<"]v8|#\s*include\s*<node\.h>/.test(readFileSync(inRoot(`native/${file}`), 'utf8')),
+    /#\s*include\s*[<"]v8|#\s*include\s*<node\.h>/.test(
+      readFileSync(inRoot(`native/${file}`), 'utf8'),
+    ),
   );
   t.deepEqual(includes, ['external_buffer.cc']);
 });

@@ -45,7 +45,9 @@ export interface Finished {
 
 /** Runs a program of this package to its end. */
 export function runProgram(name: string, args: readonly string[]): Promise<Finished> {
-  return finished(spawn(process.execPath, [program(name), ...args], { stdio: ['ignore', 'pipe', 'pipe'] }));
+  return finished(
+    spawn(process.execPath, [program(name), ...args], { stdio: ['ignore', 'pipe', 'pipe'] }),
+  );
 }
 
 export function finished(child: ChildProcess): Promise<Finished> {
@@ -88,12 +90,24 @@ export async function startArray(
   const stpd = spawn(
     process.execPath,
     [
-      program('stpd'), 'start', '--foreground', '--run-dir', runDirectory,
-      '--boards', String(boards), '--board-size', boardSize, '--directors', String(directors),
+      program('stpd'),
+      'start',
+      '--foreground',
+      '--run-dir',
+      runDirectory,
+      '--boards',
+      String(boards),
+      '--board-size',
+      boardSize,
+      '--directors',
+      String(directors),
     ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   );
-  const end = finished(stpd);
+  /* Also when the test's process ends without its teardowns. */
+  const onExit = (): void => void stpd.kill('SIGKILL');
+  process.on('exit', onExit);
+  const end = finished(stpd).finally(() => process.off('exit', onExit));
   let stopped = false;
   const stop = async (): Promise<void> => {
     if (!stopped) {
@@ -109,7 +123,9 @@ export async function startArray(
   const stpctl = async (...args: string[]): Promise<string> => {
     const result = await runProgram('stpctl', [...args, '--run-dir', runDirectory]);
     if (result.code !== 0) {
-      throw new Error(`stpctl ${args.join(' ')} ended with ${result.code}: ${result.stderr}${result.stdout}`);
+      throw new Error(
+        `stpctl ${args.join(' ')} ended with ${result.code}: ${result.stderr}${result.stdout}`,
+      );
     }
     return result.stdout;
   };
@@ -125,8 +141,15 @@ export async function startArray(
   await Promise.race([serving, ended]);
   for (const stg of stgs) {
     const args = [
-      'stg', 'create', stg, '--boards', String(Math.floor(boards / stgs.length)),
-      '--ports', String(options.ports ?? 64), '--connections', String(options.connections ?? 1024),
+      'stg',
+      'create',
+      stg,
+      '--boards',
+      String(Math.floor(boards / stgs.length)),
+      '--ports',
+      String(options.ports ?? 64),
+      '--connections',
+      String(options.connections ?? 1024),
     ];
     for (const uid of options.allowUids ?? []) args.push('--allow-uid', String(uid));
     await stpctl(...args);

@@ -41,9 +41,14 @@ export async function startHost(
   runDirectory: string,
   stg = 'test',
 ): Promise<HostProcess> {
-  const child = fork(fileURLToPath(import.meta.url), ['host'], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const child = fork(fileURLToPath(import.meta.url), ['host'], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
   const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  const waiting = new Map<number, { resolve: (a: HostAnswer) => void; reject: (e: Error) => void }>();
+  const waiting = new Map<
+    number,
+    { resolve: (a: HostAnswer) => void; reject: (e: Error) => void }
+  >();
   let next = 1;
   child.on('message', (answer: HostAnswer & { id: number; failed?: boolean }) => {
     const entry = waiting.get(answer.id);
@@ -89,7 +94,14 @@ const sockets: Tracked[] = [];
 let host: Host | undefined;
 
 function track(socket: StpSocket): number {
-  const entry: Tracked = { socket, received: 0, sent: 0, closed: false, code: undefined, message: undefined };
+  const entry: Tracked = {
+    socket,
+    received: 0,
+    sent: 0,
+    closed: false,
+    code: undefined,
+    message: undefined,
+  };
   socket.on('data', (data: Buffer) => {
     entry.received += data.length;
   });

@@ -120,7 +120,17 @@ async function runMain(): Promise<void> {
   const runDirectory = join(base, 'run');
   const stpd = spawn(
     process.execPath,
-    [program('stpd'), 'start', '--foreground', '--run-dir', runDirectory, '--boards', '4', '--board-size', '4MiB'],
+    [
+      program('stpd'),
+      'start',
+      '--foreground',
+      '--run-dir',
+      runDirectory,
+      '--boards',
+      '4',
+      '--board-size',
+      '4MiB',
+    ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   );
   const gone = once(stpd, 'exit');
@@ -133,8 +143,20 @@ async function runMain(): Promise<void> {
       });
       stpd.once('exit', () => reject(new Error(`stpd ended: ${said}`)));
     });
-    const create = ['stg', 'create', STG, '--boards', '4', '--ports', '16', '--run-dir', runDirectory];
-    const created = spawn(process.execPath, [program('stpctl'), ...create], { stdio: ['ignore', 'ignore', 'inherit'] });
+    const create = [
+      'stg',
+      'create',
+      STG,
+      '--boards',
+      '4',
+      '--ports',
+      '16',
+      '--run-dir',
+      runDirectory,
+    ];
+    const created = spawn(process.execPath, [program('stpctl'), ...create], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
     assert.deepEqual(await once(created, 'exit'), [0, null]);
     const host = await attach({ runDirectory, stg: STG, name: 'smoke' });
     say('attach: ok');

@@ -14,7 +14,12 @@ export function hasProgram(name: string): boolean {
 }
 
 /** Runs a program to its end; throws with its messages if it fails. Paths may be any bytes. */
-export function run(program: string, args: string[], input = Buffer.alloc(0), env = {}): Buffer {
+export function run(
+  program: string,
+  args: string[],
+  input: Buffer = Buffer.alloc(0),
+  env = {},
+): Buffer {
   const done = spawnSync(program, args, {
     input,
     maxBuffer: 1 << 28,

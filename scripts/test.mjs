@@ -1,0 +1,84 @@
+/**
+ * `npm test`: everything that a change can break.
+ *
+ *   node scripts/test.mjs [AVA ARGUMENTS]    with arguments only AVA runs, on these files
+ *
+ * Builds what is out of date, checks format and lint, runs AVA, then the smoke programs in every
+ * other Node that is at hand. The last line is `N passed, N failed, N skipped`; exit code 0 or 1.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+const started = performance.now();
+const args = process.argv.slice(2);
+const totals = { passed: 0, failed: 0, skipped: 0 };
+
+const step = (name) => process.stdout.write(`\n--- ${name}\n`);
+
+/** Runs a program on this terminal; its output is handed on and returned. */
+function run(command, commandArgs) {
+  return new Promise((resolve) => {
+    const child = spawn(command, commandArgs, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    for (const [stream, to] of [
+      [child.stdout, process.stdout],
+      [child.stderr, process.stderr],
+    ]) {
+      stream.on('data', (text) => {
+        output += text;
+        to.write(text);
+      });
+    }
+    child.once('error', (error) => resolve({ code: 1, output: String(error) }));
+    child.once('close', (code) => resolve({ code: code ?? 1, output }));
+  });
+}
+
+async function check(name, command, commandArgs) {
+  step(name);
+  const { code } = await run(command, commandArgs);
+  if (code === 0) totals.passed++;
+  else totals.failed++;
+}
+
+const count = (output, pattern) => {
+  let sum = 0;
+  for (const [, number] of output.matchAll(pattern)) sum += Number(number);
+  return sum;
+};
+
+async function ava() {
+  step('tests');
+  const { code, output } = await run(path.join(root, 'node_modules/.bin/ava'), args);
+  totals.passed += count(output, /^ {2}(\d+) tests? passed$/gm);
+  totals.skipped += count(output, /^ {2}(\d+) tests? skipped$/gm);
+  const failed = count(
+    output,
+    /^ {2}(\d+) (?:tests?|hooks?) failed$|^ {2}(\d+) uncaught exceptions?$/gm,
+  );
+  /* A file that could not be run fails no test and still fails the run. */
+  totals.failed += code === 0 ? 0 : Math.max(failed, 1);
+}
+
+async function nodes() {
+  step('other Nodes');
+  const { output } = await run(process.execPath, ['scripts/test-nodes.mjs', '--if-present']);
+  totals.passed += count(output, /^(\d+) passed, \d+ failed$/gm);
+  totals.failed += count(output, /^\d+ passed, (\d+) failed$/gm);
+  totals.skipped += [...output.matchAll(/^skipped /gm)].length;
+}
+
+const built = spawnSync(process.execPath, ['scripts/install.mjs'], { cwd: root, stdio: 'inherit' });
+if (built.status !== 0) totals.failed++;
+else {
+  if (args.length === 0) await check('format and lint', 'node_modules/.bin/biome', ['check', '.']);
+  await ava();
+  if (args.length === 0) await nodes();
+}
+process.stdout.write(`\n${Math.round((performance.now() - started) / 1000)} s\n`);
+process.stdout.write(
+  `${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped\n`,
+);
+process.exitCode = totals.failed === 0 && totals.passed > 0 ? 0 : 1;
