@@ -20,7 +20,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { fastify } from 'fastify';
 import { z } from 'zod';
-import { isCoded, messageOf, stpError } from '../errors.js';
+import { messageOf, stpError } from '../errors.js';
 import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
