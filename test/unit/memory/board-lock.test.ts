@@ -76,7 +76,7 @@ test('an event loop that comes to two boards in turn takes over both', (t) => {
   for (let board = 0; board < 4; board++) {
     rig.segment.store(rig.geometry.boards + board * BOARD.bytes + BOARD.at.lock, DEAD_HOLDER);
   }
-  const watchdog = performance.now() + 5000;
+  const watchdog = performance.now() + 1000;
   while (waiting.size > 0 && performance.now() < watchdog) {
     for (const tx of waiting) {
       if (native().ringWrite(tx, data, 0, 64, 0) > 0) waiting.delete(tx);
