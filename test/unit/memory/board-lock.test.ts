@@ -66,3 +66,21 @@ test('an event loop takes it over too, on a later turn', (t) => {
   t.is(written, 64);
   t.true(turns > 1);
 });
+
+test('an event loop that comes to two boards in turn takes over both', (t) => {
+  const rig = ringRig();
+  native().connectionInit(rig.stg, 1);
+  const waiting = new Set([rig.tx, rig.open(1, true)]);
+  const data = Buffer.alloc(64);
+  for (const tx of waiting) t.is(native().ringWrite(tx, data, 0, 64, 0), 64);
+  for (let board = 0; board < 4; board++) {
+    rig.segment.store(rig.geometry.boards + board * BOARD.bytes + BOARD.at.lock, DEAD_HOLDER);
+  }
+  const watchdog = performance.now() + 1000;
+  while (waiting.size > 0 && performance.now() < watchdog) {
+    for (const tx of waiting) {
+      if (native().ringWrite(tx, data, 0, 64, 0) > 0) waiting.delete(tx);
+    }
+  }
+  t.is(waiting.size, 0);
+});
