@@ -21,7 +21,9 @@ const block = (ms: number): void => {
 const outcome = (socket: StpSocket): Promise<string> =>
   new Promise((resolve) => {
     socket.once('connect', () => resolve('connect'));
-    socket.once('error', (error: Error & { code?: string }) => resolve(error.code ?? error.message));
+    socket.once('error', (error: Error & { code?: string }) =>
+      resolve(error.code ?? error.message),
+    );
     socket.on('error', () => {});
   });
 
