@@ -93,6 +93,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   stpd::registerStg(env, exports);
   stpd::registerPageRing(env, exports);
   stpd::registerEventLoop(env, exports);
+  stpd::registerFileIo(env, exports);
   return exports;
 }
 

@@ -86,13 +86,14 @@ int64_t PageRing::available() {
   if (tail != own_) return tail - own_;
   if (reset != 0) return kReset;
   if (fin != 0) return kEnd;
-  return gone ? kReset : 0;
+  return gone ? int64_t(kReset) : 0;
 }
 
 int64_t PageRing::state() { return progress(); }
 
-/* The page of the entry, checked: inside the STG and owned by this connection. */
-int64_t PageRing::pageAt(uint32_t entry, bool mayClaim) {
+/* The page of the cursor's entry, checked: inside the STG and owned by this connection. */
+int64_t PageRing::pageAt(uint32_t cursor, bool mayClaim) {
+  const uint32_t entry = entryOf(cursor);
   const uint32_t listed = load(&dir_->pages[entry]);
   if (listed != 0) {
     const uint32_t page = listed - 1;
@@ -105,7 +106,7 @@ int64_t PageRing::pageAt(uint32_t entry, bool mayClaim) {
     return kBroken;
   }
   const int64_t page = claimPage(stg_, ownerWord_, hint_, pagesHeld_ == 0);
-  if (page < 0) return recycle(entry);
+  if (page < 0) return recycle(cursor);
   /* Only now, with the owner word written, may the page stand in the list. */
   hint_ = uint32_t(page) + 1;
   pagesHeld_++;
@@ -113,10 +114,13 @@ int64_t PageRing::pageAt(uint32_t entry, bool mayClaim) {
   return page;
 }
 
-/* With an empty pool a stream goes on with the pages it has: the last one it has finished with. */
-int64_t PageRing::recycle(uint32_t entry) {
-  const uint32_t used = own_ - peer_;
-  const uint32_t live = used == 0 ? 0 : entryOf(own_ - 1) - entryOf(peer_);
+/* With an empty pool a stream goes on with the pages it has: the last one it has finished with.
+ * What lies between own_ and the cursor is about to be filled: it counts as in use. */
+int64_t PageRing::recycle(uint32_t cursor) {
+  const uint32_t entry = entryOf(cursor);
+  if (room() < 0) return kNoPage; /* what the peer has read meanwhile counts; why not is told later */
+  const uint32_t used = cursor - peer_;
+  const uint32_t live = used == 0 ? 0 : entryOf(cursor - 1) - entryOf(peer_);
   for (uint32_t i = 1; i < kEntries; i++) {
     const uint32_t candidate = (entry + kEntries - i) % kEntries;
     if (used != 0 && (candidate - entryOf(peer_)) % kEntries <= live % kEntries) continue;
@@ -124,7 +128,7 @@ int64_t PageRing::recycle(uint32_t entry) {
     if (listed == 0) continue;
     store(&dir_->pages[candidate], 0);
     store(&dir_->pages[entry], listed);
-    return pageAt(entry, false);
+    return pageAt(cursor, false);
   }
   return kNoPage;
 }
@@ -220,9 +224,8 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
 int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
   const auto how = sliceMs == 0 ? BoardLock::Wait::loop : BoardLock::Wait::thread;
   uint64_t done = 0;
-  if (load(&dir_->closed) != 0 || outstanding_ != 0) {
-    return outstanding_ != 0 ? int64_t(kErrno) - EBUSY : room();
-  }
+  if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
+  if (broken_ || load(&dir_->closed) != 0) return room();
   while (done < bytes) {
     const uint64_t left = bytes - done;
     const uint32_t need = left < kPage ? uint32_t(left) : kPage;
@@ -237,7 +240,7 @@ int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
     uint64_t chunk = kPage - offset;
     if (chunk > left) chunk = left;
     if (chunk > uint64_t(free)) chunk = uint64_t(free);
-    const int64_t page = pageAt(entryOf(own_), true);
+    const int64_t page = pageAt(own_, true);
     if (page < 0) return done > 0 ? int64_t(done) : page;
     {
       BoardLock lock(stg_, stg_.boardOf(uint32_t(page)), identity_, how);
@@ -255,10 +258,10 @@ int64_t PageRing::reserve(uint8_t** at, uint32_t sliceMs) {
   const uint32_t offset = own_ % kPage;
   const uint32_t toPageEnd = kPage - offset;
   int64_t free = own_ - peer_ >= limit_ ? 0 : limit_ - (own_ - peer_);
-  if (free < int64_t(toPageEnd) || load(&dir_->closed) != 0) free = room();
+  if (free < int64_t(toPageEnd) || broken_ || load(&dir_->closed) != 0) free = room();
   if (free >= 0 && free < int64_t(toPageEnd) && sliceMs != 0) free = wait(sliceMs, toPageEnd);
   if (free <= 0) return free;
-  const int64_t page = pageAt(entryOf(own_), true);
+  const int64_t page = pageAt(own_, true);
   if (page < 0) return page;
   *at = stg_.page(uint32_t(page)) + offset;
   outstanding_ = free < int64_t(toPageEnd) ? uint32_t(free) : toPageEnd;
@@ -287,7 +290,7 @@ int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_
   uint32_t count = 0, total = 0;
   while (count < kFilePages && total < uint64_t(free)) {
     const uint32_t cursor = own_ + total, offset = cursor % kPage;
-    const int64_t page = pageAt(entryOf(cursor), true);
+    const int64_t page = pageAt(cursor, true);
     if (page < 0) {
       if (count == 0) return page;
       break;
@@ -360,7 +363,7 @@ int64_t PageRing::read(uint8_t* into, uint64_t bytes, uint32_t sliceMs) {
     uint64_t chunk = kPage - offset;
     if (chunk > bytes - done) chunk = bytes - done;
     if (chunk > uint64_t(ready)) chunk = uint64_t(ready);
-    const int64_t page = pageAt(entryOf(own_), false);
+    const int64_t page = pageAt(own_, false);
     if (page < 0) return done > 0 ? int64_t(done) : page;
     {
       BoardLock lock(stg_, stg_.boardOf(uint32_t(page)), identity_, how);
@@ -380,7 +383,7 @@ int64_t PageRing::peek(uint8_t** at, uint32_t sliceMs) {
   if (ready < int64_t(kPage - offset)) ready = available();
   if (ready == 0 && sliceMs != 0) ready = wait(sliceMs, 1);
   if (ready <= 0) return ready;
-  const int64_t page = pageAt(entryOf(own_), false);
+  const int64_t page = pageAt(own_, false);
   if (page < 0) return page;
   *at = stg_.page(uint32_t(page)) + offset;
   const uint32_t toPageEnd = kPage - offset;
@@ -411,7 +414,7 @@ int64_t PageRing::drainToFile(int fd, int64_t position, uint64_t bytes, uint32_t
   uint32_t count = 0, total = 0;
   while (count < kFilePages && total < uint64_t(ready)) {
     const uint32_t cursor = own_ + total, offset = cursor % kPage;
-    const int64_t page = pageAt(entryOf(cursor), false);
+    const int64_t page = pageAt(cursor, false);
     if (page < 0) return page;
     uint32_t chunk = kPage - offset;
     if (chunk > uint64_t(ready) - total) chunk = uint32_t(uint64_t(ready) - total);
@@ -443,7 +446,7 @@ int64_t PageRing::exchange(uint32_t given) {
   if (ready < 0) return ready;
   if (ready < int64_t(kPage)) return int64_t(kErrno) - EAGAIN;
   const uint32_t entry = entryOf(own_);
-  const int64_t taken = pageAt(entry, false);
+  const int64_t taken = pageAt(own_, false);
   if (taken < 0) return taken;
   if (given >= stg_.pageCount || loadRelaxed(stg_.owner(given)) != memberOwner_) {
     return int64_t(kErrno) - EINVAL;

@@ -71,8 +71,8 @@ class PageRing {
  private:
   int64_t room();
   int64_t available();
-  int64_t pageAt(uint32_t entry, bool mayClaim);
-  int64_t recycle(uint32_t entry);
+  int64_t pageAt(uint32_t cursor, bool mayClaim);
+  int64_t recycle(uint32_t cursor);
   void publish(uint32_t bytes);
   void wake(uint32_t* word);
   int64_t wait(uint32_t sliceMs, uint32_t need);

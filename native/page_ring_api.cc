@@ -3,9 +3,7 @@
  * allocation; a ring is a small number in a table of the calling thread.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <memory>
 #include <vector>
@@ -307,31 +305,6 @@ static void SetCopyMode(const Napi::CallbackInfo& info) {
   setCopyMode(info[0].ToBoolean().Value() ? CopyMode::streaming : CopyMode::cached);
 }
 
-/* setTimesNs(path, mtimeNs, followSymlink): access time is left alone. */
-static void SetTimesNs(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  std::string path;
-  if (info[0].IsBuffer()) {
-    auto bytes = info[0].As<Napi::Buffer<char>>();
-    path.assign(bytes.Data(), bytes.Length());
-  } else {
-    path = info[0].ToString().Utf8Value();
-  }
-  bool lossless = false;
-  const int64_t ns = info[1].As<Napi::BigInt>().Int64Value(&lossless);
-  int64_t seconds = ns / 1000000000, rest = ns % 1000000000;
-  if (rest < 0) {
-    rest += 1000000000;
-    seconds--;
-  }
-  const timespec times[2] = {{0, UTIME_OMIT}, {time_t(seconds), long(rest)}};
-  const int flags = info[2].ToBoolean().Value() ? 0 : AT_SYMLINK_NOFOLLOW;
-  if (path.find('\0') != std::string::npos || !lossless) {
-    throw Napi::RangeError::New(env, "setTimesNs: the path or the time cannot be expressed");
-  }
-  if (utimensat(AT_FDCWD, path.c_str(), times, flags) != 0) throwSystemError(env, errno, "utimensat", path);
-}
-
 static void closeRings(void*) {
   rings.clear();
   freeRings.clear();
@@ -373,7 +346,6 @@ void registerPageRing(Napi::Env env, Napi::Object exports) {
   exports.Set("fillBytes", Napi::Function::New(env, FillBytes));
   exports.Set("sumBytes", Napi::Function::New(env, SumBytes));
   exports.Set("setCopyMode", Napi::Function::New(env, SetCopyMode));
-  exports.Set("setTimesNs", Napi::Function::New(env, SetTimesNs));
   napi_add_env_cleanup_hook(env, closeRings, nullptr);
 }
 

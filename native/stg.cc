@@ -138,12 +138,16 @@ static constexpr uint64_t kLoopTryNs = 5'000;
 
 static thread_local uint32_t lockGeneration = 0;
 
+/* A thread waits no longer than this even where the word never stands still. */
+static constexpr uint64_t kThreadWaitNs = 5 * kStealNs;
+
+/* Since when this thread has seen a board held with one word: for each board, because an event loop
+ * comes back to several in turn. */
 struct Suspicion {
-  stp_board* board = nullptr;
-  uint32_t word = 0;
-  uint64_t since = 0;
+  uint32_t word;
+  uint64_t since;
 };
-static thread_local Suspicion suspicion;
+static thread_local std::unordered_map<stp_board*, Suspicion> suspicions;
 
 BoardLock::BoardLock(const StgView& stg, uint32_t board, uint32_t identity, Wait wait)
     : board_(stg.board(board)) {
@@ -151,9 +155,11 @@ BoardLock::BoardLock(const StgView& stg, uint32_t board, uint32_t identity, Wait
   word_ = (identity << 16) | lockGeneration;
   if (cas(&board_->lock, 0, word_)) {
     held_ = true;
+    if (!suspicions.empty()) suspicions.erase(board_);
     return;
   }
   const uint64_t start = nowNs();
+  Suspicion& suspicion = suspicions.try_emplace(board_, Suspicion{0, 0}).first->second;
   for (;;) {
     const uint32_t seen = load(&board_->lock);
     if (seen == 0) {
@@ -161,8 +167,8 @@ BoardLock::BoardLock(const StgView& stg, uint32_t board, uint32_t identity, Wait
       continue;
     }
     const uint64_t now = nowNs();
-    if (suspicion.board != board_ || suspicion.word != seen) {
-      suspicion = {board_, seen, now};
+    if (suspicion.word != seen) {
+      suspicion = {seen, now};
     } else if (now - suspicion.since >= kStealNs) {
       if (cas(&board_->lock, seen, word_)) {
         board_->steals++;
@@ -171,9 +177,10 @@ BoardLock::BoardLock(const StgView& stg, uint32_t board, uint32_t identity, Wait
       continue;
     }
     if (wait == Wait::loop && now - start >= kLoopTryNs) return;
+    if (now - start >= kThreadWaitNs) break; /* goes on without: it only arbitrates */
     for (int i = 0; i < 16; i++) relax();
   }
-  suspicion.board = nullptr;
+  suspicions.erase(board_);
   held_ = true;
   board_->contended++;
 }

@@ -122,8 +122,12 @@ export interface Native {
   sumBytes(segment: number, offset: number, bytes: number): bigint;
   /** true: copies of 16 KiB and more bypass the cache. */
   setCopyMode(streaming: boolean): void;
+
+  // --- file_io.cc ---------------------------------------------------------------------------
   /** utimensat; the access time is left alone. */
   setTimesNs(path: Buffer | string, mtimeNs: bigint, followSymlink: boolean): void;
+  /** mknod(2); `mode` with the type bits. The device number counts for devices only. */
+  makeNode(path: Buffer | string, mode: number, major: number, minor: number): void;
 
   // --- event_loop.cc: see src/memory/event-loop.ts ------------------------------------------
   loopOpen(

@@ -17,6 +17,7 @@ import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
 import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
 import {
   type BackupRequest,
+  type FromServer,
   fromServerSchema,
   pathToBytes,
   type RestoreRequest,
@@ -25,8 +26,14 @@ import {
 type Roots = Pick<ClientConfig, 'roots' | 'restoreRoots'>;
 
 /** What the server says after its request: settles once. */
-async function verdict(session: EstablishedClient): Promise<string> {
-  const message = await session.control.receive(fromServerSchema);
+async function verdict({ control }: EstablishedClient): Promise<string> {
+  let message: FromServer | null = null;
+  try {
+    message = await control.receive(fromServerSchema);
+  } catch (e) {
+    // A killed server ends or resets its connections, as its unread bytes decide: one and the same.
+    if (!isCoded(e) || e.code !== 'ECONNRESET') throw e;
+  }
   if (!message)
     throw stpError('ECONNRESET', 'the server ended the session: it was stopped or died');
   if (message.type === 'committed') return message.set;

@@ -52,8 +52,9 @@ export interface EstablishedClient {
 
 export interface ClientOptions {
   readonly config: ClientConfig;
-  /** One for the network ports; the storage mechanisms come from `storageOf`. */
+  /** For the network ports of all sessions. */
   readonly network: STPConnect;
+  /** A new one for each session, attached to the STG; closed with the session. */
   readonly storageOf: (stg: string) => Promise<STPConnect>;
   readonly job: (session: EstablishedClient) => Promise<void>;
   readonly log: Log;
@@ -89,10 +90,16 @@ export class BackupClient {
     const fig4 = this.#fig4();
     const fig4a = this.#fig4a();
     const options = this.#runOptions(NO_SESSION, 'this host');
-    await Promise.all([
-      runSteps(FIG4_CLIENT, 112, fig4, { ...options, through: 116 }),
-      runSteps(FIG4A_CLIENT, 152, fig4a, { ...options, through: 156 }),
-    ]);
+    try {
+      await Promise.all([
+        runSteps(FIG4_CLIENT, 112, fig4, { ...options, through: 116 }),
+        runSteps(FIG4A_CLIENT, 152, fig4a, { ...options, through: 156 }),
+      ]);
+    } catch (e) {
+      // One port may be ours already: a client with half its ports is none.
+      await this.stop();
+      throw e;
+    }
     const { network, timeoutMs } = this.#options;
     const common = {
       connect: network,
@@ -136,6 +143,7 @@ export class BackupClient {
       address: config.address,
       wkp: config.wkp,
       lookup: this.#lookup(),
+      onRefused: (peer, reason) => this.#refused(peer, reason),
       firsts: this.#firsts,
       seconds: this.#seconds,
     };
@@ -288,7 +296,11 @@ export class BackupClient {
     arrival: Arrival<StgOpening>,
   ): Promise<void> {
     const { network } = this.#options;
-    session.onEnd(() => void context.streams?.close().catch(() => {}));
+    // All of the session's storage: its listener, and streams that no thread has taken.
+    session.onEnd(() => {
+      void context.streams?.close().catch(() => {});
+      void context.storage?.closeAll().catch(() => {});
+    });
     this.#storageContexts.set(session, context);
     try {
       await runSteps(FIG4A_CLIENT, 160, context, this.#sessionRun(session, arrival.peer));
@@ -297,9 +309,6 @@ export class BackupClient {
     } catch (e) {
       session.end(e as Error);
       await refuse(network, arrival.fd, messageOf(e));
-      if (context.storage && context.storageListener !== undefined && !context.streams) {
-        await context.storage.close(context.storageListener).catch(() => {});
-      }
     }
   }
 

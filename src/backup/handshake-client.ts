@@ -37,6 +37,7 @@ interface Port {
   readonly address: string;
   readonly wkp: number;
   readonly lookup: ((identity: string) => Buffer | undefined) | null;
+  readonly onRefused: (peer: string, reason: string) => void;
   listener?: number;
 }
 
@@ -81,10 +82,9 @@ export interface ClientFig4 extends Port {
 
 export interface ClientFig4A extends Port {
   readonly arrivals: Mailbox<Arrival<StgOpening>>;
-  /** The mechanism that reaches an STG; attaches to it if need be. */
+  /** A layer of this session's own that reaches an STG; attaches to it if need be. */
   readonly storageOf: (stg: string) => Promise<STPConnect>;
   readonly timeoutMs?: number | undefined;
-  readonly onRefused: (peer: string, reason: string) => void;
   arrival?: Arrival<StgOpening>;
   storage?: STPConnect;
   storageListener?: number;
@@ -102,7 +102,10 @@ const must = <T>(value: T | undefined, what: string): T => {
 
 function listeningSocket(p: Port): void {
   p.listener = p.connect.socket(AF_INET);
-  if (p.lookup) p.connect.setsockopt(p.listener, 'psk', { lookup: p.lookup });
+  const { lookup, onRefused } = p;
+  if (!lookup) return;
+  const refused = (e: Error): void => onRefused('a caller', e.message);
+  p.connect.setsockopt(p.listener, 'psk', { lookup, refused });
 }
 
 const fig4 = { figure: '4', side: 'client' } as const;
@@ -338,10 +341,13 @@ export const FIG4A_CLIENT: readonly Step<ClientFig4A>[] = [
     step: 162,
     name: 'STPsocket',
     what: 'and bind to a dynamic STP port',
-    run: async (c) => {
-      c.storage = await c.storageOf(must(c.arrival, 'connection').opening.stg);
-      c.storageListener = c.storage.STPsocket();
-      await c.storage.bind(c.storageListener, { port: 0 });
+    run: async (c, signal) => {
+      const storage = await c.storageOf(must(c.arrival, 'connection').opening.stg);
+      // An attach that came too late: nobody would ever close what is opened now.
+      signal.throwIfAborted();
+      c.storage = storage;
+      c.storageListener = storage.STPsocket();
+      await storage.bind(c.storageListener, { port: 0 });
     },
     next: 164,
   },

@@ -20,7 +20,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { fastify } from 'fastify';
 import { z } from 'zod';
-import { isCoded, messageOf, stpError } from '../errors.js';
+import { messageOf, stpError } from '../errors.js';
 import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
@@ -87,7 +87,10 @@ async function streamSession(
     const report = await run(
       {
         step: (record) => emit({ event: 'step', record }),
-        progress: (progress) => emit({ event: 'progress', progress }),
+        // A caller that does not read must not make us hold what is out of date anyway.
+        progress: (progress) => {
+          if (!response.writableNeedDrain) emit({ event: 'progress', progress });
+        },
         complaint: (complaint) => emit({ event: 'complaint', complaint }),
       },
       gone.signal,
@@ -107,8 +110,11 @@ function buildRoutes(options: ServerControlOptions, http: Server) {
     forceCloseConnections: true,
   });
   app.setErrorHandler((e, _request, reply) => {
-    const status = isCoded(e) && e.code === 'EINVAL' ? 400 : 500;
-    return reply.code(status).send({ error: reasonOf(e) });
+    // What fastify itself refuses (no JSON, too long) carries a status and a code of its own.
+    const { statusCode = 500 } = e as { statusCode?: number };
+    const refused = statusCode >= 400 && statusCode < 500;
+    const error = refused ? { code: 'EINVAL', message: messageOf(e) } : reasonOf(e);
+    return reply.code(error.code === 'EINVAL' ? 400 : 500).send({ error });
   });
   app.get('/v1/status', async (): Promise<StatusDocument> => {
     return { name, sessions: server.sessionCount };

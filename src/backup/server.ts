@@ -167,7 +167,7 @@ class SessionRun {
   ) {}
 
   async backup(order: BackupOrder): Promise<SessionReport> {
-    const { config, version, library } = this.options;
+    const { config, version } = this.options;
     const { host, paths } = order;
     const job: StoreSetJob = {
       library: config.library,
@@ -190,8 +190,7 @@ class SessionRun {
         return this.#report('backup', result.id, totals, summary, session);
       } catch (e) {
         await mover.stop();
-        // The thread is gone and its lock with it: opening sweeps up what it left.
-        Library.open(config.library, library);
+        this.#sweep();
         throw e;
       }
     });
@@ -255,11 +254,22 @@ class SessionRun {
     }
   }
 
+  /** After a thread that was stopped: its lock is gone with it, and opening removes what it left. */
+  #sweep(): void {
+    const { config, library, log } = this.options;
+    try {
+      Library.open(config.library, library);
+    } catch (e) {
+      log.error(`the library could not be tidied up: ${reasonOf(e).message}`);
+    }
+  }
+
   #complaintCount = 0;
 
   #complain(complaint: Complaint): void {
     this.#complaintCount++;
-    if (this.#complaints.length < WARNINGS_LISTED_MAX) this.#complaints.push(complaint);
+    if (this.#complaints.length >= WARNINGS_LISTED_MAX) return;
+    this.#complaints.push(complaint);
     this.events.complaint(complaint);
   }
 

@@ -11,7 +11,8 @@
  *
  * Runs on the thread of its STPConnect.
  */
-import { isCoded, messageOf, type StpError, stpError } from '../errors.js';
+import { constants } from 'node:os';
+import { isCoded, type StpError, stpError } from '../errors.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
 import { CLOSE_LINGER_MS, RECEIVE_EXACTLY_BYTES_MAX, SEND_SLICE_BYTES } from './bounds.js';
 import type { Address, Link } from './endpoint.js';
@@ -29,6 +30,17 @@ const EMPTY = Buffer.alloc(0);
 /** The end of the address in a message. */
 export const nameOf = (a: Address): string =>
   a.family === 'inet' ? `${a.host}:${a.port}` : `${a.stg}:${a.port}`;
+
+/** The message without the code in front, which the new error has as well. */
+const reasonOf = (e: StpError): string =>
+  e.message.startsWith(`${e.code}: `) ? e.message.slice(e.code.length + 2) : e.message;
+
+/** POSIX's code for what Node says; undefined where it only says that the stream is gone. */
+function causeCode(cause: Error | undefined): string | undefined {
+  if (!isCoded(cause)) return undefined;
+  if (cause.code in constants.errno) return cause.code;
+  return cause.code.startsWith('ERR_SSL_') ? 'EPROTO' : undefined;
+}
 
 export class Channel {
   readonly link: Link;
@@ -60,9 +72,11 @@ export class Channel {
       if (!this.#ended && !this.#closing) this.#fail(undefined);
       this.changes.wakeAll();
     });
+    // What has happened between the event that announced the stream and now.
+    if (duplex.readableEnded) this.#onEnd();
     if (duplex.closed) {
       this.#closed = true;
-      this.#fail(duplex.errored ?? undefined);
+      if (!this.#ended) this.#fail(duplex.errored ?? undefined);
     }
   }
 
@@ -132,6 +146,7 @@ export class Channel {
       await this.#inTurn(this.#sends, limit, async () => {
         limit.check();
         for (let at = 0; at < data.length; at += SEND_SLICE_BYTES) {
+          if (at > 0 && limit.expired !== undefined) throw this.#giveUp(limit.expired);
           await this.#write(data.subarray(at, at + SEND_SLICE_BYTES), limit);
         }
       });
@@ -172,18 +187,9 @@ export class Channel {
     return this.link.duplex;
   }
 
-  /** After it, nothing here touches the stream any more. */
+  /** After it, nothing here touches the stream any more; bytes read ahead go with the handle. */
   detach(call: string): StreamHandle {
     this.#checkIdle(call);
-    const buffered = this.link.duplex.readableLength;
-    if (buffered > 0) {
-      throw stpError(
-        'EBUSY',
-        `${buffered} bytes of the stream were already taken from the array: ` +
-          'detach before the peer sends, or let it wait for a go-ahead',
-        call,
-      );
-    }
     this.#stopReading();
     const handle = this.link.detach();
     this.#closing = true;
@@ -217,10 +223,11 @@ export class Channel {
   #fail(cause: Error | undefined): void {
     if (this.#failure === undefined && !this.#closing) {
       const who = nameOf(this.link.remote);
+      const code = causeCode(cause);
       this.#failure =
-        isCoded(cause) && cause.code !== 'ERR_STREAM_PREMATURE_CLOSE'
-          ? stpError(cause.code, `the stream with ${who} broke: ${messageOf(cause)}`, cause.syscall)
-          : stpError('ECONNRESET', `${who} closed the stream without an end`, 'read');
+        code === undefined || !isCoded(cause)
+          ? stpError('ECONNRESET', `${who} closed the stream without an end`, 'read')
+          : stpError(code, `the stream with ${who} broke: ${reasonOf(cause)}`, cause.syscall);
     }
     this.changes.wakeAll();
   }
@@ -280,27 +287,29 @@ export class Channel {
   }
 
   async #write(slice: Uint8Array, limit: Limit): Promise<void> {
-    let taken = false;
     if (this.#failure !== undefined) throw this.#failure;
+    let taken = false;
+    let broken: Error | null | undefined;
     this.link.duplex.write(slice, (error) => {
       taken = true;
+      broken = error;
       if (error) this.#fail(error);
       this.changes.wakeAll();
     });
     while (!taken) {
       if (this.#failure !== undefined) throw this.#failure;
-      if (limit.expired !== undefined) {
-        this.#fail(
-          stpError('ECONNRESET', 'reset, because a send was given up half-way', limit.call),
-        );
-        this.link.reset();
-        throw limit.expired;
-      }
+      if (limit.expired !== undefined) throw this.#giveUp(limit.expired);
       await this.changes.wait(limit);
     }
-    if (this.#failure !== undefined) throw this.#failure;
-    // Destroyed by our own close, which is no failure of the stream.
-    limit.check();
+    // Without a failure of the stream it was our own close or abort that destroyed it.
+    if (broken) throw this.#failure ?? limit.expired ?? broken;
+  }
+
+  /** Ends a send of which a part is on its way. */
+  #giveUp(why: StpError): StpError {
+    this.#fail(stpError('ECONNRESET', 'reset, because a send was given up half-way', why.syscall));
+    this.link.reset();
+    return why;
   }
 
   #shutdownRead(): void {

@@ -59,11 +59,10 @@ const hints: Readonly<Record<string, string>> = {
 export function failed(call: string, what: string, cause: unknown): StpError {
   if (isCoded(cause)) {
     if (cause.code === 'ABORT_ERR' || cause.code === 'ECANCELED') return cause;
-    const error = stpError(
-      cause.code,
-      `${call} ${what}: ${hints[cause.code] ?? cause.message}`,
-      call,
-    );
+    const { code, message } = cause;
+    const reason =
+      hints[code] ?? (message.startsWith(`${code}: `) ? message.slice(code.length + 2) : message);
+    const error = stpError(code, `${call} ${what}: ${reason}`, call);
     error.cause = cause;
     return error;
   }

@@ -271,7 +271,7 @@ export class STPConnect {
 
   /**
    * Gives an STP stream up to a worker thread; the descriptor is closed. ENOTSUP on inet, EBUSY
-   * if bytes of the stream already lie in this thread. Its bytes leave `traffic()`.
+   * while a send or receive is under way. What the worker moves is not in `traffic()`.
    */
   detach(fd: number): StreamHandle {
     const descriptor = this.#table.get(fd, 'detach');

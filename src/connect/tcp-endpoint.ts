@@ -163,10 +163,11 @@ class TcpLink implements Link {
 
   /**
    * libuv reports a reset that comes together with bytes as the end of these bytes. Writing nothing
-   * asks the kernel again: ECONNRESET if there was no FIN (behind a FIN it says EPIPE).
+   * asks the kernel again: ECONNRESET if there was no FIN (behind a FIN it says EPIPE). On the raw
+   * socket, as TLS keeps an empty write to itself.
    */
   confirmEnd(told: (reset: Error | undefined) => void): void {
-    this.#stream.write('', (error) => {
+    this.#raw.write('', (error) => {
       told(isCoded(error) && error.code === 'ECONNRESET' ? error : undefined);
     });
   }

@@ -15,6 +15,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
+import { constants } from 'node:os';
 import tls from 'node:tls';
 import { isCoded, messageOf, type StpError, stpError } from '../errors.js';
 import { HANDSHAKE_MS_MAX, HANDSHAKES_MAX, PSK_BYTES, PSK_IDENTITY_BYTES_MAX } from './bounds.js';
@@ -69,6 +70,12 @@ export function parsePskOption(value: unknown): PskOption {
   return { identity: v.identity as string, key: Buffer.from(v.key) };
 }
 
+/**
+ * Node tells of a finished handshake from inside an OpenSSL callback, promises included. Whoever
+ * destroys the socket there (a full backlog, a limit that has ended) crashes the process.
+ */
+const outOfOpenSsl = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 /** True for what OpenSSL says of a handshake, as against what the network says. */
 const isTlsError = (e: unknown): e is StpError =>
   isCoded(e) && (e.code.startsWith('ERR_SSL_') || e.code.startsWith('ERR_TLS_'));
@@ -96,12 +103,16 @@ export async function connectPsk(
     raw.destroy();
   };
   const timer = setTimeout(() => {
-    limit.expire(
-      stpError('ETIMEDOUT', `connect ${where}: no TLS handshake in ${HANDSHAKE_MS_MAX} ms`),
-    );
+    limit.expire(stpError('ETIMEDOUT', `no TLS handshake in ${HANDSHAKE_MS_MAX} ms`));
   }, HANDSHAKE_MS_MAX);
   try {
-    await settle(secure, 'secureConnect', { limit, giveUp });
+    const ticket = settle(secure, 'session', { limit, giveUp });
+    ticket.catch(() => {});
+    await settle(secure, 'secureConnect');
+    // The server sends its ticket once it has verified us. Left unread, it would also turn a close
+    // right after connect into a reset, which can cost the bytes sent before it.
+    await ticket;
+    await outOfOpenSsl();
     if (!asked || !secure.isSessionReused()) {
       throw stpError('EACCES', `${where} did not prove that it has the key of '${psk.identity}'`);
     }
@@ -109,22 +120,29 @@ export async function connectPsk(
   } catch (error) {
     secure.on('error', () => {});
     giveUp();
-    throw connectRefused(error, psk.identity, where);
+    throw connectRefused(limit.expired ?? error, psk.identity, where);
   } finally {
     clearTimeout(timer);
   }
 }
 
 function connectRefused(error: unknown, identity: string, where: string): StpError {
-  if (!isTlsError(error)) return failed('connect', where, error);
-  // An alert comes from the other side: it looked at our key. Anything else is not TLS as we know it.
-  const coded = error.code.includes('_ALERT_')
-    ? stpError(
-        'EACCES',
-        `${where} refused identity '${identity}': it has no such identity or another key for it`,
-        'connect',
-      )
-    : stpError('EPROTO', `${where} does not speak TLS 1.3 with a pre-shared key`, 'connect');
+  if (!isCoded(error) || error.code in constants.errno || error.code === 'ABORT_ERR') {
+    return failed('connect', where, error);
+  }
+  const why = `${where} refused identity '${identity}'`;
+  const coded =
+    // An alert comes from the other side: it looked at our key.
+    error.code.includes('_ALERT_')
+      ? stpError('EACCES', `${why}: it has no such identity or another key for it`, 'connect')
+      : isTlsError(error)
+        ? stpError('EPROTO', `${where} does not speak TLS 1.3 with a pre-shared key`, 'connect')
+        : // What is left are reasons against a certificate.
+          stpError(
+            'EACCES',
+            `${where} shows a certificate and not the key of '${identity}'`,
+            'connect',
+          );
   coded.cause = error;
   return coded;
 }
@@ -155,8 +173,8 @@ export class PskAcceptor {
       handshakeTimeout: HANDSHAKE_MS_MAX,
       pskCallback: (socket, identity) => this.#onIdentity(socket, identity),
     });
-    this.#server.on('secureConnection', (secure) => this.#onSecure(secure));
-    this.#server.on('tlsClientError', (error, secure) => this.#onRefused(error, secure));
+    this.#server.on('secureConnection', (secure) => void this.#onSecure(secure));
+    this.#server.on('tlsClientError', (error, secure) => void this.#onRefused(error, secure));
   }
 
   admit(raw: net.Socket): void {
@@ -170,6 +188,8 @@ export class PskAcceptor {
     const path = pathOf(raw);
     this.#pending.set(path, raw);
     raw.once('close', () => this.#forget(path, raw));
+    // Who hangs up in the handshake gives its place back at once.
+    raw.allowHalfOpen = false;
     this.#server.emit('connection', raw);
   }
 
@@ -208,11 +228,13 @@ export class PskAcceptor {
     return null;
   }
 
-  #onSecure(secure: tls.TLSSocket): void {
+  async #onSecure(secure: tls.TLSSocket): Promise<void> {
+    secure.allowHalfOpen = true;
+    secure.on('error', () => {});
+    await outOfOpenSsl();
     const path = pathOf(secure);
     const raw = this.#pending.get(path);
     const claim = this.#claims.get(secure);
-    secure.on('error', () => {});
     if (raw === undefined || raw.destroyed || claim === undefined || !claim.known) {
       // Resumed by a ticket, so no key was asked for; or gone in the meantime.
       secure.destroy();
@@ -222,10 +244,13 @@ export class PskAcceptor {
     this.#established(raw, secure, claim.identity);
   }
 
-  #onRefused(error: Error, secure: tls.TLSSocket): void {
+  async #onRefused(error: Error, secure: tls.TLSSocket): Promise<void> {
     const claim = this.#claims.get(secure);
     const who = claim?.from ?? 'a connection';
     this.#tell(refusal(error, who, claim));
+    await outOfOpenSsl();
+    // Node only reports a handshake that took too long, and leaves the connection open.
+    secure.destroy();
   }
 
   #tell(error: StpError): void {

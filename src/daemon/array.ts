@@ -348,13 +348,18 @@ export class StorageArray implements ArrayControl {
     if (ringSlot < 0) throw stpError('ENOBUFS', 'the array has its hosts already');
     this.#ringSlots[ringSlot] = true;
     const ringOffset = SEGMENT_MAP.memberRings + ringSlot * SEGMENT_MAP.memberRingBytes;
-    const ringFd = native().memfdCreate('stpd-ring');
-    const [mine, theirs] = native().socketPair(false);
     const id = this.#hostNext++;
+    /* Closed unless they are handed on. */
+    const descriptors: number[] = [];
     try {
+      const ringFd = native().memfdCreate('stpd-ring');
+      descriptors.push(ringFd);
+      const [theirs, mine] = native().socketPair(false);
+      descriptors.push(theirs, mine);
       native().claim(ringFd, SEGMENT_MAP.memberRingBytes);
       segment.map(ringOffset, ringFd, SEGMENT_MAP.memberRingBytes, true);
       native().seal(ringFd, false);
+      descriptors.pop(); /* the director's, whatever it answers */
       const added = await directors.ask<MemberAdded>(stg.director, {
         op: 'member-add',
         stg: stg.entry,
@@ -391,8 +396,7 @@ export class StorageArray implements ArrayControl {
         descriptors: [this.#superblockFd, stg.fd, ringFd, theirs],
       };
     } catch (error) {
-      native().closeDescriptor(ringFd);
-      native().closeDescriptor(theirs);
+      for (const descriptor of descriptors) native().closeDescriptor(descriptor);
       this.#freeRing(ringSlot);
       throw error;
     }
@@ -429,7 +433,12 @@ export class StorageArray implements ArrayControl {
       if (host.fd !== fd) continue;
       this.#options.log.info({ host: host.id, pid: host.who.pid, stg: host.stg.name }, 'host gone');
       this.#directors
-        ?.ask(host.stg.director, { op: 'member-remove', stg: host.stg.entry, member: host.member })
+        ?.ask(host.stg.director, {
+          op: 'member-remove',
+          stg: host.stg.entry,
+          member: host.member,
+          host: host.id,
+        })
         .catch(() => {});
       this.#removeHost(host);
       return;

@@ -36,6 +36,7 @@ const SOCKET_MODE = 0o666;
 /** Those who have connected and not yet said what they want: few, and not for long. */
 const UNANSWERED_MAX = 64;
 const REQUEST_TIMEOUT_MS = 10_000;
+const PAUSE_MS = 100;
 
 interface Visitor {
   readonly fd: number;
@@ -57,13 +58,31 @@ export class AttachServer {
 
   listen(path: string): void {
     this.#fd = native().unixListen(path, BACKLOG, SOCKET_MODE);
+    this.#watchDoor();
+  }
+
+  #watchDoor(): void {
     this.#watch = native().watchStart(this.#fd, READABLE, () => this.#accept());
     native().watchRef(this.#watch, true);
   }
 
+  /** No descriptor or memory is left for a visitor: those outside wait until one is given back. */
+  #pause(): void {
+    native().watchStop(this.#watch);
+    setTimeout(() => {
+      if (this.#fd >= 0) this.#watchDoor();
+    }, PAUSE_MS);
+  }
+
   #accept(): void {
     for (;;) {
-      const fd = native().unixAccept(this.#fd);
+      let fd: number;
+      try {
+        fd = native().unixAccept(this.#fd);
+      } catch (error) {
+        if (!isCoded(error)) throw error;
+        return this.#pause();
+      }
       if (fd < 0) return;
       if (this.#unanswered >= UNANSWERED_MAX) {
         native().closeDescriptor(fd);

@@ -109,7 +109,10 @@ export class ControlClient {
         path,
         headers: text === undefined ? {} : { 'content-type': 'application/json' },
       });
-      const timer = setTimeout(() => call.destroy(this.#silent(timeoutMs)), timeoutMs);
+      // Where it was this process that stood still, the answer lies in the socket already: the
+      // loop looks there between a timer and an immediate.
+      const giveUp = (): void => void call.destroy(this.#silent(timeoutMs));
+      const timer = setTimeout(() => setImmediate(giveUp), timeoutMs);
       const fail = (error: Error) => {
         clearTimeout(timer);
         reject(this.#translate(error, timeoutMs));

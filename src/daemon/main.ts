@@ -112,8 +112,9 @@ async function bringDown(parts: Parts, log: DaemonLog['log']): Promise<boolean> 
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { configuration, runDirectory } = options;
   checkMemory(configuration);
-  const run = await RunDirectory.take(runDirectory, options.lockFile);
+  // Before the lock: from then on a signal must leave nothing behind.
   const ending = new EndRequest();
+  const run = await RunDirectory.take(runDirectory, options.lockFile);
   const file = options.background ? logPath(configuration, runDirectory) : null;
   const daemonLog = new DaemonLog({ level: configuration.logLevel, file });
   const { log } = daemonLog;

@@ -7,8 +7,9 @@ const FORM = /^([0-9]+) ?(B|KiB|MiB|GiB|TiB)?$/;
 /** A number of bytes, or digits with an optional B, KiB, MiB, GiB or TiB. */
 export function parseSize(value: unknown): { bytes: number } | { problem: string } {
   const rule = 'use whole bytes, or a whole number with KiB, MiB, GiB or TiB, such as 16MiB';
-  const match = FORM.exec(typeof value === 'number' ? String(value) : String(value ?? ''));
-  if (match === null || (typeof value !== 'number' && typeof value !== 'string')) {
+  const text = typeof value === 'string' || typeof value === 'number' ? String(value) : '';
+  const match = FORM.exec(text);
+  if (match === null) {
     return { problem: `${shown(value)} is not a size: ${rule}` };
   }
   const [, digits, unit] = match;

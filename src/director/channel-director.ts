@@ -167,7 +167,8 @@ export class ChannelDirector {
         return this.#addMember(request);
       case 'member-remove': {
         const member = this.#stgs.get(request.stg)?.members[request.member];
-        if (member !== undefined) this.#endMember(member);
+        /* The number may be another host's by now. */
+        if (member?.host === request.host) this.#endMember(member);
         return undefined;
       }
       case 'report':
@@ -218,7 +219,10 @@ export class ChannelDirector {
 
   #addMember(request: MemberAdd): MemberAdded {
     const stg = this.#stgs.get(request.stg);
-    if (stg === undefined) throw stpError('ENOENT', 'the STG is gone');
+    if (stg === undefined) {
+      native().closeDescriptor(request.channel);
+      throw stpError('ENOENT', 'the STG is gone');
+    }
     const index = stg.members.indexOf(undefined);
     if (index < 0) {
       native().closeDescriptor(request.channel);
@@ -276,9 +280,19 @@ export class ChannelDirector {
   #endMember(member: Member): void {
     const { stg } = member;
     if (stg.members[member.index] !== member) return;
+    /* From here on nothing is sent to it, and nothing can connect to it or for it. */
+    stg.members[member.index] = undefined;
     removeSource(member.source);
     dropCable(member.channel);
     this.#overflowing.delete(member);
+    for (const holder of stg.ports.values()) {
+      for (let i = holder.pending.length - 1; i >= 0; i--) {
+        if (holder.pending[i]?.member === member) holder.pending.splice(i, 1);
+      }
+    }
+    for (const port of [...member.ports]) {
+      if (port.kind !== 'connection') this.#releasePort(port);
+    }
     for (const connection of [...member.connections]) {
       for (const end of [0, 1] as const) {
         if (connection.ends[end].member === member && !connection.ends[end].closed) {
@@ -289,18 +303,12 @@ export class ChannelDirector {
       }
     }
     for (const port of [...member.ports]) this.#releasePort(port);
-    for (const holder of stg.ports.values()) {
-      for (let i = holder.pending.length - 1; i >= 0; i--) {
-        if (holder.pending[i]?.member === member) holder.pending.splice(i, 1);
-      }
-    }
     for (const key of [...stg.cables.keys()]) {
       const [a, b] = key.split(':').map(Number);
       if (a === member.index || b === member.index) stg.cables.delete(key);
     }
     const owner = ((NUMBERS.OWNER_MEMBER << 30) | (member.generation << 16) | member.index) >>> 0;
     native().pageSweep(stg.view, owner);
-    stg.members[member.index] = undefined;
     this.#notice({ notice: 'member-gone', stg: stg.number, host: member.host });
   }
 
@@ -403,7 +411,7 @@ export class ChannelDirector {
     if (member.stg.ports.get(port.port) !== port) return;
     member.stg.ports.remove(port.port);
     member.ports.delete(port);
-    for (const { member: waiting, command } of port.pending) {
+    for (const { member: waiting, command } of port.pending.splice(0)) {
       this.#answer(waiting, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED');
     }
   }
@@ -545,7 +553,7 @@ export class ChannelDirector {
   #onAccept(member: Member, command: Command): void {
     const connection = this.#connectionOf(member, command);
     const listener = connection?.listener;
-    if (connection === undefined || listener === undefined) return;
+    if (connection === undefined || listener === undefined || listener.member !== member) return;
     connection.listener = undefined;
     this.#leaveBacklog(listener);
   }
@@ -626,8 +634,16 @@ export class ChannelDirector {
   }
 
   #send(member: Member, event: DirectorEvent): void {
-    if (member.overflow.length === 0 && member.ring.writeEvent(event)) {
-      native().wordWake(this.#segment.number, member.sleepOffset, member.channel);
+    if (member.stg.members[member.index] !== member) return;
+    try {
+      if (member.overflow.length === 0 && member.ring.writeEvent(event)) {
+        native().wordWake(this.#segment.number, member.sleepOffset, member.channel);
+        return;
+      }
+    } catch (error) {
+      if (!(error instanceof RingSpoiled)) throw error;
+      /* Later: whoever made us send is in the middle of something, and may be somebody else. */
+      setImmediate(() => this.#endMember(member));
       return;
     }
     member.overflow.push(event);

@@ -40,7 +40,12 @@ export type DirectorRequest =
   | StgOpen
   | MemberAdd
   | { readonly op: 'stg-close'; readonly stg: number; readonly force: boolean }
-  | { readonly op: 'member-remove'; readonly stg: number; readonly member: number }
+  | {
+      readonly op: 'member-remove';
+      readonly stg: number;
+      readonly member: number;
+      readonly host: number;
+    }
   | { readonly op: 'report' };
 
 export interface SocketRow {

@@ -87,7 +87,7 @@ export class MemberRing {
 
   constructor(segment: Segment, offset: number) {
     this.#words = segment.u32;
-    this.#base = offset >>> 2;
+    this.#base = offset / 4;
     this.offset = offset;
   }
 

@@ -46,12 +46,13 @@ export class Segment {
     native().unmapToZero(this.number, offset, bytes);
   }
 
+  /* Divided, not shifted: a shift would fold offsets of 4 GiB and more onto the first 4 GiB. */
   load(offset: number): number {
-    return Atomics.load(this.u32, offset >>> 2);
+    return Atomics.load(this.u32, offset / 4);
   }
 
   store(offset: number, value: number): void {
-    Atomics.store(this.u32, offset >>> 2, value);
+    Atomics.store(this.u32, offset / 4, value);
   }
 
   /** A 64-bit counter for display: exact up to 2^53. The two halves are not read at one moment. */

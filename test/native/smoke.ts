@@ -62,6 +62,8 @@ async function runMain(): Promise<void> {
   const [mine, theirs] = native().socketPair(false);
   const input: WorkerInput = { segment, buffer, socket: theirs };
   const worker = new Worker(fileURLToPath(import.meta.url), { workerData: input });
+  /* From the start: the worker may be gone before its last message has been looked at. */
+  const exited = once(worker, 'exit');
   await once(worker, 'message');
   const passed = memoryFile(MARK + 1);
   assert(native().sendMessage(mine, Buffer.from('map this'), [passed]));
@@ -70,7 +72,7 @@ async function runMain(): Promise<void> {
   assert.equal(words[BYTES / 4], MARK + 1);
   say('worker: received a descriptor and mapped it into the same range');
 
-  const [code] = await once(worker, 'exit');
+  const [code] = await exited;
   assert.equal(code, 0);
   native().unmapToZero(segment, 0, BYTES);
   assert.equal(words[0], 0);

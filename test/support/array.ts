@@ -81,7 +81,7 @@ export async function until<T>(
 }
 
 export async function startArray(
-  t: ExecutionContext<unknown>,
+  t: Pick<ExecutionContext<unknown>, 'teardown'>,
   options: ArrayOptions = {},
 ): Promise<ArrayForTest> {
   const base = mkdtempSync(join(tmpdir(), 'stpd-test-'));
@@ -104,7 +104,10 @@ export async function startArray(
     ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   );
-  const end = finished(stpd);
+  /* Also when the test's process ends without its teardowns. */
+  const onExit = (): void => void stpd.kill('SIGKILL');
+  process.on('exit', onExit);
+  const end = finished(stpd).finally(() => process.off('exit', onExit));
   let stopped = false;
   const stop = async (): Promise<void> => {
     if (!stopped) {

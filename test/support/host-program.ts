@@ -15,6 +15,7 @@ export interface HostCommand {
   readonly stg?: string;
   readonly port?: number;
   readonly bytes?: number;
+  readonly backlog?: number;
   readonly socket?: number;
 }
 
@@ -144,7 +145,7 @@ async function carryOut(command: HostCommand): Promise<HostAnswer> {
       const server = (host as Host).createServer({ allowHalfOpen: true }, track);
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject);
-        server.listen({ port: command.port ?? 0 }, resolve);
+        server.listen({ port: command.port ?? 0, backlog: command.backlog ?? 511 }, resolve);
       });
       return { port: server.address()?.port ?? 0 };
     }

@@ -58,12 +58,13 @@ async function echo(host: Host): Promise<void> {
 async function workerEcho(host: Host): Promise<void> {
   const [client, server] = await pair(host);
   const worker = inWorker(server, 'echo');
+  const exited = once(worker, 'exit');
   const data = randomBytes(10_000_019);
   client.end(data);
   const parts: Buffer[] = [];
   for await (const part of client) parts.push(part as Buffer);
   assert.ok(Buffer.concat(parts).equals(data));
-  await once(worker, 'exit');
+  await exited;
 }
 
 async function terminated(host: Host): Promise<number> {

@@ -10,6 +10,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -224,7 +225,6 @@ test.serial('warnings come over the error connection and are in the report', asy
   const h = await startHouse(t);
   const src = join(h.base, 'src');
   // A socket is no thing to store: the same for every user.
-  const { createServer } = await import('node:net');
   const socket = createServer();
   await new Promise<void>((resolve) => socket.listen(join(src, 'sock'), resolve));
   t.teardown(() => socket.close());

@@ -1,4 +1,7 @@
-/** The tool against a control API in this process, with an array that has no memory. */
+/**
+ * The tool against a control API in this process, with an array that has no memory. One after the
+ * other: a tool gives up after a second, and many at once on a small machine take longer.
+ */
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { serveControlApi } from '../../../src/daemon/control-api.js';
@@ -28,7 +31,7 @@ async function served(t: ExecutionContext) {
 
 const CREATE = ['stg', 'create', 'backup', '--boards', '4', '--ports', '16'];
 
-test('stg create, list, show and delete', async (t) => {
+test.serial('stg create, list, show and delete', async (t) => {
   const { array, stpctl } = await served(t);
   const uids = ['--allow-uid', '1000', '--allow-uid=1001', '--allow-gid', '44'];
   const created = await stpctl(...CREATE, '--connections', '9', ...uids);
@@ -57,7 +60,7 @@ test('stg create, list, show and delete', async (t) => {
   t.deepEqual(await array.stgReports(), []);
 });
 
-test('each verb’s --json is one document', async (t) => {
+test.serial('each verb’s --json is one document', async (t) => {
   const { array, stpctl } = await served(t);
   array.hosts = [{ ...exampleHost, stgs: [] }];
   array.sockets = [exampleSocket];
@@ -78,7 +81,7 @@ test('each verb’s --json is one document', async (t) => {
   }
 });
 
-test('array show tells the array and its directors', async (t) => {
+test.serial('array show tells the array and its directors', async (t) => {
   const { stpctl, runDirectory } = await served(t);
   const { stdout } = await stpctl('array', 'show');
   t.regex(stdout, new RegExp(`^run directory +${runDirectory}$`, 'm'));
@@ -87,7 +90,7 @@ test('array show tells the array and its directors', async (t) => {
   t.regex(stdout, /\n\nDIRECTOR {2}STATE .*\n {7}0 {2}running {2}12\.5 % /);
 });
 
-test('board list has a line for each board', async (t) => {
+test.serial('board list has a line for each board', async (t) => {
   const { stpctl } = await served(t);
   await stpctl(...CREATE);
   const lines = (await stpctl('board', 'list')).stdout.trimEnd().split('\n');
@@ -97,22 +100,25 @@ test('board list has a line for each board', async (t) => {
   t.regex(lines[5] ?? '', /^ {4}4 {2}- +1 MiB/);
 });
 
-test('host and socket list; what a host calls itself cannot speak to the terminal', async (t) => {
-  const { array, stpctl } = await served(t);
-  array.hosts = [exampleHost, { ...exampleHost, id: 12, name: null }];
-  array.sockets = [
-    exampleSocket,
-    { ...exampleSocket, state: 'LISTEN', remotePort: null, peerHost: null },
-  ];
-  const hosts = (await stpctl('host', 'list')).stdout;
-  t.regex(hosts, /evil\?\[2Jname\n/);
-  t.false(hosts.includes('\x1b'));
-  const sockets = (await stpctl('socket', 'list')).stdout.split('\n');
-  t.regex(sockets[1] ?? '', /^stp +backup +ESTABLISHED +3 +40000 +4 +7398 +64 KiB +0 B +5 GiB/);
-  t.regex(sockets[2] ?? '', /^stp +backup +LISTEN +3 +40000 +- +- /);
-});
+test.serial(
+  'host and socket list; what a host calls itself cannot speak to the terminal',
+  async (t) => {
+    const { array, stpctl } = await served(t);
+    array.hosts = [exampleHost, { ...exampleHost, id: 12, name: null }];
+    array.sockets = [
+      exampleSocket,
+      { ...exampleSocket, state: 'LISTEN', remotePort: null, peerHost: null },
+    ];
+    const hosts = (await stpctl('host', 'list')).stdout;
+    t.regex(hosts, /evil\?\[2Jname\n/);
+    t.false(hosts.includes('\x1b'));
+    const sockets = (await stpctl('socket', 'list')).stdout.split('\n');
+    t.regex(sockets[1] ?? '', /^stp +backup +ESTABLISHED +3 +40000 +4 +7398 +64 KiB +0 B +5 GiB/);
+    t.regex(sockets[2] ?? '', /^stp +backup +LISTEN +3 +40000 +- +- /);
+  },
+);
 
-test('output is plain ASCII without colour, also where colour is forced', async (t) => {
+test.serial('output is plain ASCII without colour, also where colour is forced', async (t) => {
   const { runDirectory } = await served(t);
   const environment = { STPD_RUN_DIR: runDirectory, FORCE_COLOR: '1' };
   const { stdout } = await runProgram(t, script, ['array', 'show'], environment);
@@ -120,7 +126,7 @@ test('output is plain ASCII without colour, also where colour is forced', async 
   t.notRegex(stdout, / \n/);
 });
 
-test('an STG in use is not deleted unless forced', async (t) => {
+test.serial('an STG in use is not deleted unless forced', async (t) => {
   const { array, stpctl } = await served(t);
   await stpctl(...CREATE);
   array.hosts = [exampleHost];
@@ -153,7 +159,7 @@ const mistakes: [string, string[], RegExp][] = [
   ['no verb', ['stg'], /Usage: stpctl stg/],
 ];
 for (const [what, args, message] of mistakes) {
-  test(`${what}: exit code 2, nothing is sent`, async (t) => {
+  test.serial(`${what}: exit code 2, nothing is sent`, async (t) => {
     const { array, stpctl } = await served(t);
     const { code, stdout, stderr } = await stpctl(...args);
     t.deepEqual([code, stdout], [2, '']);
@@ -162,7 +168,7 @@ for (const [what, args, message] of mistakes) {
   });
 }
 
-test('where no stpd runs: exit code 3 and how to start it', async (t) => {
+test.serial('where no stpd runs: exit code 3 and how to start it', async (t) => {
   const directory = temporaryDirectory(t);
   const { code, stderr } = await runProgram(t, script, ['board', 'list', '--run-dir', directory]);
   t.is(code, 3);
@@ -172,7 +178,7 @@ test('where no stpd runs: exit code 3 and how to start it', async (t) => {
   );
 });
 
-test('help is no failure and tells examples and exit codes', async (t) => {
+test.serial('help is no failure and tells examples and exit codes', async (t) => {
   const help = await runProgram(t, script, ['--help']);
   t.is(help.code, 0);
   t.regex(help.stdout, /Exit codes:\n {2}0 {2}done/);

@@ -44,7 +44,7 @@ function place(t: ExecutionContext): Place {
 
 const pidOf = (text: string): number => Number(/pid ([0-9]+)/.exec(text)?.[1]);
 
-test('start, status, stop: a life without traces', async (t) => {
+test.serial('start, status, stop: a life without traces', async (t) => {
   const { run, stpd } = place(t);
   const started = await stpd('start', SMALL);
   t.deepEqual([started.code, started.stderr], [0, '']);
@@ -67,7 +67,7 @@ test('start, status, stop: a life without traces', async (t) => {
   t.is((await stpd('status')).code, 3);
 });
 
-test('the background daemon is in its own session, not in our directory', async (t) => {
+test.serial('the background daemon is in its own session, not in our directory', async (t) => {
   const { stpd } = place(t);
   const pid = pidOf((await stpd('start', SMALL)).stdout);
   const session = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[3];
@@ -75,7 +75,7 @@ test('the background daemon is in its own session, not in our directory', async 
   t.is(readlinkSync(`/proc/${pid}/cwd`), '/');
 });
 
-test('status as JSON is one document with stable names', async (t) => {
+test.serial('status as JSON is one document with stable names', async (t) => {
   const { run, stpd } = place(t);
   const names = ['running', 'answering', 'pid', 'runDirectory', 'array', 'problem'].sort();
   const none = await stpd('status', ['--json']);
@@ -90,18 +90,21 @@ test('status as JSON is one document with stable names', async (t) => {
   t.is(some.array.boardsTotal, 8);
 });
 
-test('a second start on the same run directory is refused with PID and directory', async (t) => {
-  const { run, stpd } = place(t);
-  const first = pidOf((await stpd('start', SMALL)).stdout);
-  for (const args of [SMALL, [...SMALL, '--foreground']]) {
-    const second = await stpd('start', args);
-    t.is(second.code, 1);
-    t.true(second.stderr.includes(`(pid ${first}) already serves ${run}`));
-  }
-  t.is((await stpd('status')).code, 0);
-});
+test.serial(
+  'a second start on the same run directory is refused with PID and directory',
+  async (t) => {
+    const { run, stpd } = place(t);
+    const first = pidOf((await stpd('start', SMALL)).stdout);
+    for (const args of [SMALL, [...SMALL, '--foreground']]) {
+      const second = await stpd('start', args);
+      t.is(second.code, 1);
+      t.true(second.stderr.includes(`(pid ${first}) already serves ${run}`));
+    }
+    t.is((await stpd('status')).code, 0);
+  },
+);
 
-test('of several starts at once one serves', async (t) => {
+test.serial('of several starts at once one serves', async (t) => {
   const { run, stpd } = place(t);
   const outcomes = await Promise.all([1, 2, 3].map(() => stpd('start', SMALL, 'slow')));
   t.deepEqual(outcomes.map(({ code }) => code).sort(), [0, 1, 1]);
@@ -110,7 +113,7 @@ test('of several starts at once one serves', async (t) => {
   t.deepEqual(readdirSync(run), []);
 });
 
-test('what is stale of a killed daemon does not keep the next from starting', async (t) => {
+test.serial('what is stale of a killed daemon does not keep the next from starting', async (t) => {
   const { run, stpd } = place(t);
   const first = pidOf((await stpd('start', SMALL)).stdout);
   const holder = await findIn(run);
@@ -125,7 +128,7 @@ test('what is stale of a killed daemon does not keep the next from starting', as
   t.deepEqual(readdirSync(run), []);
 });
 
-test('stop does not touch a process whose number lies beside a free lock', async (t) => {
+test.serial('stop does not touch a process whose number lies beside a free lock', async (t) => {
   const { run, stpd } = place(t);
   await stpd('start', SMALL);
   await stpd('stop');
@@ -138,21 +141,24 @@ test('stop does not touch a process whose number lies beside a free lock', async
   t.is(child.signalCode, null);
 });
 
-test('stop of a daemon that is stopped gives up with advice, and ends it once it goes on', async (t) => {
-  const { stpd } = place(t);
-  const pid = pidOf((await stpd('start', SMALL)).stdout);
-  process.kill(pid, 'SIGSTOP');
-  const status = await stpd('status');
-  t.is(status.code, 1);
-  t.true(status.stdout.includes(`(pid ${pid})`) && status.stdout.includes('has not answered'));
-  const stopped = await stpd('stop', ['--timeout=1']);
-  t.is(stopped.code, 1);
-  t.true(stopped.stderr.includes(`kill -CONT ${pid}`));
-  process.kill(pid, 'SIGCONT');
-  t.is((await stpd('stop')).code, 0);
-});
+test.serial(
+  'stop of a daemon that is stopped gives up with advice, and ends it once it goes on',
+  async (t) => {
+    const { stpd } = place(t);
+    const pid = pidOf((await stpd('start', SMALL)).stdout);
+    process.kill(pid, 'SIGSTOP');
+    const status = await stpd('status');
+    t.is(status.code, 1);
+    t.true(status.stdout.includes(`(pid ${pid})`) && status.stdout.includes('has not answered'));
+    const stopped = await stpd('stop', ['--timeout=1']);
+    t.is(stopped.code, 1);
+    t.true(stopped.stderr.includes(`kill -CONT ${pid}`));
+    process.kill(pid, 'SIGCONT');
+    t.is((await stpd('stop')).code, 0);
+  },
+);
 
-test('an interrupt of a start ends what it has started', async (t) => {
+test.serial('an interrupt of a start ends what it has started', async (t) => {
   const { run } = place(t);
   const args = ['start', '--run-dir', run, ...SMALL];
   const { child, outcome } = startProgram(t, script, args, { STPD_TEST_ARRAY: 'slow' });
@@ -164,7 +170,7 @@ test('an interrupt of a start ends what it has started', async (t) => {
   t.deepEqual(readdirSync(run), []);
 });
 
-test('an array that cannot start is told on the terminal, and logged', async (t) => {
+test.serial('an array that cannot start is told on the terminal, and logged', async (t) => {
   const { run, stpd } = place(t);
   const started = await stpd('start', SMALL, 'refuse');
   t.is(started.code, 1);
@@ -173,18 +179,21 @@ test('an array that cannot start is told on the terminal, and logged', async (t)
   t.regex(readFileSync(join(run, 'stpd.log'), 'utf8'), /"level":"fatal".*out of stock/);
 });
 
-test('a daemon that dies without a word leaves its last words on the terminal', async (t) => {
-  const { stpd } = place(t);
-  const started = await stpd('start', SMALL, 'abort');
-  t.is(started.code, 1);
-  t.regex(started.stderr, /ended of SIGABRT before it served; the end of .*stpd\.log:/);
-});
+test.serial(
+  'a daemon that dies without a word leaves its last words on the terminal',
+  async (t) => {
+    const { stpd } = place(t);
+    const started = await stpd('start', SMALL, 'abort');
+    t.is(started.code, 1);
+    t.regex(started.stderr, /ended of SIGABRT before it served; the end of .*stpd\.log:/);
+  },
+);
 
 for (const [fault, words] of [
   ['fatal', 'a board burns'],
   ['crash', 'nobody expected this'],
 ] as const) {
-  test(`a running daemon that fails (${fault}) ends, and its log tells why`, async (t) => {
+  test.serial(`a running daemon that fails (${fault}) ends, and its log tells why`, async (t) => {
     const { run, stpd } = place(t);
     t.is((await stpd('start', SMALL, fault)).code, 0);
     await until(() => !existsSync(join(run, 'stpd.lock')), 'it ends');
@@ -193,14 +202,14 @@ for (const [fault, words] of [
   });
 }
 
-test('a log with a warning stays', async (t) => {
+test.serial('a log with a warning stays', async (t) => {
   const { run, stpd } = place(t);
   await stpd('start', SMALL, 'warn');
   await stpd('stop');
   t.deepEqual(readdirSync(run), ['stpd.log']);
 });
 
-test('a log that the configuration puts elsewhere stays', async (t) => {
+test.serial('a log that the configuration puts elsewhere stays', async (t) => {
   const { run, stpd } = place(t);
   const logFile = join(temporaryDirectory(t), 'elsewhere.log');
   await stpd('start', [...SMALL, `--log-file=${logFile}`]);
@@ -211,7 +220,7 @@ test('a log that the configuration puts elsewhere stays', async (t) => {
 });
 
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-  test(`in the foreground ${signal} ends it in order, logs are readable`, async (t) => {
+  test.serial(`in the foreground ${signal} ends it in order, logs are readable`, async (t) => {
     const { run } = place(t);
     const args = ['start', '--foreground', '--run-dir', run, ...SMALL];
     const { child, outcome } = startProgram(t, script, args);
@@ -226,7 +235,7 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
   });
 }
 
-test('an array that cannot end in order makes the exit code say so', async (t) => {
+test.serial('an array that cannot end in order makes the exit code say so', async (t) => {
   const { run } = place(t);
   const args = ['start', '--foreground', '--run-dir', run, ...SMALL];
   const { child, outcome } = startProgram(t, script, args, { STPD_TEST_ARRAY: 'bad-stop' });
@@ -238,7 +247,7 @@ test('an array that cannot end in order makes the exit code say so', async (t) =
   t.deepEqual(readdirSync(run), []);
 });
 
-test('restart makes a new daemon with the new options', async (t) => {
+test.serial('restart makes a new daemon with the new options', async (t) => {
   const { run, stpd } = place(t);
   const first = pidOf((await stpd('start', SMALL)).stdout);
   const again = await stpd('restart', ['--boards=4', '--board-size=1MiB']);
@@ -251,7 +260,7 @@ test('restart makes a new daemon with the new options', async (t) => {
   t.deepEqual(readdirSync(run), []);
 });
 
-test('restart with a refused option ends nothing', async (t) => {
+test.serial('restart with a refused option ends nothing', async (t) => {
   const { stpd } = place(t);
   const first = pidOf((await stpd('start', SMALL)).stdout);
   const again = await stpd('restart', ['--boards=3']);
@@ -259,7 +268,7 @@ test('restart with a refused option ends nothing', async (t) => {
   t.is(pidOf((await stpd('status')).stdout), first);
 });
 
-test('refused values leave no trace: exit code 2, no directory', async (t) => {
+test.serial('refused values leave no trace: exit code 2, no directory', async (t) => {
   const { run, stpd } = place(t);
   for (const [args, message] of [
     [['--boards=3'], /^stpd: --boards: 3 is too few: an array has at least 4, so that/],
@@ -276,7 +285,7 @@ test('refused values leave no trace: exit code 2, no directory', async (t) => {
   t.false(existsSync(run));
 });
 
-test('the configuration file is used, flags override it', async (t) => {
+test.serial('the configuration file is used, flags override it', async (t) => {
   const { stpd } = place(t);
   const file = join(temporaryDirectory(t), 'stpd.json');
   writeFileSync(file, '{"memory": "8MiB", "boardSize": "1MiB"}');

@@ -11,6 +11,9 @@ import { CONTROL_TIMEOUT_MS } from '../../../src/limits.js';
 import { exampleHost, FakeArray } from './fake-array.js';
 import { quietLog, smallConfiguration, temporaryDirectory, until } from './workbench.js';
 
+/** For those who do answer, on however busy a machine. */
+const PATIENT_MS = 30_000;
+
 const body = { name: 'a', boardCount: 4, ports: 1 };
 
 /** A run directory with a socket on which this server listens. */
@@ -36,7 +39,7 @@ test('client and API understand each other', async (t) => {
   const path = join(runDirectory, 'control.sock');
   const api = await serveControlApi({ array, configuration, path, log: quietLog() });
   t.teardown(() => api.close());
-  const client = new ControlClient(runDirectory);
+  const client = new ControlClient(runDirectory, PATIENT_MS);
   const created = await client.createStg(body);
   t.deepEqual(created, { stg: await array.stgReport('a') });
   t.deepEqual(await client.stg('a'), created);
@@ -89,21 +92,24 @@ test('a change is not sent to a daemon that does not answer', async (t) => {
   const asked: string[] = [];
   const server = createServer((request) => void asked.push(`${request.method} ${request.url}`));
   const runDirectory = await listenIn(t, server);
-  const client = new ControlClient(runDirectory, 500);
+  const client = new ControlClient(runDirectory, 300);
   await t.throwsAsync(client.createStg(body), { code: 'ETIMEDOUT' });
   await t.throwsAsync(client.deleteStg('a', true), { code: 'ETIMEDOUT' });
-  t.deepEqual([...new Set(asked)], ['GET /v1/array']);
+  t.deepEqual(
+    asked.filter((question) => question !== 'GET /v1/array'),
+    [],
+  );
 });
 
 test('a change may take longer than a daemon may be silent', async (t) => {
   const runDirectory = temporaryDirectory(t);
   const configuration = smallConfiguration;
   const array = new FakeArray({ configuration, runDirectory });
-  array.beforeCreate = delay(600);
+  array.beforeCreate = delay(2 * CONTROL_TIMEOUT_MS);
   const path = join(runDirectory, 'control.sock');
   const api = await serveControlApi({ array, configuration, path, log: quietLog() });
   t.teardown(() => api.close());
-  t.is((await new ControlClient(runDirectory, 300).createStg(body)).stg.name, 'a');
+  t.is((await new ControlClient(runDirectory).createStg(body)).stg.name, 'a');
 });
 
 test('a daemon that is stopped in mid-air is given up', async (t) => {
@@ -119,7 +125,7 @@ test('a daemon that is stopped in mid-air is given up', async (t) => {
 test('a daemon that dies while it is asked has broken off', async (t) => {
   const server = createServer((request) => request.socket.destroy());
   const runDirectory = await listenIn(t, server);
-  await t.throwsAsync(new ControlClient(runDirectory).array(), {
+  await t.throwsAsync(new ControlClient(runDirectory, PATIENT_MS).array(), {
     code: 'ECONNRESET',
     message: /broke off.*stpd\.log/,
   });
@@ -134,7 +140,7 @@ for (const [what, status, text] of [
   test(`${what} is not understood`, async (t) => {
     const server = createServer((_request, response) => response.writeHead(status).end(text));
     const runDirectory = await listenIn(t, server);
-    await t.throwsAsync(new ControlClient(runDirectory).array(), {
+    await t.throwsAsync(new ControlClient(runDirectory, PATIENT_MS).array(), {
       code: 'EPROTO',
       message: /another version/,
     });

@@ -16,8 +16,20 @@ for (const wrong of ['16MB', '8x', '', '-1', '1.5GiB', '16mib', ' 1KiB', '1KiB '
   });
 }
 
-for (const wrong of [null, undefined, true, [], ['16MiB'], {}, -1, 1.5, Number.NaN, 2 ** 60]) {
-  test(`${String(wrong)} (${typeof wrong}) is not a size`, (t) => {
+for (const wrong of [
+  null,
+  undefined,
+  true,
+  [],
+  ['16MiB'],
+  {},
+  -1,
+  1.5,
+  Number.NaN,
+  2 ** 60,
+  { toString: 0 },
+]) {
+  test(`${JSON.stringify(wrong)} (${String(typeof wrong)}) is not a size`, (t) => {
     t.true('problem' in parseSize(wrong));
   });
 }

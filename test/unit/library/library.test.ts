@@ -6,6 +6,8 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
+  rmSync,
   statSync,
   truncateSync,
   writeFileSync,
@@ -158,6 +160,25 @@ test('a set whose process was killed is removed by the next', (t) => {
     t.is(readdirSync(join(library.directory, 'tmp')).length, 2);
     library.beginSet(meta).abort();
     t.deepEqual(readdirSync(join(library.directory, 'tmp')), []);
+  });
+});
+
+test('a lock file that a cleaner removed before it was locked is not relied on', (t) => {
+  withLibrary((library) => {
+    let removed = '';
+    const meddled = Library.open(library.directory, {
+      lockFile: (fd) => {
+        if (removed === '') {
+          removed = readlinkSync(`/proc/self/fd/${fd}`);
+          rmSync(removed);
+        }
+        return lockFile(fd);
+      },
+    });
+    const set = meddled.beginSet(meta);
+    t.false(removed.includes(set.id));
+    t.is(readdirSync(join(library.directory, 'tmp')).length, 2);
+    set.abort();
   });
 });
 

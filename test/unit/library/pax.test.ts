@@ -59,6 +59,7 @@ test('what ustar can say needs one block', (t) => {
 test('what ustar cannot say needs records', (t) => {
   const name = 'n'.repeat(101);
   t.is(recordsOf(headerOf({ path: Buffer.from(name) })), `111 path=${name}\n`);
+  t.is(recordsOf(headerOf({ path: Buffer.from(`p/${name}`) })), `113 path=p/${name}\n`);
   t.regex(recordsOf(headerOf({ path: Buffer.from(`${'p'.repeat(156)}/n/${name}`) })), /path=ppp/);
   t.is(
     recordsOf(headerOf({ uid: 0o10000000, gid: 4294967294 })),

@@ -312,7 +312,8 @@ test('a worker that ends by itself takes its watches with it', async (t) => {
      import(workerData.addon).then(({ native }) => native().watchStart(workerData.fd, 1, () => {}));`,
     { eval: true, workerData: { addon, fd: a } },
   );
-  t.is((await once(worker, 'exit'))[0], 0);
+  const [code] = await once(worker, 'exit');
+  t.is(code, 0);
   closeAll(a, b);
 });
 

@@ -1,0 +1,86 @@
+/**
+ * The board lock: who holds it keeps others out, and a holder that is gone delays nobody for long.
+ */
+import test from 'ava';
+import { BOARD } from '../../../src/layout/tables.js';
+import { RING_CONTENDED } from '../../../src/memory/page-ring.js';
+import { native } from '../../../src/native.js';
+import { ringRig } from './rig.js';
+
+/** A lock word of a member that does not exist here: it will never unlock. */
+const DEAD_HOLDER = (3 << 16) | 77;
+
+test('copies are counted on the boards of their pages', (t) => {
+  const rig = ringRig();
+  native().ringWrite(rig.tx, Buffer.alloc(4 * 65536), 0, 4 * 65536, 0);
+  for (let board = 0; board < 4; board++) {
+    const at = rig.geometry.boards + board * BOARD.bytes;
+    t.is(rig.segment.counter(at + BOARD.at.accesses), 1, 'neighbouring pages, different boards');
+    t.is(rig.segment.counter(at + BOARD.at.bytes), 65536);
+    t.is(rig.segment.load(at + BOARD.at.lock), 0);
+  }
+});
+
+test('pages in place bypass the lock and are counted apart', (t) => {
+  const rig = ringRig();
+  native().ringReserve(rig.tx, 0);
+  native().ringCommit(rig.tx, 1000);
+  let bypassed = 0;
+  for (let board = 0; board < 4; board++) {
+    const at = rig.geometry.boards + board * BOARD.bytes;
+    bypassed += rig.segment.counter(at + BOARD.at.bypassedBytes);
+    t.is(rig.segment.counter(at + BOARD.at.accesses), 0);
+  }
+  t.is(bypassed, 1000);
+});
+
+test('an event loop does not wait for a held board', (t) => {
+  const rig = ringRig();
+  for (let board = 0; board < 4; board++) {
+    rig.segment.store(rig.geometry.boards + board * BOARD.bytes + BOARD.at.lock, DEAD_HOLDER);
+  }
+  t.is(native().ringWrite(rig.tx, Buffer.alloc(64), 0, 64, 0), RING_CONTENDED);
+});
+
+test('the lock of a holder that is gone is taken over, and that is counted', (t) => {
+  const rig = ringRig();
+  const at = (board: number): number => rig.geometry.boards + board * BOARD.bytes;
+  for (let board = 0; board < 4; board++) rig.segment.store(at(board) + BOARD.at.lock, DEAD_HOLDER);
+  t.is(native().ringWrite(rig.tx, Buffer.alloc(64), 0, 64, 50), 64);
+  let steals = 0;
+  for (let board = 0; board < 4; board++) steals += rig.segment.load(at(board) + BOARD.at.steals);
+  t.is(steals, 1);
+});
+
+test('an event loop takes it over too, on a later turn', (t) => {
+  const rig = ringRig();
+  for (let board = 0; board < 4; board++) {
+    rig.segment.store(rig.geometry.boards + board * BOARD.bytes + BOARD.at.lock, DEAD_HOLDER);
+  }
+  let written = RING_CONTENDED;
+  let turns = 0;
+  while (written === RING_CONTENDED) {
+    written = native().ringWrite(rig.tx, Buffer.alloc(64), 0, 64, 0);
+    turns++;
+  }
+  t.is(written, 64);
+  t.true(turns > 1);
+});
+
+test('an event loop that comes to two boards in turn takes over both', (t) => {
+  const rig = ringRig();
+  native().connectionInit(rig.stg, 1);
+  const waiting = new Set([rig.tx, rig.open(1, true)]);
+  const data = Buffer.alloc(64);
+  for (const tx of waiting) t.is(native().ringWrite(tx, data, 0, 64, 0), 64);
+  for (let board = 0; board < 4; board++) {
+    rig.segment.store(rig.geometry.boards + board * BOARD.bytes + BOARD.at.lock, DEAD_HOLDER);
+  }
+  const watchdog = performance.now() + 1000;
+  while (waiting.size > 0 && performance.now() < watchdog) {
+    for (const tx of waiting) {
+      if (native().ringWrite(tx, data, 0, 64, 0) > 0) waiting.delete(tx);
+    }
+  }
+  t.is(waiting.size, 0);
+});

@@ -1,0 +1,91 @@
+/**
+ * An STG without a daemon: one memory file in this process, and both ends of a connection in it.
+ */
+
+import { type StgGeometry, stgGeometry } from '../../../src/layout/geometry.js';
+import { CONNECTION, DIRECTION } from '../../../src/layout/tables.js';
+import { openRing, type RingOptions } from '../../../src/memory/page-ring.js';
+import { Segment } from '../../../src/memory/segment.js';
+import { native } from '../../../src/native.js';
+
+export interface RingRig {
+  readonly segment: Segment;
+  readonly geometry: StgGeometry;
+  readonly stg: number;
+  /** Producer and consumer of direction 0 of connection 0. */
+  readonly tx: number;
+  readonly rx: number;
+  open(connection: number, producer: boolean, cursor?: number): number;
+  /** Segment offset of a field of direction 0 of a connection. */
+  direction(field: keyof typeof DIRECTION.at, connection?: number): number;
+  pagesUsed(): number;
+}
+
+export const GENERATION = 7;
+
+export function ringRig(
+  options: { boards?: number; boardBytes?: number; cursor?: number } = {},
+): RingRig {
+  const geometry = stgGeometry({
+    boardCount: options.boards ?? 4,
+    boardBytes: options.boardBytes ?? 2 << 20,
+    connectionCount: 64,
+    memberCount: 4,
+  });
+  const segment = Segment.reserve(geometry.bytes);
+  const fd = native().memfdCreate('stpd-test-stg');
+  native().claim(fd, geometry.bytes);
+  segment.map(0, fd, geometry.bytes, true);
+  native().closeDescriptor(fd);
+  const stg = native().stgOpen(segment.number, 0, geometry);
+  const [one, other] = native().socketPair(true);
+  const cables = [native().cableOpen(one), native().cableOpen(other)];
+  const open = (connection: number, producer: boolean, cursor?: number): number => {
+    const end = producer ? 0 : 1;
+    const ring: RingOptions = {
+      stg,
+      connection,
+      generation: GENERATION,
+      end,
+      selfMember: end,
+      selfGeneration: 1,
+      peerMember: 1 - end,
+      cable: cables[end] as number,
+    };
+    return openRing(ring, producer, cursor);
+  };
+  native().connectionInit(stg, 0);
+  const direction = (field: keyof typeof DIRECTION.at, connection = 0): number =>
+    geometry.connections +
+    connection * CONNECTION.bytes +
+    CONNECTION.at.directions +
+    DIRECTION.at[field];
+  if (options.cursor !== undefined) {
+    segment.store(direction('head'), options.cursor);
+    segment.store(direction('tail'), options.cursor);
+  }
+  return {
+    segment,
+    geometry,
+    stg,
+    tx: open(0, true, options.cursor),
+    rx: open(0, false, options.cursor),
+    open,
+    direction,
+    pagesUsed: () =>
+      native()
+        .pagesUsed(stg)
+        .reduce((sum, n) => sum + n, 0),
+  };
+}
+
+/** A seeded generator (mulberry32): the seed is printed by the test that uses it. */
+export function random(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
