@@ -27,6 +27,7 @@ import {
   dropCable,
   RING_READY,
   removeSource,
+  throwLater,
   watchCable,
 } from '../memory/event-loop.js';
 import { type Command, type DirectorEvent, MemberRing } from '../memory/member-ring.js';
@@ -252,6 +253,8 @@ export class Host extends EventEmitter<HostEvents> {
       native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel()),
       native().watchStart(attachment.fd, READABLE | DISCONNECT, () => this.#onAttach()),
     ];
+    /* A host of the STG may have spoiled our sleep word, also before the first stream. */
+    native().loopSafety(true);
     process.on('exit', this.#onExit);
   }
 
@@ -435,8 +438,13 @@ export class Host extends EventEmitter<HostEvents> {
       if (event === undefined) return;
       if (event.kind === NUMBERS.EVENT_INCOMING) {
         const server = this.#servers.get(event.socket);
-        if (server === undefined) this.#refuse(event);
-        else server.onIncoming(event);
+        try {
+          if (server === undefined) this.#refuse(event);
+          else server.onIncoming(event);
+        } catch (error) {
+          throwLater(error);
+        }
+        if (this.#closed) return;
         continue;
       }
       const answer = this.#answers.get(event.seq);
@@ -507,6 +515,11 @@ export class Host extends EventEmitter<HostEvents> {
   }
 
   #onDetached(): void {
+    try {
+      this.#onEvents(); /* its last words are as good as the others */
+    } catch {
+      /* a spoiled ring says nothing */
+    }
     this.#leave(
       stpError(
         'ENETDOWN',

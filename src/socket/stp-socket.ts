@@ -42,8 +42,8 @@ export interface StreamHandle {
 
 /** Bytes read at once into one buffer. */
 const READ_BYTES = 65536;
-/** Reads of one socket before others have their turn: as many as libuv makes of a TCP socket. */
-const READS_PER_TURN = 32;
+/** Reads of one socket before others have their turn: a whole window. */
+const READS_PER_TURN = 64;
 /** A full pool is tried again after this. */
 const NO_PAGE_RETRY_MS = 2;
 
@@ -297,8 +297,14 @@ export class StpSocket extends Duplex {
         if (got > 0) {
           this.bytesRead += got;
           this.#touch();
-          if (!this.push(got === into.length ? into : into.subarray(0, got)))
-            this.#wantsRead = false;
+          try {
+            if (!this.push(got === into.length ? into : into.subarray(0, got)))
+              this.#wantsRead = false;
+          } catch (error) {
+            /* Of the application's 'data' listener, if the program goes on after it, so do we. */
+            this.#readLater = setImmediate(later);
+            throw error;
+          }
           if (this.destroyed || this.#lent) return;
           continue;
         }
