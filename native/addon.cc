@@ -89,8 +89,9 @@ bool flag(const Napi::CallbackInfo& info, size_t index, const char* name) {
 static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("layoutHash", Napi::String::New(env, STP_LAYOUT_HASH));
   stpd::registerSegment(env, exports);
-  stpd::registerDescriptors(env, exports);
+  /* Before the watchers: hooks run backwards, and a cable closes after what watches it. */
   stpd::registerStg(env, exports);
+  stpd::registerDescriptors(env, exports);
   stpd::registerPageRing(env, exports);
   stpd::registerEventLoop(env, exports);
   stpd::registerFileIo(env, exports);

@@ -11,6 +11,7 @@
 
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "addon.h"
 #include "segment.h"
@@ -67,6 +68,8 @@ static std::atomic<StgView*> stgs[kStgMax];
 static uint32_t stgCount = 0;
 static std::unordered_map<uint32_t, std::shared_ptr<Cable>> cables;
 static uint32_t cableNext = 1;
+/* Those that this thread opened and has not closed: its end closes them, however it comes. */
+static thread_local std::unordered_set<uint32_t> cablesOfThread;
 
 StgView* stgView(uint32_t id) {
   return id < kStgMax ? stgs[id].load(std::memory_order_acquire) : nullptr;
@@ -262,6 +265,7 @@ static Napi::Value CableOpen(const Napi::CallbackInfo& info) {
   std::lock_guard<std::mutex> guard(tableMutex);
   const uint32_t id = cableNext++;
   cables[id] = std::make_shared<Cable>(info[0].ToNumber().Int32Value());
+  cablesOfThread.insert(id);
   return Napi::Number::New(info.Env(), id);
 }
 
@@ -275,7 +279,19 @@ static Napi::Value CableDead(const Napi::CallbackInfo& info) {
 }
 
 static void CableClose(const Napi::CallbackInfo& info) {
-  cableForget(info[0].ToNumber().Uint32Value());
+  const uint32_t id = info[0].ToNumber().Uint32Value();
+  cablesOfThread.erase(id);
+  cableForget(id);
+}
+
+/* cableEnd(cable): as if the other end were gone, for every ring that uses it, in any thread. */
+static void CableEnd(const Napi::CallbackInfo& info) {
+  if (auto cable = cableOf(info[0].ToNumber().Uint32Value())) cable->dead.store(true);
+}
+
+static void closeCables(void*) {
+  for (const uint32_t id : cablesOfThread) cableForget(id);
+  cablesOfThread.clear();
 }
 
 static StgView& view(const Napi::CallbackInfo& info) {
@@ -359,6 +375,8 @@ void registerStg(Napi::Env env, Napi::Object exports) {
   exports.Set("cableRing", Napi::Function::New(env, CableRing));
   exports.Set("cableDead", Napi::Function::New(env, CableDead));
   exports.Set("cableClose", Napi::Function::New(env, CableClose));
+  exports.Set("cableEnd", Napi::Function::New(env, CableEnd));
+  napi_add_env_cleanup_hook(env, closeCables, nullptr);
   exports.Set("pageClaim", Napi::Function::New(env, PageClaim));
   exports.Set("pageRelease", Napi::Function::New(env, PageRelease));
   exports.Set("pageSweep", Napi::Function::New(env, PageSweep));

@@ -72,6 +72,8 @@ export interface Native {
   cableOpen(fd: number): number;
   cableRing(cable: number): void;
   cableDead(cable: number): boolean;
+  /** As if the other end were gone, for every ring of the process that uses it. */
+  cableEnd(cable: number): void;
   cableClose(cable: number): void;
   /** A page number, or -1 when the STG is full. */
   pageClaim(stg: number, ownerWord: number, hint: number): number;

@@ -17,9 +17,24 @@ const cableEnds = new Map<number, () => void>();
 const pairs = new Uint32Array(PAIRS * 2);
 let opened = false;
 
+/**
+ * For what a callback of the application threw where work of others is still to be done: an
+ * uncaught exception as it would have been, but afterwards.
+ */
+export function throwLater(error: unknown): void {
+  process.nextTick(() => {
+    throw error;
+  });
+}
+
 function onReady(count: number): void {
   for (let i = 0; i < count * 2; i += 2) {
-    handlers[pairs[i] as number]?.(pairs[i + 1] as number);
+    /* The bits are taken already: what is skipped here is lost. */
+    try {
+      handlers[pairs[i] as number]?.(pairs[i + 1] as number);
+    } catch (error) {
+      throwLater(error);
+    }
   }
 }
 

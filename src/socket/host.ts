@@ -27,6 +27,7 @@ import {
   dropCable,
   RING_READY,
   removeSource,
+  throwLater,
   watchCable,
 } from '../memory/event-loop.js';
 import { type Command, type DirectorEvent, MemberRing } from '../memory/member-ring.js';
@@ -194,7 +195,9 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #directorSleep: number;
   readonly #source: number;
   readonly #channelCable: number;
-  #attachFd: number;
+  readonly #attachFd: number;
+  /** Owns the attach socket: closed with this thread, however it ends. */
+  readonly #attachCable: number;
   #watches: number[];
   #detached: Error | undefined;
   #closed = false;
@@ -226,6 +229,7 @@ export class Host extends EventEmitter<HostEvents> {
     this.stgView = native().stgOpen(segment.number, grant.stg.offset, geometry);
     this.#stgOffset = grant.stg.offset;
     this.#attachFd = attachment.fd;
+    this.#attachCable = native().cableOpen(attachment.fd);
     this.#ring = new MemberRing(segment, grant.ringOffset);
     this.#directorSleep = grant.ringOffset + MEMBER_RING.at.directorSleep;
     this.#channel = channel;
@@ -249,6 +253,8 @@ export class Host extends EventEmitter<HostEvents> {
       native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel()),
       native().watchStart(attachment.fd, READABLE | DISCONNECT, () => this.#onAttach()),
     ];
+    /* A host of the STG may have spoiled our sleep word, also before the first stream. */
+    native().loopSafety(true);
     process.on('exit', this.#onExit);
   }
 
@@ -282,10 +288,17 @@ export class Host extends EventEmitter<HostEvents> {
     await this.command({ op: NUMBERS.OP_UNBIND, port });
   }
 
-  /** Resets nothing: every stream ends in order, then the host leaves the array. */
+  /**
+   * Every stream ends in order, then the host leaves the array. Streams that workers have are reset;
+   * if there are any, the host leaves when the last of them is back.
+   */
   async close(): Promise<void> {
     if (this.#closed) return;
     for (const server of [...this.#servers.values()]) server.close();
+    for (const stream of [...this.#streams.values()]) {
+      if (stream.lent) stream.abort();
+      else stream.onLost();
+    }
     this.#letGo();
     this.#closed = true;
     process.off('exit', this.#onExit);
@@ -294,12 +307,16 @@ export class Host extends EventEmitter<HostEvents> {
     removeSource(this.#source);
     for (const cable of this.#cables.values()) dropCable(cable);
     this.#cables.clear();
-    native().cableClose(this.#channelCable);
-    if (this.#attachFd >= 0) native().closeDescriptor(this.#attachFd);
-    this.#attachFd = -1;
     clearTimeout(this.#idleTimer);
     clearInterval(this.#safetyTimer);
     clearInterval(this.#keepAlive);
+    if (this.#streams.size === 0) this.#hangUp();
+  }
+
+  /** From here on the director gives pages and slots of this host to others. */
+  #hangUp(): void {
+    native().cableClose(this.#channelCable);
+    native().cableClose(this.#attachCable);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -354,6 +371,7 @@ export class Host extends EventEmitter<HostEvents> {
     if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
     const { connection, generation, end } = stream.options;
     this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
+    if (this.#streams.size === 0 && this.#closed) this.#hangUp();
     if (this.#streams.size === 0 && this.#safetyTimer !== undefined) {
       clearInterval(this.#safetyTimer);
       this.#safetyTimer = undefined;
@@ -420,8 +438,13 @@ export class Host extends EventEmitter<HostEvents> {
       if (event === undefined) return;
       if (event.kind === NUMBERS.EVENT_INCOMING) {
         const server = this.#servers.get(event.socket);
-        if (server === undefined) this.#refuse(event);
-        else server.onIncoming(event);
+        try {
+          if (server === undefined) this.#refuse(event);
+          else server.onIncoming(event);
+        } catch (error) {
+          throwLater(error);
+        }
+        if (this.#closed) return;
         continue;
       }
       const answer = this.#answers.get(event.seq);
@@ -469,7 +492,13 @@ export class Host extends EventEmitter<HostEvents> {
   #onDeleted(): void {
     const error = stpError('ENETDOWN', `STG '${this.stg}' was deleted`, 'attach');
     for (const stream of [...this.#streams.values()]) stream.onReady();
-    for (const stream of [...this.#streams.values()]) stream.release(true);
+    for (const cable of this.#cables.values()) native().cableEnd(cable);
+    for (const stream of [...this.#streams.values()]) {
+      if (!stream.lent) {
+        stream.onLost(stpError('ECONNRESET', `STG '${this.stg}' was deleted`, 'read'));
+        stream.release(true);
+      }
+    }
     this.#leave(error);
     this.segment.revoke(this.#stgOffset, this.geometry.bytes);
   }
@@ -486,6 +515,11 @@ export class Host extends EventEmitter<HostEvents> {
   }
 
   #onDetached(): void {
+    try {
+      this.#onEvents(); /* its last words are as good as the others */
+    } catch {
+      /* a spoiled ring says nothing */
+    }
     this.#leave(
       stpError(
         'ENETDOWN',
@@ -499,8 +533,7 @@ export class Host extends EventEmitter<HostEvents> {
     this.#fail(error);
     for (const watch of this.#watches) native().watchStop(watch);
     this.#watches = [];
-    if (this.#attachFd >= 0) native().closeDescriptor(this.#attachFd);
-    this.#attachFd = -1;
+    native().cableClose(this.#attachCable);
     this.emit('detached', error);
   }
 
@@ -542,6 +575,8 @@ export class Host extends EventEmitter<HostEvents> {
 
   #letGo(): void {
     for (const stream of [...this.#streams.values()]) {
+      /* A borrower may be filling a page: its slot is let go when it is back, or by our death. */
+      if (stream.lent) continue;
       const unread = stream.rx >= 0 && native().ringState(stream.rx) > 0;
       stream.release(unread);
     }

@@ -28,6 +28,8 @@ export class StpServer extends EventEmitter<StpServerEvents> {
   readonly #connections = new Set<StpSocket>();
   #port = 0;
   #closing = false;
+  /** The director has not answered yet. */
+  #starting = false;
   #refed = true;
   #holdsRef = false;
 
@@ -45,18 +47,22 @@ export class StpServer extends EventEmitter<StpServerEvents> {
   listen(options: { port?: number; backlog?: number } | number, onListening?: () => void): this {
     const { port = 0, backlog = BACKLOG_DEFAULT } =
       typeof options === 'number' ? { port: options } : options;
-    if (this.listening || this.#holdsRef) {
+    if (this.listening || this.#starting) {
       throw stpError('ERR_SERVER_ALREADY_LISTEN', 'the server listens already', 'listen');
     }
     if (onListening !== undefined) this.once('listening', onListening);
+    this.#starting = true;
+    this.#closing = false;
     this.#hold();
     this.host.addServer(this.#number, this);
     this.host.command({ op: NUMBERS.OP_LISTEN, port, backlog, socket: this.#number }).then(
       (event) => {
         if (event.status !== 0) return this.#fail(this.host.refusal(event, 'listen', port));
         this.#port = event.localPort;
+        this.#starting = false;
         if (this.#closing) {
           this.host.tell({ op: NUMBERS.OP_UNBIND, port: this.#port });
+          this.#stop();
           return;
         }
         this.listening = true;
@@ -68,9 +74,17 @@ export class StpServer extends EventEmitter<StpServerEvents> {
   }
 
   #fail(error: Error): void {
+    this.#starting = false;
+    if (this.#closing) return this.#stop();
     this.host.removeServer(this.#number);
     this.#release();
     this.emit('error', error);
+  }
+
+  #stop(): void {
+    this.host.removeServer(this.#number);
+    this.#release();
+    this.#finish();
   }
 
   address(): StpAddress | null {
@@ -101,7 +115,7 @@ export class StpServer extends EventEmitter<StpServerEvents> {
   /** Takes no more connections; 'close' when the last one has ended. */
   close(onClose?: (error?: Error) => void): this {
     if (onClose !== undefined) {
-      if (this.listening) this.once('close', () => onClose());
+      if (this.listening || this.#starting) this.once('close', () => onClose());
       else
         process.nextTick(() =>
           onClose(stpError('ERR_SERVER_NOT_RUNNING', 'Server is not running.')),
@@ -110,16 +124,14 @@ export class StpServer extends EventEmitter<StpServerEvents> {
     this.#closing = true;
     if (this.listening) {
       this.listening = false;
-      this.host.removeServer(this.#number);
       this.host.tell({ op: NUMBERS.OP_UNBIND, port: this.#port });
-      this.#release();
-      this.#finish();
+      this.#stop();
     }
     return this;
   }
 
   #finish(): void {
-    if (!this.#closing || this.listening || this.#connections.size > 0) return;
+    if (!this.#closing || this.listening || this.#starting || this.#connections.size > 0) return;
     process.nextTick(() => this.emit('close'));
   }
 

@@ -42,6 +42,8 @@ export interface StreamHandle {
 
 /** Bytes read at once into one buffer. */
 const READ_BYTES = 65536;
+/** Reads of one socket before others have their turn: a whole window. */
+const READS_PER_TURN = 64;
 /** A full pool is tried again after this. */
 const NO_PAGE_RETRY_MS = 2;
 
@@ -62,6 +64,9 @@ export class StpSocket extends Duplex {
   #pending: { chunk: Buffer; offset: number; done: (error?: Error | null) => void } | undefined;
   #wantsRead = false;
   #lent = false;
+  /** The next try of a write, or of a read, that found a page or a board taken. */
+  #writeLater: NodeJS.Timeout | NodeJS.Immediate | undefined;
+  #readLater: NodeJS.Immediate | undefined;
   #aborted = false;
   #timer: NodeJS.Timeout | undefined;
   #refed = true;
@@ -143,6 +148,7 @@ export class StpSocket extends Duplex {
     }
     const end = new StreamEnd(this.host, event, cable);
     end.onReady = () => this.#onReady();
+    end.onLost = (error) => this.destroy(error);
     this.#end = end;
     this.host.addStream(end);
     return true;
@@ -206,6 +212,11 @@ export class StpSocket extends Duplex {
     const pending = this.#pending;
     const end = this.#end;
     if (pending === undefined || end === undefined || this.destroyed || this.#lent) return;
+    if (this.#writeLater !== undefined) return;
+    const later = (): void => {
+      this.#writeLater = undefined;
+      this.#pump();
+    };
     for (;;) {
       const left = pending.chunk.length - pending.offset;
       if (left === 0) break;
@@ -217,11 +228,11 @@ export class StpSocket extends Duplex {
         continue;
       }
       if (sent === RING_CONTENDED) {
-        setImmediate(() => this.#pump());
+        this.#writeLater = setImmediate(later);
         return;
       }
       if (sent === RING_NO_PAGE) {
-        setTimeout(() => this.#pump(), NO_PAGE_RETRY_MS);
+        this.#writeLater = setTimeout(later, NO_PAGE_RETRY_MS);
         return;
       }
       if (sent === 0) {
@@ -264,20 +275,36 @@ export class StpSocket extends Duplex {
   #readSome(): void {
     const end = this.#end;
     if (end === undefined || this.#lent || this.destroyed) return;
-    while (this.#wantsRead) {
+    if (this.#readLater !== undefined) return;
+    const later = (): void => {
+      this.#readLater = undefined;
+      this.#readSome();
+    };
+    for (let reads = 0; this.#wantsRead; reads++) {
       const state = native().ringState(end.rx);
       if (state > 0) {
+        /* A producer that keeps up would keep this thread from everything else. */
+        if (reads === READS_PER_TURN) {
+          this.#readLater = setImmediate(later);
+          return;
+        }
         const into = Buffer.allocUnsafe(Math.min(state, READ_BYTES));
         const got = native().ringRead(end.rx, into, 0, into.length, 0);
         if (got === RING_CONTENDED) {
-          setImmediate(() => this.#readSome());
+          this.#readLater = setImmediate(later);
           return;
         }
         if (got > 0) {
           this.bytesRead += got;
           this.#touch();
-          if (!this.push(got === into.length ? into : into.subarray(0, got)))
-            this.#wantsRead = false;
+          try {
+            if (!this.push(got === into.length ? into : into.subarray(0, got)))
+              this.#wantsRead = false;
+          } catch (error) {
+            /* Of the application's 'data' listener, if the program goes on after it, so do we. */
+            this.#readLater = setImmediate(later);
+            throw error;
+          }
           if (this.destroyed || this.#lent) return;
           continue;
         }
@@ -311,6 +338,7 @@ export class StpSocket extends Duplex {
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     clearTimeout(this.#timer);
+    const pending = this.#pending;
     this.#pending = undefined;
     const end = this.#end;
     if (end !== undefined && !this.#lent && end.open) {
@@ -320,6 +348,11 @@ export class StpSocket extends Duplex {
     }
     this.#release();
     done(error);
+    /* The stream calls back what still waits for its turn; the write under way is ours to call. */
+    if (pending !== undefined) {
+      const reason = error ?? stpError('ECANCELED', 'the socket was destroyed', 'write');
+      process.nextTick(() => pending.done(reason));
+    }
   }
 
   /** Ends writing once everything is written, then destroys. */

@@ -30,6 +30,8 @@ export class StreamEnd {
   readonly cable: number;
   /** Called when the director or the peer has marked this end ready, or the peer is gone. */
   onReady: () => void = () => {};
+  /** Called when the host leaves: whoever uses this end closes it. */
+  onLost: (error?: Error) => void = () => {};
   tx: number;
   rx: number;
   /** Has sent since its pages were last given back. */
@@ -66,6 +68,16 @@ export class StreamEnd {
     return this.#open;
   }
 
+  /** Another thread has the rings, and may be in the middle of a page. */
+  get lent(): boolean {
+    return this.#open && this.tx < 0;
+  }
+
+  /** Resets the connection under a borrower. It must still give the stream back: `release`. */
+  abort(): void {
+    native().connectionAbort(this.options.stg, this.options.connection, this.options.end);
+  }
+
   /** Marks the pages of this end for return once they are idle. */
   sent(): void {
     if (!this.dirty) {
@@ -95,9 +107,12 @@ export class StreamEnd {
       native().ringCloseReading(this.rx, reset ? 1 : 0);
       native().ringClose(this.tx);
       native().ringClose(this.rx);
+      /* The numbers are given out again: by mistake used, they would be another stream's. */
+      this.tx = -1;
+      this.rx = -1;
     } else {
       /* Lent: whatever the borrower has not closed in order is reset. */
-      native().connectionAbort(this.options.stg, this.options.connection, this.options.end);
+      this.abort();
     }
     this.host.forget(this);
   }
