@@ -1,18 +1,23 @@
 #include "copy.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-#include <atomic>
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #endif
 
 namespace stpd {
 
-static std::atomic<CopyMode> mode{CopyMode::cached};
-
-void setCopyMode(CopyMode value) { mode.store(value, std::memory_order_relaxed); }
-CopyMode copyMode() { return mode.load(std::memory_order_relaxed); }
+/* STPD_COPY=streaming, for machines whose cores share no cache. Read once a process. */
+static CopyMode copyMode() {
+  static const CopyMode mode = [] {
+    const char* wish = getenv("STPD_COPY");
+    const bool streaming = wish != nullptr && strcmp(wish, "streaming") == 0;
+    return streaming ? CopyMode::streaming : CopyMode::cached;
+  }();
+  return mode;
+}
 
 #if defined(__x86_64__)
 static void streamCopy(uint8_t* into, const uint8_t* from, uint64_t bytes) {

@@ -12,8 +12,6 @@ namespace stpd {
 
 enum class CopyMode : uint32_t { cached = 0, streaming = 1 };
 
-void setCopyMode(CopyMode mode);
-CopyMode copyMode();
 /* Shorter copies always use cached stores. */
 constexpr uint64_t kStreamingMin = 16384;
 void copyToShared(uint8_t* into, const uint8_t* from, uint64_t bytes);

@@ -117,8 +117,12 @@ struct EventLoop {
     if (count == nullptr) return false;
     const uint32_t cores = usableCores();
     /* Advisory: a host that spoils it only changes who polls. */
-    if (cores < 2 || __atomic_fetch_add(count, 1, __ATOMIC_RELAXED) + 1 > cores - 1) {
-      if (cores >= 2) __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
+    if (cores < 2) return false;
+    const int32_t others = int32_t(__atomic_fetch_add(count, 1, __ATOMIC_RELAXED));
+    /* The director resets the count when a host dies: those who polled then leave it too low. */
+    if (others < 0) __atomic_store_n(count, 1, __ATOMIC_RELAXED);
+    if (others >= int32_t(cores - 1)) {
+      __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
       return false;
     }
     const uint64_t start = nowNs();

@@ -43,6 +43,7 @@ PageRing::PageRing(const Options& o)
       peer_(o.cursor),
       hint_(o.connection * 37u + o.end * 11u),
       spinNs_(usableCores() > 1 ? kSpinNs : 0) {
+  stg_.rings.fetch_add(1);
   if (producer_) {
     for (uint32_t i = 0; i < kEntries; i++) pagesHeld_ += loadRelaxed(&dir_->pages[i]) != 0;
   }

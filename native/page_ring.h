@@ -38,6 +38,9 @@ class PageRing {
     bool producer;
   };
   explicit PageRing(const Options& options);
+  ~PageRing() { stg_.rings.fetch_sub(1); }
+  PageRing(const PageRing&) = delete;
+  PageRing& operator=(const PageRing&) = delete;
 
   /* Producer. `sliceMs` 0: an event loop calls, never waits; else waits that long for room. */
   int64_t write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs);

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "addon.h"
-#include "copy.h"
 #include "page_ring.h"
 #include "segment.h"
 
@@ -301,10 +300,6 @@ static Napi::Value SumBytes(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), sum);
 }
 
-static void SetCopyMode(const Napi::CallbackInfo& info) {
-  setCopyMode(info[0].ToBoolean().Value() ? CopyMode::streaming : CopyMode::cached);
-}
-
 static void closeRings(void*) {
   rings.clear();
   freeRings.clear();
@@ -345,7 +340,6 @@ void registerPageRing(Napi::Env env, Napi::Object exports) {
   exports.Set("connectionAbort", Napi::Function::New(env, ConnectionAbort));
   exports.Set("fillBytes", Napi::Function::New(env, FillBytes));
   exports.Set("sumBytes", Napi::Function::New(env, SumBytes));
-  exports.Set("setCopyMode", Napi::Function::New(env, SetCopyMode));
   napi_add_env_cleanup_hook(env, closeRings, nullptr);
 }
 

@@ -11,6 +11,7 @@
 
 #include <mutex>
 #include <unordered_map>
+#include <vector>
 #include <unordered_set>
 
 #include "addon.h"
@@ -66,6 +67,7 @@ static std::mutex tableMutex;
 static constexpr uint32_t kStgMax = 4096;
 static std::atomic<StgView*> stgs[kStgMax];
 static uint32_t stgCount = 0;
+static std::vector<uint32_t> closedStgs;
 static std::unordered_map<uint32_t, std::shared_ptr<Cable>> cables;
 static uint32_t cableNext = 1;
 /* Those that this thread opened and has not closed: its end closes them, however it comes. */
@@ -210,6 +212,30 @@ static uint64_t number(const Napi::Object& from, const char* name) {
   return uint64_t(from.Get(name).ToNumber().DoubleValue());
 }
 
+/* A number nobody uses: that of a closed view without rings, or a new one. Under the table's lock. */
+static int64_t freeStgNumber() {
+  for (size_t i = 0; i < closedStgs.size(); i++) {
+    const uint32_t id = closedStgs[i];
+    StgView* old = stgs[id].load();
+    if (old->rings.load() != 0) continue;
+    closedStgs.erase(closedStgs.begin() + long(i));
+    delete old;
+    return id;
+  }
+  return stgCount == kStgMax ? -1 : int64_t(stgCount++);
+}
+
+/* stgClose(stg): no new rings; the number is used again once the last ring is gone. */
+static void StgClose(const Napi::CallbackInfo& info) {
+  const uint32_t id = info[0].ToNumber().Uint32Value();
+  std::lock_guard<std::mutex> guard(tableMutex);
+  if (stgView(id) == nullptr) return;
+  for (uint32_t closed : closedStgs) {
+    if (closed == id) return;
+  }
+  closedStgs.push_back(id);
+}
+
 /* stgOpen(segment, offset, geometry): checks once that every section lies inside the segment. */
 static Napi::Value StgOpen(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -254,10 +280,11 @@ static Napi::Value StgOpen(const Napi::CallbackInfo& info) {
       view->readySummaryBytes * 8 >= view->readyBitsBytes / 4;
   if (!fits) throw Napi::RangeError::New(env, "stgOpen: the geometry contradicts itself");
   std::lock_guard<std::mutex> guard(tableMutex);
-  if (stgCount == kStgMax) throw Napi::Error::New(env, "stgOpen: too many STGs in one process");
-  view->id = stgCount;
-  stgs[stgCount].store(view.release(), std::memory_order_release);
-  return Napi::Number::New(env, stgCount++);
+  const int64_t id = freeStgNumber();
+  if (id < 0) throwSystemError(env, ENFILE, "stgOpen", "too many STGs are open in this process");
+  view->id = uint32_t(id);
+  stgs[id].store(view.release(), std::memory_order_release);
+  return Napi::Number::New(env, double(id));
 }
 
 /* cableOpen(fd): takes the descriptor over; the number is process-wide. */
@@ -371,6 +398,7 @@ static Napi::Value UsableCores(const Napi::CallbackInfo& info) {
 
 void registerStg(Napi::Env env, Napi::Object exports) {
   exports.Set("stgOpen", Napi::Function::New(env, StgOpen));
+  exports.Set("stgClose", Napi::Function::New(env, StgClose));
   exports.Set("cableOpen", Napi::Function::New(env, CableOpen));
   exports.Set("cableRing", Napi::Function::New(env, CableRing));
   exports.Set("cableDead", Napi::Function::New(env, CableDead));

@@ -27,6 +27,8 @@ struct Cable {
 
 struct StgView {
   uint32_t id;
+  /* Rings that are open on it: a closed view lives until the last of them is gone. */
+  mutable std::atomic<uint32_t> rings{0};
   uint32_t segment;
   uint8_t* base;
   uint32_t boardCount, connectionCount, memberCount, pageCount;

@@ -2,6 +2,23 @@
  * The library: sockets through a storage array's memory.
  */
 
+export {
+  STPaccept,
+  STPbind,
+  STPclose,
+  STPconnect,
+  STPgetpeername,
+  STPgetsockname,
+  STPgetsockopt,
+  STPlisten,
+  STPpoll,
+  STPrecv,
+  STPsend,
+  STPsetsockopt,
+  STPshutdown,
+  STPsocket,
+} from './connect/stp-calls.js';
+export * from './connect/stp-connect.js';
 export { native } from './native.js';
 export { BlockingStream } from './socket/blocking-stream.js';
 export { type AttachOptions, attach, type ConnectOptions, Host } from './socket/host.js';

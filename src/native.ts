@@ -68,6 +68,8 @@ export interface Native {
   // --- stg.cc: an STG in this process, its pages, cables ------------------------------------
   /** `geometry` is an StgGeometry; checked once. The number is process-wide. */
   stgOpen(segment: number, offset: number, geometry: object): number;
+  /** No new rings; the number is used again once the last ring on it is closed. */
+  stgClose(stg: number): void;
   /** Takes the descriptor over; it is closed with the last user. The number is process-wide. */
   cableOpen(fd: number): number;
   cableRing(cable: number): void;
@@ -122,8 +124,6 @@ export interface Native {
   fillBytes(segment: number, offset: number, bytes: number, value: number): void;
   /** Sum of the little-endian 64-bit words modulo 2^64; read in place. */
   sumBytes(segment: number, offset: number, bytes: number): bigint;
-  /** true: copies of 16 KiB and more bypass the cache. */
-  setCopyMode(streaming: boolean): void;
 
   // --- file_io.cc ---------------------------------------------------------------------------
   /** utimensat; the access time is left alone. */

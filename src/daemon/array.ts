@@ -9,6 +9,7 @@
  *     kernel says of it.
  * Main thread; reports ask the directors and never wait for a host.
  */
+import { constants } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Piscina } from 'piscina';
@@ -104,6 +105,13 @@ export class StorageArray implements ArrayControl {
     this.#boards = new Array(boards).fill(undefined);
     const needed = SEGMENT_MAP.stgs + boards * (boardBytes + STG_ALIGN_BYTES) + 2 ** 30;
     this.#segmentBytes = Math.ceil(needed / SEGMENT_BYTES_DEFAULT) * SEGMENT_BYTES_DEFAULT;
+    if (this.#segmentBytes > constants.MAX_LENGTH) {
+      throw stpError(
+        'ENOMEM',
+        `boards of ${boards * boardBytes} bytes need a segment of ${this.#segmentBytes} bytes, and a buffer of Node ` +
+          `${process.version} has at most ${constants.MAX_LENGTH}; use fewer boards, or a newer Node for stpd and its hosts`,
+      );
+    }
     this.#attach = new AttachServer({
       onAttach: (fd, request, who) => this.#onAttach(fd, request, who),
       onAnswered: (fd, sent) => {
@@ -506,7 +514,6 @@ export class StorageArray implements ArrayControl {
         load: Math.round(report.load * 1000) / 1000,
         stgs: stgs.filter((stg) => stg.director === number).map((stg) => stg.name),
         commands: report.commands,
-        restarts: 0,
       })),
       hosts: this.#hosts.size,
       stgs: stgs.length,

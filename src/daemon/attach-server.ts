@@ -34,12 +34,15 @@ const BACKLOG = 128;
 /** Everybody may knock; the access list of the STG decides. */
 const SOCKET_MODE = 0o666;
 /** Those who have connected and not yet said what they want: few, and not for long. */
-const UNANSWERED_MAX = 64;
+const UNANSWERED_MAX = 256;
+/** Of one user: nobody shuts the others out. */
+const UNANSWERED_UID_MAX = 32;
 const REQUEST_TIMEOUT_MS = 10_000;
 const PAUSE_MS = 100;
 
 interface Visitor {
   readonly fd: number;
+  readonly uid: number;
   watch: number;
   timer: NodeJS.Timeout | undefined;
   attached: boolean;
@@ -48,6 +51,7 @@ interface Visitor {
 export class AttachServer {
   readonly #handler: AttachHandler;
   readonly #visitors = new Map<number, Visitor>();
+  readonly #unansweredByUid = new Map<number, number>();
   #unanswered = 0;
   #fd = -1;
   #watch = -1;
@@ -74,6 +78,13 @@ export class AttachServer {
     }, PAUSE_MS);
   }
 
+  #countUnanswered(uid: number, change: 1 | -1): void {
+    this.#unanswered += change;
+    const now = (this.#unansweredByUid.get(uid) ?? 0) + change;
+    if (now === 0) this.#unansweredByUid.delete(uid);
+    else this.#unansweredByUid.set(uid, now);
+  }
+
   #accept(): void {
     for (;;) {
       let fd: number;
@@ -84,12 +95,14 @@ export class AttachServer {
         return this.#pause();
       }
       if (fd < 0) return;
-      if (this.#unanswered >= UNANSWERED_MAX) {
+      const { uid } = native().peerCredentials(fd);
+      const sameUser = this.#unansweredByUid.get(uid) ?? 0;
+      if (this.#unanswered >= UNANSWERED_MAX || sameUser >= UNANSWERED_UID_MAX) {
         native().closeDescriptor(fd);
         continue;
       }
-      this.#unanswered++;
-      const visitor: Visitor = { fd, watch: -1, timer: undefined, attached: false };
+      this.#countUnanswered(uid, 1);
+      const visitor: Visitor = { fd, uid, watch: -1, timer: undefined, attached: false };
       visitor.timer = setTimeout(() => this.#end(visitor), REQUEST_TIMEOUT_MS);
       visitor.watch = native().watchStart(fd, READABLE | DISCONNECT, () =>
         this.#onReadable(visitor),
@@ -125,7 +138,7 @@ export class AttachServer {
       const sent = this.#send(visitor, message, descriptors);
       visitor.attached = sent;
       this.#handler.onAnswered(visitor.fd, sent);
-      if (sent) this.#unanswered--;
+      if (sent) this.#countUnanswered(visitor.uid, -1);
       else this.#end(visitor);
     } catch (error) {
       const code = isCoded(error) ? error.code : 'EIO';
@@ -150,7 +163,7 @@ export class AttachServer {
     clearTimeout(visitor.timer);
     native().watchStop(visitor.watch);
     if (visitor.attached) this.#handler.onGone(visitor.fd);
-    else this.#unanswered--;
+    else this.#countUnanswered(visitor.uid, -1);
     native().closeDescriptor(visitor.fd);
   }
 

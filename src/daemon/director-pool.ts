@@ -22,6 +22,7 @@ interface Director {
 }
 
 interface Waiting {
+  readonly director: number;
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: Error) => void;
 }
@@ -38,6 +39,7 @@ export class DirectorPool {
   readonly #directors: Director[] = [];
   readonly #waiting = new Map<number, Waiting>();
   readonly #onMemberGone: (notice: MemberGone) => void;
+  readonly #dead = new Set<number>();
   #next = 1;
   #stopping = false;
 
@@ -65,15 +67,28 @@ export class DirectorPool {
     };
     const done = (this.#pool.run(task, { transferList: [port2] }) as Promise<void>).then(
       () => {
-        if (!this.#stopping) options.onFatal(new Error(`director ${number} ended by itself`));
+        if (this.#stopping) return;
+        this.#onDead(number);
+        options.onFatal(new Error(`director ${number} ended by itself`));
       },
       (error: unknown) => {
         if (this.#stopping) return;
+        this.#onDead(number);
         const reason = `director ${number} failed: ${messageOf(error)}`;
         options.onFatal(new Error(reason, { cause: error }));
       },
     );
     return { port: port1, done };
+  }
+
+  /** Nobody waits for the answer of a director that is gone. */
+  #onDead(number: number): void {
+    this.#dead.add(number);
+    for (const [id, { director, reject }] of this.#waiting) {
+      if (director !== number) continue;
+      this.#waiting.delete(id);
+      reject(stpError('ECANCELED', `director ${number} is gone`));
+    }
   }
 
   #onMessage(message: DirectorReply | MemberGone): void {
@@ -91,8 +106,11 @@ export class DirectorPool {
   ask<T>(director: number, request: DirectorRequest): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.#stopping) return reject(stpError('ECANCELED', 'the array is stopping'));
+      if (this.#dead.has(director)) {
+        return reject(stpError('ECANCELED', `director ${director} is gone`));
+      }
       const id = this.#next++;
-      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject });
+      this.#waiting.set(id, { director, resolve: resolve as (result: unknown) => void, reject });
       this.#directors[director]?.port.postMessage({ id, request });
     });
   }

@@ -11,15 +11,13 @@ import type { Log } from './log.js';
 export interface DirectorReport {
   /** From 0. */
   readonly number: number;
-  readonly state: 'running' | 'restarting' | 'stopped';
+  readonly state: 'running';
   /** Share of one core in use lately, 0 to 1. */
   readonly load: number;
   /** Names of the STGs it owns. */
   readonly stgs: readonly string[];
   /** Commands of hosts it has carried out. */
   readonly commands: number;
-  /** Times the supervisor has replaced it. */
-  readonly restarts: number;
 }
 
 export interface ArrayReport {

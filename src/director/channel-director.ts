@@ -214,6 +214,7 @@ export class ChannelDirector {
       this.#sendDescriptors(member, Buffer.from(JSON.stringify({ deleted: true })), []);
       this.#endMember(member);
     }
+    native().stgClose(stg.view);
     this.#stgs.delete(number);
   }
 
@@ -309,6 +310,8 @@ export class ChannelDirector {
     }
     const owner = ((NUMBERS.OWNER_MEMBER << 30) | (member.generation << 16) | member.index) >>> 0;
     native().pageSweep(stg.view, owner);
+    /* It may have died while it polled. */
+    this.#segment.store(stg.offset + stg.geometry.header + STG_HEADER.at.pollers, 0);
     this.#notice({ notice: 'member-gone', stg: stg.number, host: member.host });
   }
 

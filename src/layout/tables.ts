@@ -172,7 +172,11 @@ export const CONNECTION = defineStruct(
   'One connection slot. Direction e carries what end e sends. The header is for display: a host acts on what its director told it.',
   {
     state: { type: 'u32', writer: 'director', doc: '0 free, 1 established, 2 closing' },
-    generation: { type: 'u32', writer: 'director', doc: 'uses of this slot, 1 to 65535' },
+    generation: {
+      type: 'u32',
+      writer: 'director',
+      doc: 'uses of this slot, 1 to 16383, then from 1 again',
+    },
     members: {
       type: 'u32',
       count: 2,
@@ -196,7 +200,11 @@ export const COMMAND = defineStruct('command', 64, 'One command of a host to its
   seq: { type: 'u32', writer: 'host', doc: 'repeated in the event that answers' },
   socket: { type: 'u32', writer: 'host', doc: 'the host’s own number for the socket' },
   port: { type: 'u32', writer: 'host', doc: 'local port of BIND and LISTEN, remote of CONNECT' },
-  backlog: { type: 'u32', writer: 'host', doc: 'LISTEN: connections that may wait' },
+  backlog: {
+    type: 'u32',
+    writer: 'host',
+    doc: 'LISTEN: connections that may wait; CLOSE: the end, 0 or 1',
+  },
   connection: { type: 'u32', writer: 'host', doc: 'ACCEPT, CLOSE: the slot' },
   generation: { type: 'u32', writer: 'host', doc: 'ACCEPT, CLOSE: its generation' },
   localPort: { type: 'u32', writer: 'host', doc: 'CONNECT: bound local port, or 0' },

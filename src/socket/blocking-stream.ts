@@ -101,6 +101,7 @@ export class BlockingStream {
       }
       if (got === RING_END) return 0;
       if (got < 0) this.#again(got, 'read');
+      else native().ringReleaseIdle(this.#tx); /* a slice went by: what we sent may be read */
     }
   }
 
@@ -142,6 +143,7 @@ export class BlockingStream {
       if (packed > 0) return this.#view(packed);
       if (packed === RING_END) return null;
       if (packed < 0) this.#again(packed, 'read');
+      else native().ringReleaseIdle(this.#tx);
     }
   }
 

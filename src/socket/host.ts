@@ -174,6 +174,19 @@ export async function attach(options: AttachOptions): Promise<Host> {
   }
 }
 
+/** The hosts of this thread: one hook on its exit ends all their streams in order. */
+const openHosts = new Set<Host>();
+let exitHook = false;
+
+function letGoAtExit(host: Host): void {
+  openHosts.add(host);
+  if (exitHook) return;
+  exitHook = true;
+  process.once('exit', () => {
+    for (const open of openHosts) open.letGo();
+  });
+}
+
 interface HostEvents {
   /** stpd is gone; established streams go on. */
   detached: [error: Error];
@@ -214,7 +227,6 @@ export class Host extends EventEmitter<HostEvents> {
   #safetyTimer: NodeJS.Timeout | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #references = 0;
-  readonly #onExit = (): void => this.#letGo();
 
   constructor(attachment: Attachment, segment: Segment, geometry: StgGeometry, channel: number) {
     super();
@@ -255,7 +267,7 @@ export class Host extends EventEmitter<HostEvents> {
     ];
     /* A host of the STG may have spoiled our sleep word, also before the first stream. */
     native().loopSafety(true);
-    process.on('exit', this.#onExit);
+    letGoAtExit(this);
   }
 
   // --- calls ----------------------------------------------------------------------------------
@@ -268,9 +280,14 @@ export class Host extends EventEmitter<HostEvents> {
     return socket;
   }
 
-  createServer(options?: StpServerOptions, onConnection?: (socket: StpSocket) => void): StpServer {
-    const server = new StpServer(this, options ?? {});
-    if (onConnection !== undefined) server.on('connection', onConnection);
+  /** As `net.createServer`: the options may be left out. */
+  createServer(
+    options?: StpServerOptions | ((socket: StpSocket) => void),
+    onConnection?: (socket: StpSocket) => void,
+  ): StpServer {
+    const listener = typeof options === 'function' ? options : onConnection;
+    const server = new StpServer(this, typeof options === 'object' ? options : {});
+    if (listener !== undefined) server.on('connection', listener);
     return server;
   }
 
@@ -299,9 +316,9 @@ export class Host extends EventEmitter<HostEvents> {
       if (stream.lent) stream.abort();
       else stream.onLost();
     }
-    this.#letGo();
+    this.letGo();
     this.#closed = true;
-    process.off('exit', this.#onExit);
+    openHosts.delete(this);
     this.#fail(stpError('ECANCELED', 'the host was closed', 'attach'));
     for (const watch of this.#watches) native().watchStop(watch);
     removeSource(this.#source);
@@ -317,6 +334,8 @@ export class Host extends EventEmitter<HostEvents> {
   #hangUp(): void {
     native().cableClose(this.#channelCable);
     native().cableClose(this.#attachCable);
+    native().stgClose(this.stgView);
+    this.segment.revoke(this.#stgOffset, this.geometry.bytes);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -468,7 +487,9 @@ export class Host extends EventEmitter<HostEvents> {
       let message: { data: Buffer; fds: number[] } | undefined;
       try {
         message = native().receiveMessage(this.#channel, ATTACH_MESSAGE_BYTES_MAX);
-      } catch {
+      } catch (error) {
+        /* No descriptor was free here to take a cable: its connection fails, the others go on. */
+        if (isCoded(error) && error.code === 'EMSGSIZE') continue;
         return this.#onDetached();
       }
       if (message === undefined) return;
@@ -534,6 +555,7 @@ export class Host extends EventEmitter<HostEvents> {
     for (const watch of this.#watches) native().watchStop(watch);
     this.#watches = [];
     native().cableClose(this.#attachCable);
+    for (const server of [...this.#servers.values()]) server.onLost();
     this.emit('detached', error);
   }
 
@@ -573,7 +595,8 @@ export class Host extends EventEmitter<HostEvents> {
     for (const stream of this.#streams.values()) stream.onReady();
   }
 
-  #letGo(): void {
+  /** Every stream that no worker has ends in order; for this file's exit hook too. */
+  letGo(): void {
     for (const stream of [...this.#streams.values()]) {
       /* A borrower may be filling a page: its slot is let go when it is back, or by our death. */
       if (stream.lent) continue;

@@ -87,6 +87,13 @@ export class StpServer extends EventEmitter<StpServerEvents> {
     this.#finish();
   }
 
+  /** For Host: stpd is gone, nobody brings connections any more. 'close' follows as after close(). */
+  onLost(): void {
+    this.#closing = true;
+    this.listening = false;
+    if (!this.#starting) this.#stop();
+  }
+
   address(): StpAddress | null {
     if (!this.listening) return null;
     return { port: this.#port, family: 'stp', address: this.host.stg };

@@ -181,6 +181,7 @@ async function carryOut(command: HostCommand): Promise<HostAnswer> {
       entryOf(command).socket.end();
       return {};
     case 'state': {
+      if (sockets[command.socket ?? 0] === undefined) return {}; /* not accepted yet */
       const { received, sent, closed, code, message } = entryOf(command);
       return {
         received,

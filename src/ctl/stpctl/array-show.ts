@@ -9,7 +9,6 @@ const DIRECTOR_COLUMNS = [
   text<DirectorReport>('STATE', (d) => d.state),
   amount<DirectorReport>('LOAD', (d) => `${(d.load * 100).toFixed(1)} %`),
   amount<DirectorReport>('COMMANDS', (d) => d.commands),
-  amount<DirectorReport>('RESTARTS', (d) => d.restarts),
   text<DirectorReport>('STGS', (d) => orDash(d.stgs.join(','))),
 ];
 

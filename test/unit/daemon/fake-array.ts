@@ -52,7 +52,7 @@ export class FakeArray implements ArrayControl {
       boardsUsed: this.#boards().filter((board) => board.stg !== null).length,
       boardBytes: configuration.boardBytes,
       memoryBytes: 65536,
-      directors: [{ number: 0, state: 'running', load: 0.125, stgs: [], commands: 7, restarts: 0 }],
+      directors: [{ number: 0, state: 'running', load: 0.125, stgs: [], commands: 7 }],
       hosts: this.hosts.length,
       stgs: this.#stgs.size,
       sockets: this.sockets.length,
