@@ -11,7 +11,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { ROOT } from './harness/native-programs.js';
 import type { Row } from './harness/rows.js';
-import { groupRows, markdownTable } from './harness/table.js';
+import { groupRows, markdownMatrix, markdownTable } from './harness/table.js';
 
 const BEGIN = '<!-- bench:transport -->';
 const END = '<!-- /bench:transport -->';
@@ -23,6 +23,7 @@ export const parseRows = (text: string): Row[] =>
     .filter((line) => line.trim() !== '')
     .map((line) => JSON.parse(line) as Row);
 
+/** The README's part: one line a case. */
 export function report(rows: readonly Row[]): string {
   const first = rows[0];
   if (first === undefined) throw new Error('no rows');
@@ -32,9 +33,20 @@ export function report(rows: readonly Row[]): string {
     `Medians of ${rounds} and more near rounds, two pinned processes; ${first.cpu}, ` +
       `Node ${first.node.replace(/^v/, '')}, commit ${first.commit}.`,
     '',
-    markdownTable(groupRows(rows)),
+    markdownMatrix(groupRows(rows)),
   ].join('\n');
 }
+
+/** bench/results/transport.md: every figure. */
+export const fullReport = (rows: readonly Row[]): string =>
+  [
+    '# Transport, every figure',
+    '',
+    'Generated from transport.json by `npm run bench:report`. How it is measured: [../README.md](../README.md).',
+    '',
+    markdownTable(groupRows(rows)),
+    '',
+  ].join('\n');
 
 /** @throws if the document has not exactly one pair of markers, in order */
 export function withReport(document: string, table: string): string {
@@ -49,6 +61,8 @@ export function withReport(document: string, table: string): string {
 function main(): void {
   const readme = `${ROOT}README.md`;
   const rows = parseRows(readFileSync(`${ROOT}bench/results/transport.json`, 'utf8'));
+  const full = `${ROOT}bench/results/transport.md`;
+  if (!process.argv.includes('--check')) writeFileSync(full, fullReport(rows));
   const before = readFileSync(readme, 'utf8');
   const after = withReport(before, report(rows));
   if (before === after) return;

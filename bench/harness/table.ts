@@ -129,7 +129,43 @@ export function textTable(group: Group): string {
   return [groupTitle(group), line(head), ...body.map(line)].join('\n');
 }
 
-/** For the README: what a reader compares, the near rows only. */
+/** Where each path stands in the README's matrix; a column without any row is left out. */
+const COLUMNS: readonly (readonly [path: string, title: string])[] = [
+  ['stp-zero-copy', 'STP, in place'],
+  ['stp-copy', 'STP, blocking copy'],
+  ['stp-duplex', 'STP, Duplex'],
+  ['tcp', 'TCP'],
+  ['unix', 'Unix socket'],
+  ['memcpy-2p', 'C, copy'],
+  ['memcpy-2p-sum', 'C, in place'],
+];
+
+/**
+ * For the README: a line a case, a column a path; below the value of an STP path how many times as
+ * good it is as the better socket. Near rows only, `far` where asked for.
+ */
+export function markdownMatrix(groups: readonly Group[], regime: RowRegime = 'near'): string {
+  const cellOf = (group: Group, path: string): string => {
+    const row = group.rows.find((r) => r.path === path && r.regime === regime);
+    if (row === undefined) return '';
+    const times = path.startsWith('stp-') ? timesBestSocket(group, row) : undefined;
+    const value = numberText(row.value);
+    return times === undefined ? value : `${value} (**${ratioText(times)}**)`;
+  };
+  const columns = COLUMNS.filter(([path]) => groups.some((group) => cellOf(group, path) !== ''));
+  const lines = [
+    `| | ${columns.map(([, title]) => title).join(' | ')} |`,
+    `|---|${columns.map(() => '--:|').join('')}`,
+  ];
+  for (const group of groups) {
+    const cells = columns.map(([path]) => cellOf(group, path));
+    if (cells.every((cell) => cell === '')) continue;
+    lines.push(`| ${groupTitle(group)}, ${group.unit} | ${cells.join(' | ')} |`);
+  }
+  return lines.join('\n');
+}
+
+/** Every figure of a run, the near rows only. */
 export function markdownTable(groups: readonly Group[]): string {
   const lines = [
     '| case | path | value | min..max | x best of TCP, Unix | x memcpy-2p | x memcpy-2p-sum | CPU s/s | far |',

@@ -47,6 +47,27 @@ const READS_PER_TURN = 64;
 /** A full pool is tried again after this. */
 const NO_PAGE_RETRY_MS = 2;
 
+/**
+ * Reads of some size are carved from slabs that all sockets of the thread share: fresh memory for
+ * each would cost a page fault every 4 KiB. A chunk that is kept keeps its slab. Short reads come
+ * from Node's own pool, so that a kept message of a few bytes keeps little.
+ */
+const SLAB_BYTES = 262144;
+const SLAB_READ_BYTES_MIN = 4096;
+let slab = Buffer.alloc(0);
+let slabAt = 0;
+
+function room(bytes: number): Buffer {
+  if (bytes < SLAB_READ_BYTES_MIN) return Buffer.allocUnsafe(bytes);
+  if (slab.length - slabAt < bytes) {
+    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    slabAt = 0;
+  }
+  const into = slab.subarray(slabAt, slabAt + bytes);
+  slabAt += bytes;
+  return into;
+}
+
 export interface StpAddress {
   readonly port: number;
   readonly family: 'stp';
@@ -288,7 +309,7 @@ export class StpSocket extends Duplex {
           this.#readLater = setImmediate(later);
           return;
         }
-        const into = Buffer.allocUnsafe(Math.min(state, READ_BYTES));
+        const into = room(Math.min(state, READ_BYTES));
         const got = native().ringRead(end.rx, into, 0, into.length, 0);
         if (got === RING_CONTENDED) {
           this.#readLater = setImmediate(later);

@@ -4,7 +4,7 @@ import { parseCpuList } from '../../../bench/harness/cpus.js';
 import { busySeconds } from '../../../bench/harness/load.js';
 import type { Row } from '../../../bench/harness/rows.js';
 import { groupRows, textTable, timesBestSocket, timesPath } from '../../../bench/harness/table.js';
-import { parseRows, report, withReport } from '../../../bench/report.js';
+import { fullReport, parseRows, report, withReport } from '../../../bench/report.js';
 
 const row = (path: string, value: number, more: Partial<Row> = {}): Row => ({
   suite: 'transport',
@@ -73,9 +73,13 @@ test('each case and size has a table of its own, with far in columns of its own'
 });
 
 test('the report replaces what is between the markers and nothing else', (t) => {
-  const rows = parseRows(`${JSON.stringify(row('tcp', 2))}\n${JSON.stringify(row('unix', 4))}\n`);
+  const rows = parseRows(
+    [row('tcp', 2), row('unix', 4), row('stp-copy', 20)].map((r) => JSON.stringify(r)).join('\n'),
+  );
   const table = report(rows);
-  t.regex(table, /\| stream, 64 KiB \| `tcp` \| 2\.00 GB\/s \| .* \| 0\.50x \|/);
+  t.regex(table, /^\| \| STP, blocking copy \| TCP \| Unix socket \|$/m);
+  t.regex(table, /^\| stream, 64 KiB, GB\/s \| 20\.0 \(\*\*5\.00x\*\*\) \| 2\.00 \| 4\.00 \|$/m);
+  t.regex(fullReport(rows), /\| stream, 64 KiB \| `tcp` \| 2\.00 GB\/s \| .* \| 0\.50x \|/);
   const before = 'head\n<!-- bench:transport -->\nold\n<!-- /bench:transport -->\ntail\n';
   const after = withReport(before, table);
   t.is(after, `head\n<!-- bench:transport -->\n${table}\n<!-- /bench:transport -->\ntail\n`);
