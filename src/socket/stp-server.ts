@@ -108,14 +108,13 @@ export class StpServer extends EventEmitter<StpServerEvents> {
       /* Until the application has its own listener: a peer that is gone before anybody looked is
          no reason to end the process. Node's net does the same for sockets it never handed out. */
     });
-    if (!socket.accepted(event)) return;
+    if (!socket.accepted(event, this.#options.pauseOnConnect === true)) return;
     socket.removeAllListeners('error');
     this.#connections.add(socket);
     socket.once('close', () => {
       this.#connections.delete(socket);
       this.#finish();
     });
-    if (this.#options.pauseOnConnect === true) socket.pause();
     this.emit('connection', socket);
   }
 

@@ -148,13 +148,16 @@ export class StpSocket extends Duplex {
     this.emit('connect');
     this.emit('ready');
     this.#pump();
-    if (this.#wantsRead) this.#readSome();
+    this.#startReading();
   }
 
   /** For StpServer: an accepted connection. */
-  accepted(event: DirectorEvent): boolean {
+  accepted(event: DirectorEvent, paused: boolean): boolean {
     this.#hold();
-    return this.#open(event);
+    if (paused) this.pause();
+    if (!this.#open(event)) return false;
+    process.nextTick(() => this.#startReading());
+    return true;
   }
 
   #open(event: DirectorEvent): boolean {
@@ -334,10 +337,19 @@ export class StpSocket extends Duplex {
       if (armed === 0) return;
       if (armed > 0) continue;
       this.#wantsRead = false;
-      if (armed === RING_END) this.push(null);
-      else this.destroy(ringError(armed, 'read'));
+      if (armed === RING_END) {
+        this.push(null);
+        this.read(0); /* 'end' also where nobody reads, as net has it */
+      } else this.destroy(ringError(armed, 'read'));
       return;
     }
+  }
+
+  /** As net: the end and a reset are noticed also where nobody has asked for data yet. */
+  #startReading(): void {
+    if (this.destroyed || this.#lent) return;
+    if (this.#wantsRead) this.#readSome();
+    else if (!this.isPaused()) this.read(0);
   }
 
   #onReady(): void {
