@@ -55,7 +55,7 @@ async function ava() {
   step('tests');
   const { code, output } = await run(path.join(root, 'node_modules/.bin/ava'), args);
   totals.passed += count(output, /^ {2}✔ /gm);
-  totals.skipped += count(output, /^ {2}- /gm);
+  totals.skipped += count(output, /^ {2}- \[skip\]/gm);
   const failed = count(output, /^ {2}✘ /gm);
   /* A file that could not be run fails no test and still fails the run. */
   totals.failed += code === 0 ? 0 : Math.max(failed, 1);

@@ -344,8 +344,9 @@ test('a range outlives the worker that reserved it', (t) => {
        "const { native } = await import(process.env.ADDON);" +
        "parentPort.postMessage(native().reserve(${BYTES}));",
        { eval: true });
+     const exited = new Promise((resolve) => worker.once('exit', resolve));
      const range = await new Promise((resolve) => worker.once('message', resolve));
-     await new Promise((resolve) => worker.once('exit', resolve));
+     await exited;
      const { native } = await import(process.env.ADDON);   // main loads it for the first time
      const fd = native().memfdCreate('stpd-test');
      native().claim(fd, ${BYTES});
