@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "copy.h"
 
@@ -16,9 +15,6 @@ static_assert((kWindow & (kWindow - 1)) == 0, "the window divides 2^32");
 
 /* How long a blocking caller looks before it sleeps: about one wake-up from idle each way. */
 static constexpr uint64_t kSpinNs = 50'000;
-/* Pages of one system call between file and ring: long enough to amortise it, short enough that
- * the other side works on the first half while this one fills the second. */
-static constexpr uint32_t kFilePages = 8;
 /* A producer that waits is woken when so much is free, or when the consumer goes to sleep: waking
  * it for every page would cost more than the page. */
 static constexpr uint32_t kWakeUsed = kWindow / 2;
@@ -279,6 +275,37 @@ int64_t PageRing::commit(uint32_t bytes) {
   return bytes;
 }
 
+/* The pages of the next `bytes` from own_ on, as one system call takes them: 0, or why there is not
+ * even one. */
+int64_t PageRing::gather(uint64_t bytes, bool mayClaim, FileParts* parts) {
+  uint32_t total = 0;
+  while (parts->count < kFilePages && total < bytes) {
+    const uint32_t cursor = own_ + total, offset = cursor % kPage;
+    const int64_t page = pageAt(cursor, mayClaim);
+    if (page < 0) return parts->count == 0 ? page : 0;
+    uint32_t chunk = kPage - offset;
+    if (chunk > bytes - total) chunk = uint32_t(bytes - total);
+    parts->span[parts->count] = {stg_.page(uint32_t(page)) + offset, chunk};
+    parts->boards[parts->count++] = stg_.boardOf(uint32_t(page));
+    total += chunk;
+  }
+  return 0;
+}
+
+/* What the system call between file and pages gave: counts and publishes it. */
+int64_t PageRing::moved(ssize_t bytes, const FileParts& parts) {
+  if (bytes < 0) return int64_t(kErrno) - errno;
+  uint32_t left = uint32_t(bytes);
+  for (uint32_t i = 0; i < parts.count && left > 0; i++) {
+    const uint32_t length = uint32_t(parts.span[i].iov_len);
+    const uint32_t chunk = length < left ? length : left;
+    countBypass(stg_, parts.boards[i], chunk);
+    left -= chunk;
+  }
+  publish(uint32_t(bytes));
+  return bytes;
+}
+
 int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs) {
   if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
   const uint32_t need = bytes < kPage ? uint32_t(bytes) : kPage;
@@ -286,36 +313,15 @@ int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_
   if (free >= 0 && free < int64_t(need) && sliceMs != 0) free = wait(sliceMs, need);
   if (free <= 0) return free;
   if (uint64_t(free) > bytes) free = int64_t(bytes);
-  iovec parts[kFilePages];
-  uint32_t boards[kFilePages];
-  uint32_t count = 0, total = 0;
-  while (count < kFilePages && total < uint64_t(free)) {
-    const uint32_t cursor = own_ + total, offset = cursor % kPage;
-    const int64_t page = pageAt(cursor, true);
-    if (page < 0) {
-      if (count == 0) return page;
-      break;
-    }
-    uint32_t chunk = kPage - offset;
-    if (chunk > uint64_t(free) - total) chunk = uint32_t(uint64_t(free) - total);
-    parts[count] = {stg_.page(uint32_t(page)) + offset, chunk};
-    boards[count++] = stg_.boardOf(uint32_t(page));
-    total += chunk;
-  }
-  ssize_t moved;
+  FileParts parts;
+  const int64_t gathered = gather(uint64_t(free), true, &parts);
+  if (gathered < 0) return gathered;
+  ssize_t got;
   do {
-    moved = position < 0 ? readv(fd, parts, int(count)) : preadv(fd, parts, int(count), position);
-  } while (moved < 0 && errno == EINTR);
-  if (moved < 0) return int64_t(kErrno) - errno;
-  if (moved == 0) return kEnd;
-  uint32_t left = uint32_t(moved);
-  for (uint32_t i = 0; i < count && left > 0; i++) {
-    const uint32_t chunk = parts[i].iov_len < left ? uint32_t(parts[i].iov_len) : left;
-    countBypass(stg_, boards[i], chunk);
-    left -= chunk;
-  }
-  publish(uint32_t(moved));
-  return moved;
+    got = position < 0 ? readv(fd, parts.span, int(parts.count))
+                       : preadv(fd, parts.span, int(parts.count), position);
+  } while (got < 0 && errno == EINTR);
+  return got == 0 ? int64_t(kEnd) : moved(got, parts);
 }
 
 void PageRing::finish() {
@@ -410,32 +416,15 @@ int64_t PageRing::drainToFile(int fd, int64_t position, uint64_t bytes, uint32_t
   if (ready == 0 && sliceMs != 0) ready = wait(sliceMs, 1);
   if (ready <= 0) return ready;
   if (uint64_t(ready) > bytes) ready = int64_t(bytes);
-  iovec parts[kFilePages];
-  uint32_t boards[kFilePages];
-  uint32_t count = 0, total = 0;
-  while (count < kFilePages && total < uint64_t(ready)) {
-    const uint32_t cursor = own_ + total, offset = cursor % kPage;
-    const int64_t page = pageAt(cursor, false);
-    if (page < 0) return page;
-    uint32_t chunk = kPage - offset;
-    if (chunk > uint64_t(ready) - total) chunk = uint32_t(uint64_t(ready) - total);
-    parts[count] = {stg_.page(uint32_t(page)) + offset, chunk};
-    boards[count++] = stg_.boardOf(uint32_t(page));
-    total += chunk;
-  }
-  ssize_t moved;
+  FileParts parts;
+  const int64_t gathered = gather(uint64_t(ready), false, &parts);
+  if (gathered < 0) return gathered;
+  ssize_t put;
   do {
-    moved = position < 0 ? writev(fd, parts, int(count)) : pwritev(fd, parts, int(count), position);
-  } while (moved < 0 && errno == EINTR);
-  if (moved < 0) return int64_t(kErrno) - errno;
-  uint32_t left = uint32_t(moved);
-  for (uint32_t i = 0; i < count && left > 0; i++) {
-    const uint32_t chunk = parts[i].iov_len < left ? uint32_t(parts[i].iov_len) : left;
-    countBypass(stg_, boards[i], chunk);
-    left -= chunk;
-  }
-  publish(uint32_t(moved));
-  return moved;
+    put = position < 0 ? writev(fd, parts.span, int(parts.count))
+                       : pwritev(fd, parts.span, int(parts.count), position);
+  } while (put < 0 && errno == EINTR);
+  return moved(put, parts);
 }
 
 /* Keeps the full page at head and gives an empty one of this member for it. The producer has left

@@ -13,6 +13,8 @@
  * One thread at a time uses one PageRing. The two directions of a connection are independent.
  */
 #pragma once
+#include <sys/uio.h>
+
 #include "stg.h"
 
 namespace stpd {
@@ -27,6 +29,16 @@ enum Result : int64_t {
   kNoPage = -5,    /* the pool is empty; try again later */
   kContended = -6, /* an event loop found the board taken; try again on the next turn */
   kErrno = -1000,  /* kErrno - errno: a file operation failed */
+};
+
+/* Pages of one system call between file and ring: long enough to amortise it, short enough that the
+ * other side works on the first half while this one fills the second. */
+constexpr uint32_t kFilePages = 8;
+
+struct FileParts {
+  iovec span[kFilePages];
+  uint32_t boards[kFilePages];
+  uint32_t count = 0;
 };
 
 class PageRing {
@@ -76,6 +88,8 @@ class PageRing {
   int64_t available();
   int64_t pageAt(uint32_t cursor, bool mayClaim);
   int64_t recycle(uint32_t cursor);
+  int64_t gather(uint64_t bytes, bool mayClaim, FileParts* parts);
+  int64_t moved(ssize_t bytes, const FileParts& parts);
   void publish(uint32_t bytes);
   void wake(uint32_t* word);
   int64_t wait(uint32_t sliceMs, uint32_t need);

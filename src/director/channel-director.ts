@@ -31,6 +31,7 @@ import {
   type Command,
   type DirectorEvent,
   MemberRing,
+  noEvent,
   RingSpoiled,
 } from '../memory/member-ring.js';
 import type { Segment } from '../memory/segment.js';
@@ -120,24 +121,6 @@ interface Stg {
   /** Number of the cable of two members: "a:b" with a <= b. */
   readonly cables: Map<string, number>;
 }
-
-const noEvent: DirectorEvent = {
-  kind: 0,
-  seq: 0,
-  status: 0,
-  socket: 0,
-  connection: 0,
-  generation: 0,
-  end: 0,
-  cable: 0,
-  localPort: 0,
-  remotePort: 0,
-  peerMember: 0,
-  peerHost: 0,
-  peerUid: 0,
-  peerGid: 0,
-  peerPid: 0,
-};
 
 export class ChannelDirector {
   readonly #segment: Segment;

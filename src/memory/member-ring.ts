@@ -74,6 +74,36 @@ const eventFields = [
   'peerPid',
 ] as const;
 
+/** What a command or an event says where it says nothing. */
+export const noCommand: Command = {
+  op: 0,
+  seq: 0,
+  socket: 0,
+  port: 0,
+  backlog: 0,
+  connection: 0,
+  generation: 0,
+  localPort: 0,
+};
+
+export const noEvent: DirectorEvent = {
+  kind: 0,
+  seq: 0,
+  status: 0,
+  socket: 0,
+  connection: 0,
+  generation: 0,
+  end: 0,
+  cable: 0,
+  localPort: 0,
+  remotePort: 0,
+  peerMember: 0,
+  peerHost: 0,
+  peerUid: 0,
+  peerGid: 0,
+  peerPid: 0,
+};
+
 /** Thrown when the other side's cursor cannot be true. */
 export class RingSpoiled extends Error {
   override readonly name = 'RingSpoiled';

@@ -30,7 +30,13 @@ import {
   throwLater,
   watchCable,
 } from '../memory/event-loop.js';
-import { type Command, type DirectorEvent, MemberRing } from '../memory/member-ring.js';
+import {
+  type Command,
+  type DirectorEvent,
+  MemberRing,
+  noCommand,
+  noEvent,
+} from '../memory/member-ring.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
 import { resolveRunDirectory } from '../run-directory.js';
@@ -605,32 +611,3 @@ export class Host extends EventEmitter<HostEvents> {
     }
   }
 }
-
-const noCommand: Command = {
-  op: 0,
-  seq: 0,
-  socket: 0,
-  port: 0,
-  backlog: 0,
-  connection: 0,
-  generation: 0,
-  localPort: 0,
-};
-
-const noEvent: DirectorEvent = {
-  kind: 0,
-  seq: 0,
-  status: 0,
-  socket: 0,
-  connection: 0,
-  generation: 0,
-  end: 0,
-  cable: 0,
-  localPort: 0,
-  remotePort: 0,
-  peerMember: 0,
-  peerHost: 0,
-  peerUid: 0,
-  peerGid: 0,
-  peerPid: 0,
-};
