@@ -152,9 +152,11 @@ struct EventLoop {
       work = pollFor(budgetNs);
       if (work) {
         pollHits++;
+        tally(&stp_member::poll_hits);
         budgetNs = budgetNs * 2 > budgetMaxNs ? budgetMaxNs : budgetNs * 2;
       } else {
         pollMisses++;
+        tally(&stp_member::poll_misses);
         budgetNs = budgetNs / 2 < kBudgetStartNs ? 0 : budgetNs / 2;
       }
     }
@@ -179,10 +181,20 @@ struct EventLoop {
       const bool work = ready();
       /* A sleep that a poll would have bridged makes the next poll worth while. */
       if (work && slept < budgetMaxNs && budgetNs < kBudgetStartNs) budgetNs = budgetMaxNs / 2;
-      if (work && !bell && !stillAsleep && slept >= kSafetyMs * 1'000'000 * 9 / 10) safetyFirings++;
+      if (work && !bell && !stillAsleep && slept >= kSafetyMs * 1'000'000 * 9 / 10) {
+        safetyFirings++;
+        tally(&stp_member::safety_firings);
+      }
     }
     bell = false;
     collect();
+  }
+
+  /* For display; a member's counters have one writer, its own loop. */
+  void tally(uint32_t stp_member::*counter) {
+    for (Source& s : sources) {
+      if (s.used && s.member != nullptr) s.member->*counter += 1;
+    }
   }
 
   bool stillSet() const {
@@ -379,6 +391,7 @@ Napi::Value LoopSource(const Napi::CallbackInfo& info) {
   source.ringTail = word("ringTail", 4);
   source.ringSeen = uint32_t(length("ringSeen"));
   source.pollers = word("pollers", 4);
+  source.member = reinterpret_cast<stp_member*>(word("member", sizeof(stp_member)));
   if (source.sleep == nullptr) throw Napi::RangeError::New(env, "loopSource: sleep");
   uint32_t index = 0;
   while (index < loop.sources.size() && loop.sources[index].used) index++;

@@ -296,15 +296,6 @@ static Napi::Value CableOpen(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), id);
 }
 
-static void CableRing(const Napi::CallbackInfo& info) {
-  if (auto cable = cableOf(info[0].ToNumber().Uint32Value())) cable->ring();
-}
-
-static Napi::Value CableDead(const Napi::CallbackInfo& info) {
-  auto cable = cableOf(info[0].ToNumber().Uint32Value());
-  return Napi::Boolean::New(info.Env(), cable == nullptr || cable->dead.load());
-}
-
 static void CableClose(const Napi::CallbackInfo& info) {
   const uint32_t id = info[0].ToNumber().Uint32Value();
   cablesOfThread.erase(id);
@@ -400,8 +391,6 @@ void registerStg(Napi::Env env, Napi::Object exports) {
   exports.Set("stgOpen", Napi::Function::New(env, StgOpen));
   exports.Set("stgClose", Napi::Function::New(env, StgClose));
   exports.Set("cableOpen", Napi::Function::New(env, CableOpen));
-  exports.Set("cableRing", Napi::Function::New(env, CableRing));
-  exports.Set("cableDead", Napi::Function::New(env, CableDead));
   exports.Set("cableClose", Napi::Function::New(env, CableClose));
   exports.Set("cableEnd", Napi::Function::New(env, CableEnd));
   napi_add_env_cleanup_hook(env, closeCables, nullptr);

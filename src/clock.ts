@@ -1,3 +1,2 @@
 /** The only clock for waits and time-outs: monotonic, so that setting the date hangs nobody. */
 export const monotonicMs = (): number => performance.now();
-export const monotonicNs = (): bigint => process.hrtime.bigint();

@@ -15,7 +15,6 @@ export const STG_CONNECTIONS_MAX = 65536;
 /** Hosts in one STG: each has a 4 KiB ready bitmap with the default connection count. */
 export const STG_MEMBERS_DEFAULT = 256;
 /** Listeners and explicit binds of one STG. */
-export const STG_PORTS_DEFAULT = 256;
 export const STG_PORTS_MAX = 32767;
 /** STG names appear in file names, messages and 64-byte fields. */
 export const STG_NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;

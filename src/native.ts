@@ -72,8 +72,6 @@ export interface Native {
   stgClose(stg: number): void;
   /** Takes the descriptor over; it is closed with the last user. The number is process-wide. */
   cableOpen(fd: number): number;
-  cableRing(cable: number): void;
-  cableDead(cable: number): boolean;
   /** As if the other end were gone, for every ring of the process that uses it. */
   cableEnd(cable: number): void;
   cableClose(cable: number): void;
@@ -157,6 +155,8 @@ export interface LoopSourceOptions {
   readonly ringTail?: number;
   readonly ringSeen?: number;
   readonly pollers?: number;
+  /** The member whose counters the loop keeps. */
+  readonly member?: number;
 }
 
 /** What the binary offers, with the layout that it was compiled for. */

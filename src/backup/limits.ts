@@ -43,6 +43,3 @@ export const REASON_GRACE_MS = 1000;
 
 /** Bytes of a key of a pair of hosts. */
 export const KEY_BYTES = 32;
-
-/** Files up to this size travel inside one page, many to a frame. */
-export const SMALL_FILE_BYTES = 32 << 10;

@@ -59,11 +59,6 @@ export function ringError(result: number, syscall: string): StpError {
   }
 }
 
-export interface StgOnSegment {
-  readonly segment: number;
-  readonly offset: number;
-}
-
 export function openRing(
   options: RingOptions,
   producer: boolean,

@@ -264,6 +264,7 @@ export class Host extends EventEmitter<HostEvents> {
         ringTail: grant.ringOffset + MEMBER_RING.at.eventTail,
         ringSeen: 0,
         pollers: at + geometry.header + STG_HEADER.at.pollers,
+        member: at + geometry.members + this.member * MEMBER.bytes,
       },
       (index) => (index === RING_READY ? this.#onEvents() : this.#streams.get(index)?.onReady()),
     );
