@@ -20,6 +20,8 @@ import {
 import type { SegmentHandle } from '../memory/segment.js';
 import { native } from '../native.js';
 import type { ConnectOptions, Host } from './host.js';
+import { IdleTimer } from './idle-timer.js';
+import { Liveness } from './liveness.js';
 import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
 import { type Peer, StreamEnd } from './stream-end.js';
 
@@ -100,14 +102,15 @@ export class StpSocket extends Duplex {
   #rxArmed = false;
   readonly #onread: OnRead | undefined;
   #aborted = false;
-  #timer: NodeJS.Timeout | undefined;
-  #refed = true;
-  #holdsRef = false;
+  /** Made by the first setTimeout: most sockets have none. */
+  #idle: IdleTimer | undefined;
+  readonly #liveness: Liveness;
 
   constructor(host: Host, options: StpSocketOptions) {
     super({ allowHalfOpen: options.allowHalfOpen ?? false, autoDestroy: true, emitClose: true });
     this.host = host;
     this.#onread = options.onread === undefined ? undefined : new OnRead(options.onread);
+    this.#liveness = new Liveness(host);
     this.on('end', () => {
       if (!this.allowHalfOpen && !this.writableEnded) this.end();
     });
@@ -118,7 +121,7 @@ export class StpSocket extends Duplex {
   /** For Host.connect. */
   startConnect(options: ConnectOptions): void {
     this.connecting = true;
-    this.#hold();
+    this.#liveness.open();
     const { signal } = options;
     const onAbort = (): void => {
       this.destroy(
@@ -165,7 +168,7 @@ export class StpSocket extends Duplex {
 
   /** For StpServer: an accepted connection. */
   accepted(event: DirectorEvent, paused: boolean): boolean {
-    this.#hold();
+    this.#liveness.open();
     if (paused) this.pause();
     if (!this.#open(event)) return false;
     process.nextTick(() => this.#startReading());
@@ -261,7 +264,7 @@ export class StpSocket extends Duplex {
     if (sent <= 0) return super.write(chunk);
     this.#bytesSent += sent;
     this.#end.sent();
-    this.#touch();
+    this.#idle?.touch();
     return sent === bytes || super.write(chunk.subarray(sent));
   }
 
@@ -312,7 +315,7 @@ export class StpSocket extends Duplex {
       return;
     }
     this.#pending = undefined;
-    this.#touch();
+    this.#idle?.touch();
     pending.done();
   }
 
@@ -357,7 +360,7 @@ export class StpSocket extends Duplex {
       const got = taken >> 1;
       if (got > 0) {
         this.bytesRead += got;
-        if (this.timeout !== 0) this.#touch();
+        this.#idle?.touch();
         try {
           const more =
             onread === undefined ? this.#deliver(takeReceived(got)) : onread.deliver(got);
@@ -441,7 +444,7 @@ export class StpSocket extends Duplex {
   // --- the end ----------------------------------------------------------------------------------
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    clearTimeout(this.#timer);
+    this.#idle?.stop();
     const pending = this.#pending;
     this.#pending = undefined;
     const end = this.#end;
@@ -450,7 +453,7 @@ export class StpSocket extends Duplex {
       const unread = this.readableLength > 0 || native().ringState(end.rx) > 0;
       end.release(this.#aborted || unread);
     }
-    this.#release();
+    this.#liveness.close();
     done(error);
     /* The stream calls back what still waits for its turn; the write under way is ours to call. */
     if (pending !== undefined) {
@@ -478,42 +481,19 @@ export class StpSocket extends Duplex {
       if (ms === 0) this.off('timeout', onTimeout);
       else this.once('timeout', onTimeout);
     }
-    this.#touch();
+    this.#idle ??= new IdleTimer(() => this.emit('timeout'));
+    this.#idle.set(ms);
     return this;
   }
 
-  #touch(): void {
-    if (this.timeout === 0) {
-      clearTimeout(this.#timer);
-      this.#timer = undefined;
-      return;
-    }
-    if (this.#timer !== undefined) this.#timer.refresh();
-    else this.#timer = setTimeout(() => this.emit('timeout'), this.timeout).unref();
-  }
-
   ref(): this {
-    this.#refed = true;
-    if (!this.destroyed && (this.connecting || this.#end !== undefined)) this.#hold();
+    this.#liveness.want(true);
     return this;
   }
 
   unref(): this {
-    this.#refed = false;
-    this.#release();
+    this.#liveness.want(false);
     return this;
-  }
-
-  #hold(): void {
-    if (!this.#refed || this.#holdsRef) return;
-    this.#holdsRef = true;
-    this.host.ref();
-  }
-
-  #release(): void {
-    if (!this.#holdsRef) return;
-    this.#holdsRef = false;
-    this.host.unref();
   }
 
   /** Small writes are never delayed here; kept for programs that ask. */
