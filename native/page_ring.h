@@ -81,7 +81,7 @@ class PageRing {
   /* Bytes that can be read or written now, or a negative Result. */
   int64_t state();
   void setLimit(uint32_t bytes);
-  void setSpin(uint32_t microseconds) { spinNs_ = uint64_t(microseconds) * 1000; }
+  void setSpin(uint32_t microseconds) { spinNs_ = int64_t(microseconds) * 1000; }
   uint32_t cursor() const { return own_; }
   const StgView& stg() const { return stg_; }
   uint32_t memberOwner() const { return memberOwner_; }
@@ -111,7 +111,7 @@ class PageRing {
   uint32_t hint_;
   uint32_t pagesHeld_ = 0;
   uint32_t outstanding_ = 0; /* bytes handed out by reserve or peek */
-  uint64_t spinNs_;
+  int64_t spinNs_ = -1; /* asked for at the first wait: an event loop never waits */
   bool broken_ = false;
 };
 

@@ -91,7 +91,19 @@ export interface Native {
 
   // --- page_ring_api.cc: see src/memory/page-ring.ts ----------------------------------------
   // `sliceMs` 0: never waits (event loops); else waits so long at most (worker threads).
-  ringOpen(options: object): number;
+  /** The number of a new ring; RingOptions of memory/page-ring.ts one by one, since it is called twice a connection. */
+  ringOpen(
+    stg: number,
+    connection: number,
+    generation: number,
+    end: number,
+    selfMember: number,
+    selfGeneration: number,
+    peerMember: number,
+    cable: number,
+    producer: 0 | 1,
+    cursor: number,
+  ): number;
   ringClose(ring: number): void;
   ringWrite(ring: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;

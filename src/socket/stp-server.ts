@@ -103,7 +103,7 @@ export class StpServer extends EventEmitter<StpServerEvents> {
   /** For Host: a connection made by the director. */
   onIncoming(event: DirectorEvent): void {
     const { connection, generation } = event;
-    this.host.tell({ op: NUMBERS.OP_ACCEPT, connection, generation });
+    this.host.tellLater({ op: NUMBERS.OP_ACCEPT, connection, generation });
     const socket = new StpSocket(this.host, this.#options);
     socket.on('error', () => {
       /* Until the application has its own listener: a peer that is gone before anybody looked is
