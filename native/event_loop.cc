@@ -39,7 +39,7 @@ constexpr uint32_t kBudgetStartNs = 4'000;
 constexpr uint64_t kEnterNs = 3'000;
 /* Where polls only miss (both sides on one core, say), they are tried again once in so many short
  * sleeps: there a poll takes from the peer the very time that it waits for. */
-constexpr uint32_t kRestartEveryMax = 255;
+constexpr uint32_t kRestartEveryMax = 7;
 constexpr uint64_t kCoresEveryNs = 100'000'000;
 constexpr uint64_t kSafetyMs = 1000;
 /* Reads of one cable in one turn of the loop. */
@@ -238,7 +238,7 @@ struct EventLoop {
       /* A sleep that a poll would have bridged makes the next poll worth while. */
       if (work && slept < budgetMaxNs && budgetNs < kBudgetStartNs && restartIn-- == 0) {
         restartIn = 0;
-        budgetNs = budgetMaxNs / 2;
+        budgetNs = budgetMaxNs; /* the peer may have to wake up first */
       }
       if (work && !bell && !stillAsleep && slept >= kSafetyMs * 1'000'000 * 9 / 10) {
         safetyFirings++;
