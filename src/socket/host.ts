@@ -22,6 +22,7 @@ import {
   SUPERBLOCK,
 } from '../layout/tables.js';
 import { ATTACH_MESSAGE_BYTES_MAX, IDLE_PAGES_MS, SAFETY_PERIOD_MS } from '../limits.js';
+import { addressWords } from '../memory/address-words.js';
 import {
   addSource,
   dropCable,
@@ -67,6 +68,15 @@ export interface ConnectOptions extends StpSocketOptions {
   /** A port that `bind` reserved; a dynamic one where absent. */
   readonly localPort?: number;
   readonly signal?: AbortSignal;
+}
+
+/** A TCP connection as `stpctl socket list` shows it. */
+export interface NetworkEntry {
+  readonly localPort: number;
+  readonly remotePort: number;
+  readonly remoteAddress: string;
+  /** Why it does not go through the array: a REASON_ number. */
+  readonly reason: number;
 }
 
 const READABLE = 1;
@@ -355,21 +365,54 @@ export class Host extends EventEmitter<HostEvents> {
   command(fields: Partial<Command> & { op: number }): Promise<DirectorEvent> {
     return new Promise((resolve, reject) => {
       if (this.#detached !== undefined) return reject(this.#detached);
-      const seq = this.#seq;
-      this.#seq = (this.#seq % 0xffffffff) + 1;
-      this.#answers.set(seq, (event) => {
+      this.ref();
+      this.#ask(fields, (event) => {
         this.unref();
         if (event.kind === 0 && this.#detached !== undefined) reject(this.#detached);
         else resolve(event);
       });
-      this.ref();
-      this.#write({ ...noCommand, ...fields, seq });
     });
+  }
+
+  /** `onAnswer` gets an event of kind 0 when no answer can come any more. */
+  #ask(fields: Partial<Command> & { op: number }, onAnswer: (event: DirectorEvent) => void): void {
+    if (this.#detached !== undefined) return onAnswer(noEvent);
+    const seq = this.#seq;
+    this.#seq = (this.#seq % 0xffffffff) + 1;
+    this.#answers.set(seq, onAnswer);
+    this.#write({ ...noCommand, ...fields, seq });
   }
 
   /** A command that has no answer. */
   tell(fields: Partial<Command> & { op: number }): void {
     if (this.#detached === undefined && !this.#closed) this.#write({ ...noCommand, ...fields });
+  }
+
+  /**
+   * Shows a TCP connection of this process in `stpctl socket list`. Unlisted, and no worse, where
+   * the STG's share of slots for it is used up or stpd is gone.
+   * @returns takes it off the list; may be called at any time, and twice
+   */
+  listNetwork(entry: NetworkEntry): () => void {
+    let slot: { connection: number; generation: number } | undefined;
+    let gone = false;
+    const close = (): void => {
+      if (slot !== undefined) this.tell({ op: NUMBERS.OP_CLOSE, ...slot, backlog: 0 });
+      slot = undefined;
+      gone = true;
+    };
+    const [address0, address1, address2, address3] = addressWords(entry.remoteAddress);
+    const { localPort, remotePort: port, reason } = entry;
+    const words = { port, localPort, reason, address0, address1, address2, address3 };
+    this.#ask(
+      { op: NUMBERS.OP_NETWORK_OPEN, ...words },
+      ({ status, connection, generation, kind }) => {
+        if (kind !== NUMBERS.EVENT_NETWORK_OPENED || status !== 0) return;
+        slot = { connection, generation };
+        if (gone) close();
+      },
+    );
+    return close;
   }
 
   newSocketNumber(): number {
