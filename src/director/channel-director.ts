@@ -355,7 +355,9 @@ export class ChannelDirector {
 
   #onBind(member: Member, command: Command): void {
     const taken = this.#takePort(member, command, 'bound');
-    if (typeof taken === 'string') return this.#answer(member, command, NUMBERS.EVENT_BOUND, taken);
+    if (typeof taken === 'string') {
+      return this.#answer(member, command, NUMBERS.EVENT_BOUND, taken, reasonOfCode(taken));
+    }
     this.#send(member, {
       ...noEvent,
       kind: NUMBERS.EVENT_BOUND,
@@ -374,7 +376,7 @@ export class ChannelDirector {
     } else {
       const taken = this.#takePort(member, command, 'listening');
       if (typeof taken === 'string') {
-        return this.#answer(member, command, NUMBERS.EVENT_LISTENING, taken);
+        return this.#answer(member, command, NUMBERS.EVENT_LISTENING, taken, reasonOfCode(taken));
       }
       port = taken;
     }
@@ -449,13 +451,7 @@ export class ChannelDirector {
   #connect(member: Member, command: Command, listener: Port): void {
     const { stg } = member;
     const fail = (code: string): void =>
-      this.#answer(
-        member,
-        command,
-        NUMBERS.EVENT_CONNECTED,
-        code,
-        code === 'EINVAL' ? NUMBERS.REASON_NONE : NUMBERS.REASON_STG_FULL,
-      );
+      this.#answer(member, command, NUMBERS.EVENT_CONNECTED, code, reasonOfCode(code));
     let port: Port | undefined;
     if (command.localPort !== 0) {
       port = stg.ports.get(command.localPort);
@@ -858,6 +854,10 @@ export class ChannelDirector {
     };
   }
 }
+
+/** What the STG lacks, where a refusal says that it lacks something. */
+const reasonOfCode = (code: string): number =>
+  code === 'ENOBUFS' || code === 'EADDRNOTAVAIL' ? NUMBERS.REASON_STG_FULL : NUMBERS.REASON_NONE;
 
 /** What a row of the storage mechanism says of the network. */
 const storage = {
