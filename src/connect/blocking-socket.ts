@@ -127,8 +127,6 @@ export interface BlockingEndpoint {
   readonly armed: Armed;
   name(): Address;
   release(): void;
-  /** Options that only this mechanism has. */
-  setOption(name: string, value: unknown): boolean;
 }
 
 /** Waits for a descriptor, for the host's turn, or both. */

@@ -210,10 +210,6 @@ export class BlockingStpEndpoint implements BlockingEndpoint, HostListener {
     const until = performance.now() + RELEASE_MS;
     while (!answered && performance.now() < until) this.#host.waitTurn(50, [], this.#spin());
   }
-
-  setOption(): boolean {
-    return false;
-  }
 }
 
 /** A stream as this thread has it: of its own host, or handed over. */

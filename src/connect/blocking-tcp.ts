@@ -162,10 +162,6 @@ export class BlockingTcpEndpoint implements BlockingEndpoint {
     this.#connecting = undefined;
     this.#listening = false;
   }
-
-  setOption(): boolean {
-    return false;
-  }
 }
 
 const sameName = (a: Address, b: Address): boolean =>

@@ -174,13 +174,15 @@ export class Channel {
   }
 
   /**
-   * Orderly, unless a send waits. Resolves when the descriptor below is gone.
+   * Orderly, unless a send waits or bytes lie unread. Resolves when the descriptor below is gone.
    * @param lingerMs how long what is unsent may take, then it is a reset; 0 is one at once
    */
   async close(lingerMs: number | null): Promise<void> {
     if (!this.#closing) {
       this.#closing = true;
-      if (this.#sendsUnderWay > 0 || lingerMs === 0) this.link.reset();
+      // As a kernel does: with unread bytes it is a reset, also where they lie here already.
+      const unread = this.link.duplex.readableLength > 0 && !this.#readShut && !this.#lent;
+      if (this.#sendsUnderWay > 0 || lingerMs === 0 || unread) this.link.reset();
       else this.link.endSoon();
     }
     if (this.#closed) return;

@@ -9,7 +9,7 @@
  * (`receiveTimeoutMs`, `sendTimeoutMs`), does what can be done without waiting longer and says
  * EAGAIN where that is nothing; its connect goes on behind EINPROGRESS.
  */
-import { type StpError, stpError } from '../errors.js';
+import { isCoded, type StpError, stpError } from '../errors.js';
 import { BACKLOG_DEFAULT, BACKLOG_MAX } from '../limits.js';
 import { AcceptQueue } from './accept-queue.js';
 import { Channel, POLLERR, POLLHUP, POLLIN, POLLOUT } from './channel.js';
@@ -30,6 +30,8 @@ export class Descriptor {
   #channel: Channel | undefined;
   #queue: AcceptQueue | undefined;
   #connectError: StpError | undefined;
+  /** A connect goes on whose caller was told EINPROGRESS. */
+  #connectsBehind = false;
   readonly #underWay = new Set<Limit>();
 
   /**
@@ -125,15 +127,14 @@ export class Descriptor {
     } finally {
       clearTimeout(timer);
     }
-    done.catch((error: StpError) => {
-      this.#connectError = error;
-      this.changes.wakeAll();
-    });
+    this.#connectsBehind = true;
+    done.catch(() => {});
     throw stpError('EINPROGRESS', `connect on descriptor ${this.fd} goes on; poll it`, 'connect');
   }
 
   async #connect(to: Target, limit: Limit): Promise<void> {
     this.#connectError = undefined;
+    this.#connectsBehind = false;
     await this.#become('connecting', 'connected', async (endpoint) => {
       limit.check();
       const link = await endpoint.connect(to, limit);
@@ -180,11 +181,11 @@ export class Descriptor {
   }
 
   /** Options of the mechanism; those of every socket are in `options`. */
-  setEndpointOption(name: string, value: unknown): boolean {
+  setEndpointOption(name: string, value: unknown): void {
     if (this.#endpoint === undefined || !['unbound', 'bound'].includes(this.#state)) {
       throw stpError('EINVAL', `option ${name} is set before connect or listen`, 'setsockopt');
     }
-    return this.#endpoint.setOption(name, value);
+    this.#endpoint.setOption(name, value);
   }
 
   applyOptions(): void {
@@ -292,6 +293,7 @@ export class Descriptor {
     await endpoint.release();
     if (this.#gone()) throw this.#canceled();
     this.#state = 'unbound';
+    if (this.#connectsBehind && isCoded(error)) this.#connectError = error;
     this.changes.wakeAll();
     throw error;
   }

@@ -86,7 +86,7 @@ export class EitherEndpoint implements Endpoint {
     await Promise.all([this.#storage?.release(), this.#network.release()]);
   }
 
-  setOption(name: string, value: unknown): boolean {
-    return this.#network.setOption(name, value);
+  setOption(name: string, value: unknown): void {
+    this.#network.setOption(name, value);
   }
 }

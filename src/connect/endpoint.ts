@@ -87,8 +87,8 @@ export interface Endpoint {
   name(): Address;
   /** Lets go of port and listener, not of established streams. May be called twice. */
   release(): Promise<void>;
-  /** Options that only this mechanism has. @returns false if the name is not one of them */
-  setOption(name: string, value: unknown): boolean;
+  /** Those of `isEndpointOption` that it has. */
+  setOption(name: string, value: unknown): void;
 }
 
 /** Bytes that went over a mechanism, both ways. */

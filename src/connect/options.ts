@@ -109,6 +109,10 @@ const means = (kind: Kind, families: readonly Family[]): boolean =>
 /** True if it is one of these options; others are the endpoint's, or read-only, or unknown. */
 export const isSocketOption = (name: string): name is keyof SocketOptions => name in rules;
 
+/** True for what is set before connect or listen, and is the endpoint's own: TLS. */
+export const isEndpointOption = (kind: Kind, name: string): boolean =>
+  name === 'psk' && kind !== 'stp';
+
 /**
  * Sets one of them.
  * @throws ENOPROTOOPT where it means nothing, EINVAL with the rule that the value breaks

@@ -48,6 +48,7 @@ import { Limit, type WaitList, type WaitOptions, waitAny } from './limit.js';
 import {
   defaultOptions,
   getOption,
+  isEndpointOption,
   isSocketOption,
   noOption,
   type SocketOptions,
@@ -293,8 +294,10 @@ export class STPConnect {
     if (isSocketOption(name)) {
       setOption(familyOf(fd), descriptor.options, name, value);
       descriptor.applyOptions();
-    } else if (!descriptor.setEndpointOption(name, value)) {
+    } else if (!isEndpointOption(familyOf(fd), name)) {
       throw noOption(familyOf(fd), name, 'setsockopt');
+    } else {
+      descriptor.setEndpointOption(name, value);
     }
   }
 

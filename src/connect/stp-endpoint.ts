@@ -89,8 +89,8 @@ export class StpEndpoint implements Endpoint {
     if (port > 0) await this.#host.unbind(port).catch(() => {});
   }
 
-  setOption(): boolean {
-    return false;
+  setOption(): void {
+    assert(false, 'an STP socket has no option of its own');
   }
 }
 

@@ -173,10 +173,8 @@ export class TcpEndpoint implements Endpoint {
     this.#server = undefined;
   }
 
-  setOption(name: string, value: unknown): boolean {
-    if (name !== 'psk') return false;
+  setOption(_name: string, value: unknown): void {
     this.#psk = parsePskOption(value);
-    return true;
   }
 }
 

@@ -501,7 +501,7 @@ export class Host extends EventEmitter<HostEvents> {
   waitTurn(timeoutMs: number, watched: readonly number[], spinUs: number): number[] {
     const own = this.#closed || this.#detached !== undefined ? [] : [this.#channel, this.#attachFd];
     const entries = new Int32Array((own.length + watched.length / 2) * 3);
-    own.forEach((fd, i) => entries.set([fd, POLL_OWN], i * 3));
+    for (const [i, fd] of own.entries()) entries.set([fd, POLL_OWN], i * 3);
     for (let i = 0; i < watched.length; i += 2) {
       entries.set([watched[i] as number, watched[i + 1] as number], (own.length + i / 2) * 3);
     }
