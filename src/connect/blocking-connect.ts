@@ -15,6 +15,7 @@
 import { isCoded, type StpError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
 import { BACKLOG_DEFAULT, BACKLOG_MAX } from '../limits.js';
+import { blockingTurn } from '../memory/event-loop.js';
 import { native } from '../native.js';
 import { attach, type Host } from '../socket/host.js';
 import { reasonOf } from '../socket/reason.js';
@@ -134,7 +135,7 @@ export class BlockingConnect {
       for (let i = 0; i < watched.length; i += 2) {
         entries.set([watched[i] as number, watched[i + 1] as number], (i / 2) * 3);
       }
-      native().loopWait(sliceMs, entries, 0);
+      blockingTurn(sliceMs, entries, spinUs);
       return Array.from({ length: watched.length / 2 }, (_, i) => entries[i * 3 + 2] as number);
     };
   }
@@ -522,6 +523,7 @@ export class BlockingConnect {
     // After a send that was given up the link is closed already.
     if (socket.link !== undefined && !socket.givenUp) socket.link.close(reset);
     socket.link = undefined;
+    this.#host?.hurry();
   }
 
   closeAll(): void {
