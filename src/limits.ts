@@ -12,6 +12,8 @@ export const STG_BOARDS_MIN = 4;
 /** Default connection slots of an STG: 1408 bytes each, 22 MiB. */
 export const STG_CONNECTIONS_DEFAULT = 16384;
 export const STG_CONNECTIONS_MAX = 65536;
+/** At most one slot in eight lists a TCP connection of a host; more go unlisted, and work the same. */
+export const NETWORK_SLOTS_SHARE = 8;
 /** Hosts in one STG: each has a 4 KiB ready bitmap with the default connection count. */
 export const STG_MEMBERS_DEFAULT = 256;
 /** Listeners and explicit binds of one STG. */

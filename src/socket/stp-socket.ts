@@ -506,6 +506,13 @@ export class StpSocket extends Duplex {
     return this;
   }
 
+  /** Most bytes in flight from here, 64 KiB to 4 MiB; without effect before it is connected. */
+  setWindow(bytes: number): this {
+    const end = this.#end;
+    if (end?.open && end.tx >= 0) native().ringSetLimit(end.tx, bytes);
+    return this;
+  }
+
   // --- lending ----------------------------------------------------------------------------------
 
   /**
