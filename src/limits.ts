@@ -40,6 +40,11 @@ export const BACKLOG_MAX = 4096;
 export const WAIT_SLICE_MS = 50;
 /** Event loops look at armed connections at least this often while any is open. */
 export const SAFETY_PERIOD_MS = 1000;
+/**
+ * ACCEPT and CLOSE do not wake a director that sleeps for longer than this: a wake-up costs more
+ * than all the rest of a connection, and nobody waits for them.
+ */
+export const LAZY_BELL_MS = 2;
 /** Pages of an idle producer go back to the pool after this. */
 export const IDLE_PAGES_MS = 250;
 
