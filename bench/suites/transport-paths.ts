@@ -68,6 +68,7 @@ export const PATHS: readonly PathSpec[] = [
     kind: { module: 'stp-copy', content: 'copied', array: true },
   },
   sockets('stp-duplex', ['ping-pong-nopoll', 'connections', 'idle']),
+  streamOnly('stp-onread'),
   sockets('tcp', ['message-rate-batch']),
   sockets('unix', ['message-rate-batch', 'connections']),
   streamOnly('tcp-onread'),

@@ -15,6 +15,7 @@ const STREAM_PATHS = [
   'stp-zero-copy',
   'stp-copy',
   'stp-duplex',
+  'stp-onread',
   'tcp',
   'unix',
   'tcp-onread',
