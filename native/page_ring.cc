@@ -19,6 +19,12 @@ static constexpr uint64_t kSpinNs = 50'000;
  * it for every page would cost more than the page. */
 static constexpr uint32_t kWakeUsed = kWindow / 2;
 
+/* Copies of less than this do not take the board's lock: its line would move between the cores twice,
+ * which costs more than the copy. */
+static constexpr uint64_t kLockBytesMin = 4096;
+/* Turns of a spin without a pause: an answer that comes in less than a microsecond is seen at once. */
+static constexpr uint32_t kEagerTurns = 128;
+
 static uint32_t entryOf(uint32_t cursor) { return (cursor / kPage) % kEntries; }
 static uint32_t ownerOf(uint32_t kind, uint32_t index, uint32_t generation) {
   return (kind << 30) | ((generation & 0x3fff) << 16) | (index & 0xffff);
@@ -148,14 +154,15 @@ void PageRing::wake(uint32_t* word) {
  * the wait word and then read the cursor. Either side sees the other: no wake-up is lost. */
 void PageRing::publish(uint32_t bytes) {
   own_ += bytes;
+  published_++;
   if (producer_) {
     dir_->bytes_produced += bytes;
-    __atomic_store_n(&dir_->tail, own_, __ATOMIC_SEQ_CST);
+    store(&dir_->tail, own_);
     fence();
     if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
   } else {
     dir_->bytes_consumed += bytes;
-    __atomic_store_n(&dir_->head, own_, __ATOMIC_SEQ_CST);
+    store(&dir_->head, own_);
     fence();
     if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE && peer_ - own_ <= kWakeUsed) {
       wake(&dir_->producer_wait);
@@ -190,7 +197,7 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
     for (uint32_t turn = 1;; turn++) {
       now = progress();
       if (now < 0 || now >= int64_t(need)) return now;
-      relax();
+      if (turn > kEagerTurns) relax();
       if (turn % 16 == 0 && nowNs() - start >= spinNs_) break;
     }
   }
@@ -216,6 +223,21 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
   return now;
 }
 
+/* Counts an access without the lock; told to the board when the next one is on another. */
+void PageRing::bypass(uint32_t page, uint64_t bytes) {
+  const uint32_t board = stg_.boardOf(page);
+  if (board != bypassBoard_) settleBypass(board);
+  bypassCount_++;
+  bypassBytes_ += bytes;
+}
+
+void PageRing::settleBypass(uint32_t next) {
+  if (bypassCount_ != 0) countBypass(stg_, bypassBoard_, bypassCount_, bypassBytes_);
+  bypassBoard_ = next;
+  bypassCount_ = 0;
+  bypassBytes_ = 0;
+}
+
 /* ---- producer ---------------------------------------------------------------------------------- */
 
 int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
@@ -239,10 +261,14 @@ int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
     if (chunk > uint64_t(free)) chunk = uint64_t(free);
     const int64_t page = pageAt(own_, true);
     if (page < 0) return done > 0 ? int64_t(done) : page;
-    {
+    uint8_t* const into = stg_.page(uint32_t(page)) + offset;
+    if (chunk < kLockBytesMin) {
+      memcpy(into, from + done, chunk);
+      bypass(uint32_t(page), chunk);
+    } else {
       BoardLock lock(stg_, stg_.boardOf(uint32_t(page)), identity_, how);
       if (!lock.held()) return done > 0 ? int64_t(done) : int64_t(kContended);
-      copyToShared(stg_.page(uint32_t(page)) + offset, from + done, chunk);
+      copyToShared(into, from + done, chunk);
       lock.account(chunk);
     }
     publish(uint32_t(chunk));
@@ -270,7 +296,7 @@ int64_t PageRing::commit(uint32_t bytes) {
   outstanding_ = 0;
   if (bytes == 0) return 0;
   const uint32_t listed = load(&dir_->pages[entryOf(own_)]);
-  if (listed != 0) countBypass(stg_, stg_.boardOf(listed - 1), bytes);
+  if (listed != 0) bypass(listed - 1, bytes);
   publish(bytes);
   return bytes;
 }
@@ -299,7 +325,7 @@ int64_t PageRing::moved(ssize_t bytes, const FileParts& parts) {
   for (uint32_t i = 0; i < parts.count && left > 0; i++) {
     const uint32_t length = uint32_t(parts.span[i].iov_len);
     const uint32_t chunk = length < left ? length : left;
-    countBypass(stg_, parts.boards[i], chunk);
+    countBypass(stg_, parts.boards[i], 1, chunk);
     left -= chunk;
   }
   publish(uint32_t(bytes));
@@ -372,10 +398,14 @@ int64_t PageRing::read(uint8_t* into, uint64_t bytes, uint32_t sliceMs) {
     if (chunk > uint64_t(ready)) chunk = uint64_t(ready);
     const int64_t page = pageAt(own_, false);
     if (page < 0) return done > 0 ? int64_t(done) : page;
-    {
+    const uint8_t* const from = stg_.page(uint32_t(page)) + offset;
+    if (chunk < kLockBytesMin) {
+      memcpy(into + done, from, chunk);
+      bypass(uint32_t(page), chunk);
+    } else {
       BoardLock lock(stg_, stg_.boardOf(uint32_t(page)), identity_, how);
       if (!lock.held()) return done > 0 ? int64_t(done) : int64_t(kContended);
-      memcpy(into + done, stg_.page(uint32_t(page)) + offset, chunk);
+      memcpy(into + done, from, chunk);
       lock.account(chunk);
     }
     publish(uint32_t(chunk));
@@ -404,7 +434,7 @@ int64_t PageRing::consume(uint32_t bytes) {
   if (bytes == 0) return 0;
   const uint32_t listed = load(&dir_->pages[entryOf(own_)]);
   if (listed != 0 && listed - 1 < stg_.pageCount) {
-    countBypass(stg_, stg_.boardOf(listed - 1), bytes);
+    bypass(listed - 1, bytes);
   }
   publish(bytes);
   return bytes;

@@ -50,7 +50,10 @@ class PageRing {
     bool producer;
   };
   explicit PageRing(const Options& options);
-  ~PageRing() { stg_.rings.fetch_sub(1); }
+  ~PageRing() {
+    settleBypass(0);
+    stg_.rings.fetch_sub(1);
+  }
   PageRing(const PageRing&) = delete;
   PageRing& operator=(const PageRing&) = delete;
 
@@ -95,7 +98,8 @@ class PageRing {
   int64_t wait(uint32_t sliceMs, uint32_t need);
   int64_t progress() { return producer_ ? room() : available(); }
   bool peerGone();
-  void copy(uint8_t* into, const uint8_t* from, uint64_t bytes, bool toShared);
+  void bypass(uint32_t page, uint64_t bytes);
+  void settleBypass(uint32_t next);
 
   const StgView& stg_;
   stp_direction* dir_;
@@ -110,6 +114,9 @@ class PageRing {
   uint32_t outstanding_ = 0; /* bytes handed out by reserve or peek */
   uint64_t spinNs_;
   bool broken_ = false;
+  uint32_t bypassBoard_ = 0, bypassCount_ = 0;
+  uint64_t bypassBytes_ = 0;
+  uint64_t published_ = 0;
 };
 
 }  // namespace stpd

@@ -200,9 +200,9 @@ BoardLock::~BoardLock() {
   if (held_) cas(&board_->lock, word_, 0);
 }
 
-void countBypass(const StgView& stg, uint32_t board, uint64_t bytes) {
+void countBypass(const StgView& stg, uint32_t board, uint64_t accesses, uint64_t bytes) {
   stp_board* at = stg.board(board);
-  __atomic_fetch_add(&at->bypassed, 1, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&at->bypassed, accesses, __ATOMIC_RELAXED);
   __atomic_fetch_add(&at->bypassed_bytes, bytes, __ATOMIC_RELAXED);
 }
 

@@ -119,6 +119,6 @@ class BoardLock {
   bool held_ = false;
 };
 
-void countBypass(const StgView& stg, uint32_t board, uint64_t bytes);
+void countBypass(const StgView& stg, uint32_t board, uint64_t accesses, uint64_t bytes);
 
 }  // namespace stpd
