@@ -36,9 +36,10 @@ uint64_t nowNs() {
 
 /* Shared futex (no PRIVATE flag): the word lies in memory of two processes. A relative time-out of
  * FUTEX_WAIT runs on the monotonic clock. */
-void futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs) {
+bool futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs) {
   timespec timeout = {time_t(timeoutMs / 1000), long(timeoutMs % 1000) * 1000000};
-  syscall(SYS_futex, word, FUTEX_WAIT, expected, &timeout, nullptr, 0);
+  return syscall(SYS_futex, word, FUTEX_WAIT, expected, &timeout, nullptr, 0) == 0 ||
+         errno != ETIMEDOUT;
 }
 
 void futexWake(uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
