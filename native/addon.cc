@@ -97,6 +97,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   stpd::registerTouch(env, exports);
   stpd::registerEventLoop(env, exports);
   stpd::registerFileIo(env, exports);
+  stpd::registerTcp(env, exports);
   stpd::registerReceiveSlabs(env, exports);
   return exports;
 }

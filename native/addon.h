@@ -24,6 +24,7 @@ void registerPageBatch(Napi::Env env, Napi::Object exports);
 void registerTouch(Napi::Env env, Napi::Object exports);
 void registerEventLoop(Napi::Env env, Napi::Object exports);
 void registerFileIo(Napi::Env env, Napi::Object exports);
+void registerTcp(Napi::Env env, Napi::Object exports);
 void registerReceiveSlabs(Napi::Env env, Napi::Object exports);
 
 /*
