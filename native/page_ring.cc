@@ -87,6 +87,16 @@ int64_t PageRing::available() {
 
 int64_t PageRing::state() { return progress(); }
 
+/* The files whose pages may go into this list: those that both ends have mapped. The peer's number
+ * is the director's word, published after the peer said so; a host that spoils it breaks streams of
+ * its own STG, as it could anyway. */
+uint32_t PageRing::commonExtents() const {
+  const uint32_t mine = stg_.extentCount;
+  if (mine == 1) return 1;
+  const uint32_t theirs = load(&stg_.member(peerMember_)->extents);
+  return theirs < 1 ? 1 : theirs < mine ? theirs : mine;
+}
+
 /* The page of the cursor's entry, checked: inside the STG and owned by this connection. */
 int64_t PageRing::pageAt(uint32_t cursor, bool mayClaim) {
   const uint32_t entry = entryOf(cursor);
@@ -101,10 +111,9 @@ int64_t PageRing::pageAt(uint32_t cursor, bool mayClaim) {
     broken_ = true;
     return kBroken;
   }
-  const int64_t page = claimPage(stg_, ownerWord_, hint_, pagesHeld_ == 0);
+  const int64_t page = claimPage(stg_, ownerWord_, &hint_, pagesHeld_ == 0, commonExtents());
   if (page < 0) return recycle(cursor);
   /* Only now, with the owner word written, may the page stand in the list. */
-  hint_ = uint32_t(page) + 1;
   pagesHeld_++;
   store(&dir_->pages[entry], uint32_t(page) + 1);
   return page;
@@ -438,7 +447,8 @@ int64_t PageRing::exchange(uint32_t given) {
   const uint32_t entry = entryOf(own_);
   const int64_t taken = pageAt(own_, false);
   if (taken < 0) return taken;
-  if (given >= stg_.pageCount || loadRelaxed(stg_.owner(given)) != memberOwner_) {
+  if (given >= stg_.extents[commonExtents() - 1].endPage ||
+      loadRelaxed(stg_.owner(given)) != memberOwner_) {
     return int64_t(kErrno) - EINVAL;
   }
   {

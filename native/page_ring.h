@@ -88,6 +88,7 @@ class PageRing {
   int64_t available();
   int64_t pageAt(uint32_t cursor, bool mayClaim);
   int64_t recycle(uint32_t cursor);
+  uint32_t commonExtents() const;
   int64_t gather(uint64_t bytes, bool mayClaim, FileParts* parts);
   int64_t moved(ssize_t bytes, const FileParts& parts);
   void publish(uint32_t bytes);

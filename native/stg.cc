@@ -93,17 +93,29 @@ void cableForget(uint32_t id) {
 /* One eighth of the pages is kept for connections that hold none. */
 static uint32_t reservedPages(const StgView& stg) { return stg.pageCount / 8; }
 
-int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t hint, bool first) {
+/* Boards are gone round one after the other, those of all files, so that neighbours in a page list
+ * lie on different boards however often the STG has grown. */
+int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t* hint, bool first,
+                  uint32_t extents) {
   const uint32_t claimed = loadRelaxed(&stg.header()->pages_claimed);
   if (!first && claimed + reservedPages(stg) >= stg.pageCount) return -1;
-  uint32_t page = hint % stg.pageCount;
-  for (uint32_t tried = 0; tried < stg.pageCount; tried++) {
+  const StgExtent& last = stg.extents[extents - 1];
+  const uint32_t boards = last.firstBoard + last.boardCount;
+  const uint32_t start = *hint % last.endPage;
+  uint32_t board = start % boards, row = start / boards;
+  for (uint32_t tried = 0; tried < last.endPage; tried++) {
+    const BoardPages& at = stg.boardPages[board];
+    const uint32_t page = at.first + row * at.step;
+    if (++board == boards) {
+      board = 0;
+      if (++row == stg.pagesOfBoard) row = 0;
+    }
     uint32_t* word = stg.owner(page);
     if (loadRelaxed(word) == STP_OWNER_FREE && cas(word, STP_OWNER_FREE, ownerWord)) {
       __atomic_fetch_add(&stg.header()->pages_claimed, 1, __ATOMIC_RELAXED);
+      *hint = row * boards + board;
       return page;
     }
-    if (++page == stg.pageCount) page = 0;
   }
   return -1;
 }
@@ -236,6 +248,28 @@ static void StgClose(const Napi::CallbackInfo& info) {
   closedStgs.push_back(id);
 }
 
+/* Appends a file; SYNC: the counts are published last. Under the table's lock. */
+static void addExtent(StgView& stg, uint8_t* connections, uint32_t connectionCount, uint8_t* memory,
+                      uint32_t boardCount) {
+  const uint32_t index = stg.extentCount;
+  StgExtent& e = stg.extents[index];
+  e.firstBoard = stg.boardCount;
+  e.boardCount = boardCount;
+  e.firstPage = stg.pageCount;
+  e.endPage = e.firstPage + boardCount * stg.pagesOfBoard;
+  e.firstConnection = stg.connectionCount;
+  e.endConnection = e.firstConnection + connectionCount;
+  e.connections = connections;
+  e.memory = memory;
+  for (uint32_t i = 0; i < boardCount; i++) {
+    stg.boardPages[e.firstBoard + i] = {e.firstPage + i, boardCount};
+  }
+  stg.pageCount = e.endPage;
+  stg.connectionCount = e.endConnection;
+  stg.boardCount = e.firstBoard + boardCount;
+  stg.extentCount = index + 1;
+}
+
 /* stgOpen(segment, offset, geometry): checks once that every section lies inside the segment. */
 static Napi::Value StgOpen(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -251,40 +285,72 @@ static Napi::Value StgOpen(const Napi::CallbackInfo& info) {
   }
   view->segment = segment;
   view->base = base + offset;
-  view->boardCount = uint32_t(number(shape, "boardCount"));
   view->boardBytes = number(shape, "boardBytes");
-  view->connectionCount = uint32_t(number(shape, "connectionCount"));
+  view->boardMax = uint32_t(number(shape, "boardMax"));
   view->memberCount = uint32_t(number(shape, "memberCount"));
-  view->pageCount = uint32_t(number(shape, "pageCount"));
+  view->connectionMax = uint32_t(number(shape, "connectionMax"));
   view->boards = number(shape, "boards");
   view->members = number(shape, "members");
   view->readySummary = number(shape, "readySummary");
   view->readySummaryBytes = number(shape, "readySummaryBytes");
   view->readyBits = number(shape, "readyBits");
   view->readyBitsBytes = number(shape, "readyBitsBytes");
-  view->connections = number(shape, "connections");
   view->owners = number(shape, "owners");
-  view->memory = number(shape, "memory");
+  view->pagesOfBoard = uint32_t(view->boardBytes / STP_PAGE_BYTES);
+  const uint32_t boardCount = uint32_t(number(shape, "boardCount"));
+  const uint32_t connectionCount = uint32_t(number(shape, "connectionCount"));
+  const uint64_t connections = number(shape, "connections"), memory = number(shape, "memory");
+  const uint64_t pageMax = uint64_t(view->boardMax) * view->pagesOfBoard;
   const bool fits =
-      view->boardCount > 0 && view->pageCount > 0 && view->pageCount <= (1u << 30) &&
-      view->boards + uint64_t(view->boardCount) * sizeof(stp_board) <= view->members &&
+      boardCount > 0 && boardCount <= view->boardMax && view->pagesOfBoard > 0 &&
+      view->boardBytes % STP_PAGE_BYTES == 0 && pageMax <= (1u << 30) &&
+      connectionCount <= view->connectionMax && view->connectionMax <= 65536 &&
+      view->boards + uint64_t(view->boardMax) * sizeof(stp_board) <= view->members &&
       view->members + uint64_t(view->memberCount) * sizeof(stp_member) <= view->readySummary &&
       view->readySummary + view->memberCount * view->readySummaryBytes <= view->readyBits &&
-      view->readyBits + view->memberCount * view->readyBitsBytes <= view->connections &&
-      view->connections + uint64_t(view->connectionCount) * sizeof(stp_connection) <=
-          view->owners &&
-      view->owners + uint64_t(view->pageCount) * 4 <= view->memory &&
-      view->memory + view->boardCount * view->boardBytes <= bytes &&
-      uint64_t(view->pageCount) * STP_PAGE_BYTES == view->boardCount * view->boardBytes &&
-      view->readyBitsBytes * 8 >= uint64_t(view->connectionCount) * 2 &&
+      view->readyBits + view->memberCount * view->readyBitsBytes <= view->owners &&
+      view->owners + pageMax * 4 <= connections &&
+      connections + uint64_t(connectionCount) * sizeof(stp_connection) <= memory &&
+      memory + boardCount * view->boardBytes <= bytes &&
+      view->readyBitsBytes * 8 >= uint64_t(view->connectionMax) * 2 &&
       view->readySummaryBytes * 8 >= view->readyBitsBytes / 4;
   if (!fits) throw Napi::RangeError::New(env, "stgOpen: the geometry contradicts itself");
+  view->boardPages = std::make_unique<BoardPages[]>(view->boardMax);
+  addExtent(*view, view->base + connections, connectionCount, view->base + memory, boardCount);
   std::lock_guard<std::mutex> guard(tableMutex);
   const int64_t id = freeStgNumber();
   if (id < 0) throwSystemError(env, ENFILE, "stgOpen", "too many STGs are open in this process");
   view->id = uint32_t(id);
   stgs[id].store(view.release(), std::memory_order_release);
   return Napi::Number::New(env, double(id));
+}
+
+/* stgGrow(stg, extent): a further file, mapped already; rings of every thread may use it from now
+ * on. Returns how many files the view has. */
+static Napi::Value StgGrow(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const Napi::Object extent = info[1].As<Napi::Object>();
+  const uint64_t offset = number(extent, "offset"), bytes = number(extent, "bytes");
+  const uint64_t boardCount = number(extent, "boardCount");
+  const uint64_t connectionCount = number(extent, "connectionCount");
+  const uint64_t connections = number(extent, "connections"), memory = number(extent, "memory");
+  std::lock_guard<std::mutex> guard(tableMutex);
+  StgView* stg = stgView(info[0].ToNumber().Uint32Value());
+  if (stg == nullptr) throw Napi::RangeError::New(env, "stgGrow: no such STG");
+  uint64_t segmentBytes = 0;
+  uint8_t* base = segmentBase(stg->segment, &segmentBytes);
+  const bool fits =
+      base != nullptr && offset <= segmentBytes && bytes <= segmentBytes - offset &&
+      stg->extentCount < STP_STG_EXTENTS_MAX && boardCount <= stg->boardMax - stg->boardCount &&
+      connectionCount <= stg->connectionMax - stg->connectionCount &&
+      number(extent, "firstBoard") == stg->boardCount &&
+      number(extent, "firstConnection") == stg->connectionCount &&
+      connections + connectionCount * sizeof(stp_connection) <= memory &&
+      memory <= bytes && boardCount * stg->boardBytes <= bytes - memory;
+  if (!fits) throw Napi::RangeError::New(env, "stgGrow: the file does not fit the STG");
+  addExtent(*stg, base + offset + connections, uint32_t(connectionCount), base + offset + memory,
+            uint32_t(boardCount));
+  return Napi::Number::New(env, double(stg->extentCount));
 }
 
 /* cableOpen(fd): takes the descriptor over; the number is process-wide. */
@@ -320,8 +386,10 @@ static StgView& view(const Napi::CallbackInfo& info) {
 
 /* pageClaim(stg, ownerWord, hint): a page number or -1. */
 static Napi::Value PageClaim(const Napi::CallbackInfo& info) {
-  const int64_t page = claimPage(view(info), info[1].ToNumber().Uint32Value(),
-                                 info[2].ToNumber().Uint32Value(), true);
+  const StgView& stg = view(info);
+  uint32_t hint = info[2].ToNumber().Uint32Value();
+  const int64_t page =
+      claimPage(stg, info[1].ToNumber().Uint32Value(), &hint, true, stg.extentCount);
   return Napi::Number::New(info.Env(), double(page));
 }
 
@@ -335,7 +403,8 @@ static Napi::Value PageSweep(const Napi::CallbackInfo& info) {
   const StgView& stg = view(info);
   const uint32_t owner = info[1].ToNumber().Uint32Value();
   uint32_t freed = 0;
-  for (uint32_t page = 0; page < stg.pageCount; page++) {
+  const uint32_t pages = stg.pageCount;
+  for (uint32_t page = 0; page < pages; page++) {
     if (loadRelaxed(stg.owner(page)) == owner && releasePage(stg, page, owner)) freed++;
   }
   return Napi::Number::New(info.Env(), freed);
@@ -345,17 +414,18 @@ static Napi::Value PageSweep(const Napi::CallbackInfo& info) {
  * advisory counter, so only the director may call it while hosts are attached. */
 static Napi::Value PagesUsed(const Napi::CallbackInfo& info) {
   const StgView& stg = view(info);
-  std::unique_ptr<uint32_t[]> boards(new uint32_t[stg.boardCount]());
+  const uint32_t pages = stg.pageCount, boardCount = stg.boardCount;
+  std::unique_ptr<uint32_t[]> boards(new uint32_t[boardCount]());
   uint32_t used = 0;
-  for (uint32_t page = 0; page < stg.pageCount; page++) {
+  for (uint32_t page = 0; page < pages; page++) {
     if (loadRelaxed(stg.owner(page)) != STP_OWNER_FREE) {
       used++;
       boards[stg.boardOf(page)]++;
     }
   }
   __atomic_store_n(&stg.header()->pages_claimed, used, __ATOMIC_RELAXED);
-  Napi::Array counts = Napi::Array::New(info.Env(), stg.boardCount);
-  for (uint32_t i = 0; i < stg.boardCount; i++) counts[i] = Napi::Number::New(info.Env(), boards[i]);
+  Napi::Array counts = Napi::Array::New(info.Env(), boardCount);
+  for (uint32_t i = 0; i < boardCount; i++) counts[i] = Napi::Number::New(info.Env(), boards[i]);
   return counts;
 }
 
@@ -389,6 +459,7 @@ static Napi::Value UsableCores(const Napi::CallbackInfo& info) {
 
 void registerStg(Napi::Env env, Napi::Object exports) {
   exports.Set("stgOpen", Napi::Function::New(env, StgOpen));
+  exports.Set("stgGrow", Napi::Function::New(env, StgGrow));
   exports.Set("stgClose", Napi::Function::New(env, StgClose));
   exports.Set("cableOpen", Napi::Function::New(env, CableOpen));
   exports.Set("cableClose", Napi::Function::New(env, CableClose));

@@ -24,15 +24,17 @@ export interface RingRig {
 export const GENERATION = 7;
 
 export function ringRig(
-  options: { boards?: number; boardBytes?: number; cursor?: number } = {},
+  options: { boards?: number; boardBytes?: number; cursor?: number; boardMax?: number } = {},
 ): RingRig {
   const geometry = stgGeometry({
     boardCount: options.boards ?? 4,
     boardBytes: options.boardBytes ?? 2 << 20,
     connectionCount: 64,
     memberCount: 4,
+    ...(options.boardMax === undefined ? {} : { boardMax: options.boardMax, connectionMax: 128 }),
   });
-  const segment = Segment.reserve(geometry.bytes);
+  /* Room behind it, for an STG that grows. */
+  const segment = Segment.reserve(geometry.bytes * 2);
   const fd = native().memfdCreate('stpd-test-stg');
   native().claim(fd, geometry.bytes);
   segment.map(0, fd, geometry.bytes, true);
