@@ -393,6 +393,20 @@ int64_t PageRing::read(uint8_t* into, uint64_t bytes, uint32_t sliceMs) {
   return int64_t(done);
 }
 
+int64_t PageRing::take(uint8_t* into, uint64_t bytes, bool* armed) {
+  *armed = false;
+  for (;;) {
+    const int64_t got = read(into, bytes, 0);
+    if (got < 0 || uint64_t(got) == bytes) return got;
+    const int64_t more = arm();
+    if (more == 0) {
+      *armed = true;
+      return got;
+    }
+    if (got > 0 || more < 0) return got > 0 ? got : more;
+  }
+}
+
 int64_t PageRing::peek(uint8_t** at, uint32_t sliceMs) {
   int64_t ready = peer_ - own_;
   const uint32_t offset = own_ % kPage;

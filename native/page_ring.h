@@ -64,6 +64,9 @@ class PageRing {
 
   /* Consumer. */
   int64_t read(uint8_t* into, uint64_t bytes, uint32_t sliceMs);
+  /* For event loops: reads what is there and, where that was all, arms in the same step. `armed`: a
+   * ready bit will come for what comes next. */
+  int64_t take(uint8_t* into, uint64_t bytes, bool* armed);
   int64_t peek(uint8_t** at, uint32_t sliceMs);
   int64_t consume(uint32_t bytes);
   int64_t drainToFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs);

@@ -35,7 +35,8 @@ static PageRing* ringArgs(napi_env env, napi_callback_info info, Args* args) {
 
 static napi_value result(napi_env env, int64_t value) {
   napi_value out = nullptr;
-  napi_create_double(env, double(value), &out);
+  if (value == int32_t(value)) napi_create_int32(env, int32_t(value), &out);
+  else napi_create_double(env, double(value), &out);
   return out;
 }
 
@@ -84,6 +85,15 @@ static napi_value RingWrite(napi_env env, napi_callback_info info) {
 static napi_value RingRead(napi_env env, napi_callback_info info) {
   return move(env, info, [](PageRing* ring, uint8_t* at, uint64_t bytes, uint32_t slice) {
     return ring->read(at, bytes, slice);
+  });
+}
+
+/* (ring, bytes: Uint8Array, offset, length): twice the bytes read, and 1 more if it is armed. */
+static napi_value RingTake(napi_env env, napi_callback_info info) {
+  return move(env, info, [](PageRing* ring, uint8_t* at, uint64_t bytes, uint32_t) {
+    bool armed = false;
+    const int64_t got = ring->take(at, bytes, &armed);
+    return got < 0 ? got : got * 2 + (armed ? 1 : 0);
   });
 }
 
@@ -322,6 +332,7 @@ static void hot(Napi::Env env, Napi::Object exports, const char* name, napi_call
 void registerPageRing(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringWrite", RingWrite);
   hot(env, exports, "ringRead", RingRead);
+  hot(env, exports, "ringTake", RingTake);
   hot(env, exports, "ringReserve", RingReserve);
   hot(env, exports, "ringPeek", RingPeek);
   hot(env, exports, "ringCommit", Simple<Commit>);

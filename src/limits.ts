@@ -57,3 +57,21 @@ export const IDLE_PAGES_MS = 250;
 export const CONTROL_TIMEOUT_MS = 1000;
 /** Longest message on the attach socket. */
 export const ATTACH_MESSAGE_BYTES_MAX = 16384;
+
+/** `sun_path` has 108 bytes, one for the zero: see unix(7). */
+export const UNIX_PATH_BYTES_MAX = 107;
+
+/** Connections of one `stpctl forward` at a time, unless it is told: two descriptors each. */
+export const FORWARD_CONNECTIONS_DEFAULT = 1024;
+/** As many as an STG may have. */
+export const FORWARD_CONNECTIONS_MAX = STG_CONNECTIONS_MAX;
+/**
+ * Bytes of one direction of one forwarded connection that may wait in the process: some reads, so
+ * that one side is read while the other is written.
+ */
+export const FORWARD_BUFFER_BYTES = 262144;
+/** Seconds that a stopped forward leaves its streams: half of what containers get to stop. */
+export const FORWARD_GRACE_S_DEFAULT = 5;
+export const FORWARD_GRACE_S_MAX = 86400;
+/** A forward looks this often whether stpd is back. */
+export const FORWARD_ATTACH_PERIOD_MS = 500;

@@ -120,6 +120,8 @@ export interface Native {
   ringClose(ring: number): void;
   ringWrite(ring: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  /** Reads and, where that was all, arms: twice the bytes, and 1 more if armed; else a negative state. */
+  ringTake(ring: number, into: Uint8Array, offset: number, bytes: number): number;
   ringReserve(ring: number, sliceMs: number): number;
   ringCommit(ring: number, bytes: number): number;
   ringPeek(ring: number, sliceMs: number): number;
@@ -153,6 +155,11 @@ export interface Native {
   setTimesNs(path: Buffer | string, mtimeNs: bigint, followSymlink: boolean): void;
   /** mknod(2); `mode` with the type bits. The device number counts for devices only. */
   makeNode(path: Buffer | string, mode: number, major: number, minor: number): void;
+
+  // --- receive_slabs.cc: see src/socket/receive-slabs.ts --------------------------------------
+  /** 1 MiB that comes back to the thread's pool once collected; undefined when all are in use. */
+  slabTake(): ArrayBuffer | undefined;
+  slabTrim(): void;
 
   // --- event_loop.cc: see src/memory/event-loop.ts ------------------------------------------
   loopOpen(
