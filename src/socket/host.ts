@@ -40,6 +40,7 @@ import {
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
 import { resolveRunDirectory } from '../run-directory.js';
+import { type ConnectArguments, connectForm, type StpSocketOptions } from './arguments.js';
 import {
   ATTACH_DESCRIPTORS,
   ATTACH_VERSION,
@@ -48,8 +49,8 @@ import {
   channelMessage,
 } from './attach-protocol.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
-import { StpSocket, type StpSocketOptions } from './stp-socket.js';
-import type { StreamEnd } from './stream-end.js';
+import { StpSocket } from './stp-socket.js';
+import { StreamEnd } from './stream-end.js';
 
 export interface AttachOptions {
   /** Run directory of the array; `STPD_RUN_DIR` and the defaults of `stpd` where absent. */
@@ -60,13 +61,6 @@ export interface AttachOptions {
   readonly name?: string;
   /** Milliseconds until an stpd that does not answer is given up; 5000 by default. */
   readonly timeoutMs?: number;
-}
-
-export interface ConnectOptions extends StpSocketOptions {
-  readonly port: number;
-  /** A port that `bind` reserved; a dynamic one where absent. */
-  readonly localPort?: number;
-  readonly signal?: AbortSignal;
 }
 
 const READABLE = 1;
@@ -233,6 +227,8 @@ export class Host extends EventEmitter<HostEvents> {
   #safetyTimer: NodeJS.Timeout | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #references = 0;
+  #socketClass: Host['Socket'] | undefined;
+  #serverClass: Host['Server'] | undefined;
 
   constructor(attachment: Attachment, segment: Segment, geometry: StgGeometry, channel: number) {
     super();
@@ -279,23 +275,54 @@ export class Host extends EventEmitter<HostEvents> {
 
   // --- calls ----------------------------------------------------------------------------------
 
-  /** Connects to a port of the STG; as `net.connect`. Event loop's thread. */
-  connect(options: ConnectOptions, onConnect?: () => void): StpSocket {
+  /**
+   * Connects to a port of the STG; 'connect' or 'error' follows. Takes the forms of `net.connect`.
+   * @throws ERR_SOCKET_BAD_PORT, ERR_MISSING_ARGS, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   */
+  connect(...args: ConnectArguments): StpSocket {
+    const { options, callback } = connectForm(args);
     const socket = new StpSocket(this, options);
-    if (onConnect !== undefined) socket.once('connect', onConnect);
-    socket.startConnect(options);
-    return socket;
+    if (options.timeout) socket.setTimeout(options.timeout);
+    return socket.connect(options, callback);
+  }
+
+  /** As `net.createConnection`: the same as `connect`. */
+  createConnection(...args: ConnectArguments): StpSocket {
+    return this.connect(...args);
   }
 
   /** As `net.createServer`: the options may be left out. */
   createServer(
-    options?: StpServerOptions | ((socket: StpSocket) => void),
+    options?: StpServerOptions | ((socket: StpSocket) => void) | null,
     onConnection?: (socket: StpSocket) => void,
   ): StpServer {
-    const listener = typeof options === 'function' ? options : onConnection;
-    const server = new StpServer(this, typeof options === 'object' ? options : {});
-    if (listener !== undefined) server.on('connection', listener);
-    return server;
+    return new StpServer(this, options, onConnection);
+  }
+
+  /** For programs that make a socket before they connect it, as `new net.Socket`. */
+  get Socket(): new (
+    options?: StpSocketOptions,
+  ) => StpSocket {
+    const host = this;
+    this.#socketClass ??= class Socket extends StpSocket {
+      constructor(options?: StpSocketOptions) {
+        super(host, options);
+      }
+    };
+    return this.#socketClass;
+  }
+
+  /** For programs that say `new net.Server`. */
+  get Server(): new (
+    ...args: Parameters<Host['createServer']>
+  ) => StpServer {
+    const host = this;
+    this.#serverClass ??= class Server extends StpServer {
+      constructor(...args: Parameters<Host['createServer']>) {
+        super(host, ...args);
+      }
+    };
+    return this.#serverClass;
   }
 
   /**
@@ -355,16 +382,25 @@ export class Host extends EventEmitter<HostEvents> {
   command(fields: Partial<Command> & { op: number }): Promise<DirectorEvent> {
     return new Promise((resolve, reject) => {
       if (this.#detached !== undefined) return reject(this.#detached);
-      const seq = this.#seq;
-      this.#seq = (this.#seq % 0xffffffff) + 1;
-      this.#answers.set(seq, (event) => {
+      this.ref();
+      this.ask(fields, (event) => {
         this.unref();
         if (event.kind === 0 && this.#detached !== undefined) reject(this.#detached);
         else resolve(event);
       });
-      this.ref();
-      this.#write({ ...noCommand, ...fields, seq });
     });
+  }
+
+  /**
+   * A command for who cannot wait for a promise. `onAnswer` is called once, with an event of kind 0
+   * when no answer can come any more.
+   */
+  ask(fields: Partial<Command> & { op: number }, onAnswer: (event: DirectorEvent) => void): void {
+    if (this.#detached !== undefined) return onAnswer(noEvent);
+    const seq = this.#seq;
+    this.#seq = (this.#seq % 0xffffffff) + 1;
+    this.#answers.set(seq, onAnswer);
+    this.#write({ ...noCommand, ...fields, seq });
   }
 
   /** A command that has no answer. */
@@ -390,6 +426,18 @@ export class Host extends EventEmitter<HostEvents> {
       native().loopSafety(true);
       this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS).unref();
     }
+  }
+
+  /** Our end of a connection that the director made; undefined if the peer has died meanwhile. */
+  openEnd(event: DirectorEvent): StreamEnd | undefined {
+    const cable = this.cable(event.cable);
+    if (cable === undefined) {
+      this.#refuse(event);
+      return undefined;
+    }
+    const end = new StreamEnd(this, event, cable);
+    this.addStream(end);
+    return end;
   }
 
   forget(stream: StreamEnd): void {
@@ -436,7 +484,14 @@ export class Host extends EventEmitter<HostEvents> {
       ENOBUFS: `STG '${this.stg}' has no port or connection slot left; see 'stpctl stg show ${this.stg}'`,
       EADDRNOTAVAIL: `STG '${this.stg}' has no dynamic port left`,
     };
-    return stpError(code, why[code] ?? `refused for port ${port} of STG '${this.stg}'`, syscall);
+    const error = stpError(
+      code,
+      why[code] ?? `refused for port ${port} of STG '${this.stg}'`,
+      syscall,
+    );
+    error.address = this.stg;
+    if (port > 0) error.port = port;
+    return error;
   }
 
   // --- the director's side --------------------------------------------------------------------
@@ -475,12 +530,16 @@ export class Host extends EventEmitter<HostEvents> {
       }
       const answer = this.#answers.get(event.seq);
       this.#answers.delete(event.seq);
-      answer?.(event);
+      try {
+        answer?.(event);
+      } catch (error) {
+        throwLater(error); /* of the application's listener */
+      }
       if (this.#closed) return;
     }
   }
 
-  /** A connection for a listener that has closed meanwhile. */
+  /** A connection that nobody here takes: its listener has closed meanwhile, or its peer is gone. */
   #refuse(event: DirectorEvent): void {
     native().connectionAbort(this.stgView, event.connection, event.end);
     const { connection, generation, end } = event;
@@ -564,6 +623,11 @@ export class Host extends EventEmitter<HostEvents> {
     native().cableClose(this.#attachCable);
     for (const server of [...this.#servers.values()]) server.onLost();
     this.emit('detached', error);
+  }
+
+  /** Why the host can make no new connections, if it cannot. */
+  get detached(): Error | undefined {
+    return this.#detached;
   }
 
   /** Every command that waits gets the reason. */

@@ -1,0 +1,16 @@
+/** A situation: a small program that is played over `node:net` and over STP. */
+import type { Stage } from './stage.js';
+
+export interface Situation {
+  readonly group: string;
+  readonly title: string;
+  readonly play: (s: Stage) => Promise<void>;
+}
+
+/** Situations of one group, in the order of the table in docs/sockets.md. */
+export function group(
+  name: string,
+  situations: Readonly<Record<string, Situation['play']>>,
+): Situation[] {
+  return Object.entries(situations).map(([title, play]) => ({ group: name, title, play }));
+}
