@@ -35,6 +35,12 @@ constexpr uint32_t kPairsMax = 2048;
 /* The descriptors of the loop are looked at this often during a poll, so neighbours do not starve. */
 constexpr uint64_t kBackendEveryNs = 8'000;
 constexpr uint32_t kBudgetStartNs = 4'000;
+/* Who finds no place among the pollers asks again for so long. */
+constexpr uint64_t kEnterNs = 3'000;
+/* Where polls only miss (both sides on one core, say), they are tried again once in so many short
+ * sleeps: there a poll takes from the peer the very time that it waits for. */
+constexpr uint32_t kRestartEveryMax = 255;
+constexpr uint64_t kCoresEveryNs = 100'000'000;
 constexpr uint64_t kSafetyMs = 1000;
 /* Reads of one cable in one turn of the loop. */
 constexpr int kBellReads = 16;
@@ -73,7 +79,10 @@ struct EventLoop {
   uv_timer_t safety;
   std::vector<Source> sources;
   std::unordered_map<uint32_t, CableWatch*> watches;
-  uint64_t budgetNs = 0, budgetMaxNs = 0, sleptAt = 0;
+  uint64_t budgetNs = 0, budgetMaxNs = 0, sleptAt = 0, backendAt = 0, coresSeenAt = 0;
+  uint32_t coresSeen = 0;
+  /* Short sleeps until polling is tried again, and how many it will be the next time. */
+  uint32_t restartIn = 0, restartEvery = 0;
   bool closing = false, armed = false, bell = false, more = false, enabled = false;
   int openHandles = 0;
   napi_async_cleanup_hook_handle hook = nullptr;
@@ -106,60 +115,107 @@ struct EventLoop {
     return nullptr;
   }
 
+  /* Asked for at most every 100 ms: it costs a system call. */
+  uint32_t cores(uint64_t now) {
+    if (coresSeen == 0 || now - coresSeenAt > kCoresEveryNs) {
+      coresSeen = usableCores();
+      coresSeenAt = now;
+    }
+    return coresSeen;
+  }
+
+  /* A place among those who may poll at once, one less than there are cores. Who is just leaving
+   * makes room within a moment, so it is asked for a little while: a sleep costs ten times more. */
+  bool enterPoll(uint32_t* count, uint64_t now) {
+    const int32_t most = int32_t(cores(now)) - 1;
+    if (most < 1) return false;
+    for (;;) {
+      /* Advisory: a host that spoils it only changes who polls. */
+      const int32_t others = int32_t(__atomic_fetch_add(count, 1, __ATOMIC_RELAXED));
+      /* The director resets the count when a host dies: those who polled then leave it too low. */
+      if (others < 0) __atomic_store_n(count, 1, __ATOMIC_RELAXED);
+      if (others < most) return true;
+      __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
+      for (int i = 0; i < 16; i++) {
+        if (ready()) return false;
+        relax();
+      }
+      if (nowNs() - now > kEnterNs) return false;
+    }
+  }
+
+  /* libuv's own descriptors, looked at every kBackendEveryNs: its other users do not starve. */
+  bool backendReady(uint64_t now) {
+    if (now < backendAt) return false;
+    backendAt = now + kBackendEveryNs;
+    pollfd backend = {uv_backend_fd(loop), POLLIN, 0};
+    return poll(&backend, 1, 0) > 0;
+  }
+
+  enum class Poll { found, missed, interrupted };
+
   /* Looks for work until it finds some, the budget ends, or libuv has something to do. */
-  bool pollFor(uint64_t budget) {
+  Poll pollFor(uint64_t budget) {
     const int timeout = uv_backend_timeout(loop);
-    if (timeout == 0) return false;
+    if (timeout == 0) return Poll::interrupted;
     if (timeout > 0 && uint64_t(timeout) * 1'000'000 < budget) {
       budget = uint64_t(timeout) * 1'000'000;
     }
     uint32_t* count = pollers();
-    if (count == nullptr) return false;
-    const uint32_t cores = usableCores();
-    /* Advisory: a host that spoils it only changes who polls. */
-    if (cores < 2) return false;
-    const int32_t others = int32_t(__atomic_fetch_add(count, 1, __ATOMIC_RELAXED));
-    /* The director resets the count when a host dies: those who polled then leave it too low. */
-    if (others < 0) __atomic_store_n(count, 1, __ATOMIC_RELAXED);
-    if (others >= int32_t(cores - 1)) {
-      __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
-      return false;
-    }
+    if (count == nullptr) return Poll::interrupted;
     const uint64_t start = nowNs();
-    uint64_t backendAt = start + kBackendEveryNs;
-    pollfd backend = {uv_backend_fd(loop), POLLIN, 0};
-    bool found = false;
+    if (!enterPoll(count, start)) return ready() ? Poll::found : Poll::missed;
+    Poll outcome = Poll::missed;
     for (;;) {
-      for (int i = 0; i < 8 && !found; i++) {
-        found = ready();
-        if (!found) relax();
+      for (int i = 0; i < 8 && outcome != Poll::found; i++) {
+        if (ready()) outcome = Poll::found;
+        else relax();
       }
-      if (found) break;
+      if (outcome == Poll::found) break;
       const uint64_t now = nowNs();
       if (now - start >= budget) break;
-      if (now >= backendAt) {
-        if (poll(&backend, 1, 0) > 0) break;
-        backendAt = now + kBackendEveryNs;
+      if (backendReady(now)) {
+        outcome = Poll::interrupted;
+        break;
       }
     }
     __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
-    return found;
+    return outcome;
+  }
+
+  /* Work that was there already, or that a poll within the budget has found. */
+  bool findWork() {
+    if (ready()) return true;
+    if (!enabled || budgetNs == 0) return false;
+    const Poll outcome = pollFor(budgetNs);
+    if (outcome == Poll::found) {
+      pollHits++;
+      tally(&stp_member::poll_hits);
+      restartEvery = 0;
+      budgetNs = budgetNs * 2 > budgetMaxNs ? budgetMaxNs : budgetNs * 2;
+    } else if (outcome == Poll::missed) {
+      pollMisses++;
+      tally(&stp_member::poll_misses);
+      budgetNs = budgetNs / 2 < kBudgetStartNs ? 0 : budgetNs / 2;
+      if (budgetNs == 0) {
+        restartIn = restartEvery;
+        restartEvery = restartEvery * 2 + 1 > kRestartEveryMax ? kRestartEveryMax
+                                                               : restartEvery * 2 + 1;
+      }
+    }
+    return outcome == Poll::found;
   }
 
   void beforePoll() {
-    bool work = ready();
-    if (!work && enabled && budgetNs > 0) {
-      work = pollFor(budgetNs);
-      if (work) {
-        pollHits++;
-        tally(&stp_member::poll_hits);
-        budgetNs = budgetNs * 2 > budgetMaxNs ? budgetMaxNs : budgetNs * 2;
-      } else {
-        pollMisses++;
-        tally(&stp_member::poll_misses);
-        budgetNs = budgetNs / 2 < kBudgetStartNs ? 0 : budgetNs / 2;
-      }
+    backendAt = nowNs() + kBackendEveryNs;
+    /* As long as libuv has nothing to do, work is served from here: a turn of libuv, with its system
+     * call, for each message would cost more than the message. */
+    while (findWork() && enabled && uv_backend_timeout(loop) != 0) {
+      if (!collect()) return;
+      uv_update_time(loop); /* timers count from now */
+      if (uv_backend_timeout(loop) == 0 || backendReady(nowNs())) break;
     }
+    bool work = ready();
     armed = false;
     if (!work) {
       /* SYNC: sleep word, full barrier, then the work words; pairs with notifyLoop and wordWake,
@@ -180,7 +236,10 @@ struct EventLoop {
       const uint64_t slept = nowNs() - sleptAt;
       const bool work = ready();
       /* A sleep that a poll would have bridged makes the next poll worth while. */
-      if (work && slept < budgetMaxNs && budgetNs < kBudgetStartNs) budgetNs = budgetMaxNs / 2;
+      if (work && slept < budgetMaxNs && budgetNs < kBudgetStartNs && restartIn-- == 0) {
+        restartIn = 0;
+        budgetNs = budgetMaxNs / 2;
+      }
       if (work && !bell && !stillAsleep && slept >= kSafetyMs * 1'000'000 * 9 / 10) {
         safetyFirings++;
         tally(&stp_member::safety_firings);
@@ -204,8 +263,9 @@ struct EventLoop {
     return true;
   }
 
-  void collect() {
-    if (!ready()) return;
+  /* False where the thread is ending. */
+  bool collect() {
+    if (!ready()) return true;
     more = false;
     uint32_t count = 0;
     for (uint32_t index = 0; index < sources.size(); index++) {
@@ -244,23 +304,27 @@ struct EventLoop {
       }
       if (more) break;
     }
-    if (count > 0) call(onReady, count);
+    return count == 0 || call(onReady, count);
   }
 
   /* Not the C++ wrappers: they end the process when a call fails because the thread is ending. */
-  void call(Napi::FunctionReference& function, uint32_t argument) {
+  bool call(Napi::FunctionReference& function, uint32_t argument) {
     napi_handle_scope scope;
-    if (napi_open_handle_scope(env, &scope) != napi_ok) return;
+    if (napi_open_handle_scope(env, &scope) != napi_ok) return false;
     napi_value callback, receiver, value, result, thrown;
+    napi_status status = napi_generic_failure;
     if (napi_get_reference_value(env, function, &callback) == napi_ok &&
         napi_get_global(env, &receiver) == napi_ok &&
-        napi_create_uint32(env, argument, &value) == napi_ok &&
-        napi_make_callback(env, nullptr, receiver, callback, 1, &value, &result) ==
-            napi_pending_exception &&
-        napi_get_and_clear_last_exception(env, &thrown) == napi_ok) {
-      napi_fatal_exception(env, thrown);
+        napi_create_uint32(env, argument, &value) == napi_ok) {
+      status = napi_make_callback(env, nullptr, receiver, callback, 1, &value, &result);
+      if (status == napi_pending_exception &&
+          napi_get_and_clear_last_exception(env, &thrown) == napi_ok) {
+        napi_fatal_exception(env, thrown);
+        status = napi_ok;
+      }
     }
     napi_close_handle_scope(env, scope);
+    return status == napi_ok;
   }
 };
 

@@ -40,6 +40,11 @@ export const BACKLOG_MAX = 4096;
 export const WAIT_SLICE_MS = 50;
 /** Event loops look at armed connections at least this often while any is open. */
 export const SAFETY_PERIOD_MS = 1000;
+/**
+ * ACCEPT and CLOSE do not wake a director that sleeps for longer than this: a wake-up costs more
+ * than all the rest of a connection, and nobody waits for them.
+ */
+export const LAZY_BELL_MS = 2;
 /** Pages of an idle producer go back to the pool after this. */
 export const IDLE_PAGES_MS = 250;
 
@@ -47,3 +52,21 @@ export const IDLE_PAGES_MS = 250;
 export const CONTROL_TIMEOUT_MS = 1000;
 /** Longest message on the attach socket. */
 export const ATTACH_MESSAGE_BYTES_MAX = 16384;
+
+/** `sun_path` has 108 bytes, one for the zero: see unix(7). */
+export const UNIX_PATH_BYTES_MAX = 107;
+
+/** Connections of one `stpctl forward` at a time, unless it is told: two descriptors each. */
+export const FORWARD_CONNECTIONS_DEFAULT = 1024;
+/** As many as an STG may have. */
+export const FORWARD_CONNECTIONS_MAX = STG_CONNECTIONS_MAX;
+/**
+ * Bytes of one direction of one forwarded connection that may wait in the process: some reads, so
+ * that one side is read while the other is written.
+ */
+export const FORWARD_BUFFER_BYTES = 262144;
+/** Seconds that a stopped forward leaves its streams: half of what containers get to stop. */
+export const FORWARD_GRACE_S_DEFAULT = 5;
+export const FORWARD_GRACE_S_MAX = 86400;
+/** A forward looks this often whether stpd is back. */
+export const FORWARD_ATTACH_PERIOD_MS = 500;

@@ -93,10 +93,24 @@ export interface Native {
 
   // --- page_ring_api.cc: see src/memory/page-ring.ts ----------------------------------------
   // `sliceMs` 0: never waits (event loops); else waits so long at most (worker threads).
-  ringOpen(options: object): number;
+  /** The number of a new ring; RingOptions of memory/page-ring.ts one by one, since it is called twice a connection. */
+  ringOpen(
+    stg: number,
+    connection: number,
+    generation: number,
+    end: number,
+    selfMember: number,
+    selfGeneration: number,
+    peerMember: number,
+    cable: number,
+    producer: 0 | 1,
+    cursor: number,
+  ): number;
   ringClose(ring: number): void;
   ringWrite(ring: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  /** Reads and, where that was all, arms: twice the bytes, and 1 more if armed; else a negative state. */
+  ringTake(ring: number, into: Uint8Array, offset: number, bytes: number): number;
   ringReserve(ring: number, sliceMs: number): number;
   ringCommit(ring: number, bytes: number): number;
   ringPeek(ring: number, sliceMs: number): number;
@@ -130,6 +144,11 @@ export interface Native {
   setTimesNs(path: Buffer | string, mtimeNs: bigint, followSymlink: boolean): void;
   /** mknod(2); `mode` with the type bits. The device number counts for devices only. */
   makeNode(path: Buffer | string, mode: number, major: number, minor: number): void;
+
+  // --- receive_slabs.cc: see src/socket/receive-slabs.ts --------------------------------------
+  /** 1 MiB that comes back to the thread's pool once collected; undefined when all are in use. */
+  slabTake(): ArrayBuffer | undefined;
+  slabTrim(): void;
 
   // --- event_loop.cc: see src/memory/event-loop.ts ------------------------------------------
   loopOpen(

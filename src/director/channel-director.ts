@@ -426,8 +426,11 @@ export class ChannelDirector {
     }
     if (listener.waiting >= listener.backlog) {
       /* As TCP does: the connecting side waits until there is a place, or gives up itself. */
-      if (listener.pending.length < PENDING_MAX) listener.pending.push({ member, command });
-      else this.#answer(member, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED');
+      if (listener.pending.length >= PENDING_MAX) {
+        return this.#answer(member, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED');
+      }
+      listener.pending.push({ member, command });
+      this.#hurry(listener.member);
       return;
     }
     this.#connect(member, command, listener);
@@ -475,17 +478,25 @@ export class ChannelDirector {
     member.connections.add(connection);
     listener.member.connections.add(connection);
     listener.waiting++;
-    this.#send(listener.member, {
-      ...this.#describe(connection, 1),
-      kind: NUMBERS.EVENT_INCOMING,
-      socket: listener.socket,
-    });
+    /* Who waits comes first: it wakes up while the other is rung. */
     this.#send(member, {
       ...this.#describe(connection, 0),
       kind: NUMBERS.EVENT_CONNECTED,
       seq: command.seq,
       socket: command.socket,
     });
+    this.#send(listener.member, {
+      ...this.#describe(connection, 1),
+      kind: NUMBERS.EVENT_INCOMING,
+      socket: listener.socket,
+    });
+  }
+
+  /** SYNC: pairs with Host.tellLater. The loop looks at its ring before this thread sleeps. */
+  #hurry(member: Member): void {
+    let hurry = 0;
+    for (const port of member.ports) if (port.pending.length > 0) hurry = 1;
+    this.#segment.store(member.ring.offset + MEMBER_RING.at.hurry, hurry);
   }
 
   #describe(connection: Connection, end: 0 | 1): DirectorEvent {
@@ -558,7 +569,9 @@ export class ChannelDirector {
     listener.waiting--;
     assert(listener.waiting >= 0, 'a backlog holds what was put there');
     const next = listener.pending.shift();
-    if (next !== undefined) this.#onConnect(next.member, next.command);
+    if (next === undefined) return;
+    if (listener.pending.length === 0) this.#hurry(listener.member);
+    this.#onConnect(next.member, next.command);
   }
 
   #connectionOf(member: Member, command: Command): Connection | undefined {
@@ -593,7 +606,8 @@ export class ChannelDirector {
     }
     if (!peer.closed) {
       this.#publishHeader(stg, connection, NUMBERS.CONNECTION_CLOSING);
-      /* The survivor looks at its rings again; it finds the end or the reset there. */
+      /* An orderly end has woken whoever waits for it; a reset is also for who does not. */
+      if (!this.#wasReset(connection, end)) return;
       native().memberNotify(
         stg.view,
         peer.member.index,
@@ -614,6 +628,22 @@ export class ChannelDirector {
     stg.connections[connection.slot] = undefined;
     stg.freeSlots.push(connection.slot);
     stg.connectionCount--;
+  }
+
+  /** What the end that let go has left in memory: only whether its peer is told depends on it. */
+  #wasReset(connection: Connection, end: 0 | 1): boolean {
+    const { stg } = connection.ends[end].member;
+    const at =
+      stg.offset +
+      stg.geometry.connections +
+      connection.slot * CONNECTION.bytes +
+      CONNECTION.at.directions;
+    const segment = this.#segment;
+    return (
+      segment.load(at + end * DIRECTION.bytes + DIRECTION.at.reset) !== 0 ||
+      segment.load(at + (1 - end) * DIRECTION.bytes + DIRECTION.at.closed) !==
+        NUMBERS.CLOSED_ORDERLY
+    );
   }
 
   // --- answers ------------------------------------------------------------------------------

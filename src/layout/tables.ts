@@ -249,6 +249,12 @@ export const MEMBER_RING = defineStruct(
       writer: 'director sets, host clears',
       doc: '1 while the director sleeps: whoever changes it to 0 rings',
     },
+    hurry: {
+      type: 'u32',
+      line: true,
+      writer: 'director',
+      doc: '1 while connects wait for a place in a backlog of this host: then ACCEPT rings too',
+    },
     commands: {
       type: 'u8',
       count: COMMAND.bytes * COMMAND_RING_ENTRIES,

@@ -5,6 +5,7 @@
 import { hostname } from 'node:os';
 import { nodeError } from '../errors.js';
 import { BACKLOG_DEFAULT, PORT_MAX } from '../limits.js';
+import type { OnReadOptions } from './onread.js';
 
 export interface StpSocketOptions {
   /** True: the peer's end does not end this side. */
@@ -14,6 +15,7 @@ export interface StpSocketOptions {
   readonly writableHighWaterMark?: number;
   /** Destroys the socket when aborted, at any time. */
   readonly signal?: AbortSignal;
+  readonly onread?: OnReadOptions;
   /** Without effect: small writes are never delayed. */
   readonly noDelay?: boolean;
   /** Without effect: the peer's death is noticed without probes. */

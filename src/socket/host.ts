@@ -21,7 +21,12 @@ import {
   STG_HEADER,
   SUPERBLOCK,
 } from '../layout/tables.js';
-import { ATTACH_MESSAGE_BYTES_MAX, IDLE_PAGES_MS, SAFETY_PERIOD_MS } from '../limits.js';
+import {
+  ATTACH_MESSAGE_BYTES_MAX,
+  IDLE_PAGES_MS,
+  LAZY_BELL_MS,
+  SAFETY_PERIOD_MS,
+} from '../limits.js';
 import {
   addSource,
   dropCable,
@@ -206,6 +211,8 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #ring: MemberRing;
   readonly #channel: number;
   readonly #directorSleep: number;
+  /** Segment offset: connects wait for what this host accepts. */
+  readonly #hurry: number;
   readonly #source: number;
   readonly #channelCable: number;
   readonly #attachFd: number;
@@ -224,6 +231,9 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #cables = new Map<number, number>();
   readonly #idle = new Set<StreamEnd>();
   #idleTimer: NodeJS.Timeout | undefined;
+  /** Commands lie in the ring for which the director has not been rung. */
+  #unrung = false;
+  #bellTimer: NodeJS.Timeout | undefined;
   #safetyTimer: NodeJS.Timeout | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #references = 0;
@@ -246,6 +256,7 @@ export class Host extends EventEmitter<HostEvents> {
     this.#attachCable = native().cableOpen(attachment.fd);
     this.#ring = new MemberRing(segment, grant.ringOffset);
     this.#directorSleep = grant.ringOffset + MEMBER_RING.at.directorSleep;
+    this.#hurry = grant.ringOffset + MEMBER_RING.at.hurry;
     this.#channel = channel;
     this.#channelCable = native().cableOpen(channel);
     const at = grant.stg.offset;
@@ -265,7 +276,7 @@ export class Host extends EventEmitter<HostEvents> {
       (index) => (index === RING_READY ? this.#onEvents() : this.#streams.get(index)?.onReady()),
     );
     this.#watches = [
-      native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel()),
+      native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel(true)),
       native().watchStart(attachment.fd, READABLE | DISCONNECT, () => this.#onAttach()),
     ];
     /* A host of the STG may have spoiled our sleep word, also before the first stream. */
@@ -359,6 +370,7 @@ export class Host extends EventEmitter<HostEvents> {
     for (const cable of this.#cables.values()) dropCable(cable);
     this.#cables.clear();
     clearTimeout(this.#idleTimer);
+    clearTimeout(this.#bellTimer);
     clearInterval(this.#safetyTimer);
     clearInterval(this.#keepAlive);
     if (this.#streams.size === 0) this.#hangUp();
@@ -408,6 +420,24 @@ export class Host extends EventEmitter<HostEvents> {
     if (this.#detached === undefined && !this.#closed) this.#write({ ...noCommand, ...fields });
   }
 
+  /**
+   * A command that has no answer and for which a sleeping director is not woken at once: the next
+   * command that rings, or a timer, takes it along.
+   * SYNC: the command, then `hurry`; pairs with the director, which writes `hurry` and looks at the
+   * ring once more before it sleeps.
+   */
+  tellLater(fields: Partial<Command> & { op: number }): void {
+    if (this.#detached !== undefined || this.#closed) return;
+    const hurry = this.#unsent.length > 0 || !this.#ring.writeCommand({ ...noCommand, ...fields });
+    if (hurry) return this.#write({ ...noCommand, ...fields });
+    if (this.segment.load(this.#hurry) !== 0) return this.#ringDirector();
+    this.#unrung = true;
+    this.#bellTimer ??= setTimeout(() => {
+      this.#bellTimer = undefined;
+      if (this.#unrung && !this.#closed && this.#detached === undefined) this.#ringDirector();
+    }, LAZY_BELL_MS).unref();
+  }
+
   newSocketNumber(): number {
     return this.#socketNumber++;
   }
@@ -444,7 +474,7 @@ export class Host extends EventEmitter<HostEvents> {
     this.#idle.delete(stream);
     if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
     const { connection, generation, end } = stream.options;
-    this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
+    this.tellLater({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
     if (this.#streams.size === 0 && this.#closed) this.#hangUp();
     if (this.#streams.size === 0 && this.#safetyTimer !== undefined) {
       clearInterval(this.#safetyTimer);
@@ -501,6 +531,11 @@ export class Host extends EventEmitter<HostEvents> {
       if (this.#unsent.push(command) === 1) setImmediate(() => this.#writeUnsent());
       return;
     }
+    this.#ringDirector();
+  }
+
+  #ringDirector(): void {
+    this.#unrung = false;
     native().wordWake(this.segment.number, this.#directorSleep, this.#channelCable);
   }
 
@@ -509,7 +544,7 @@ export class Host extends EventEmitter<HostEvents> {
     while (this.#unsent.length > 0 && this.#ring.writeCommand(this.#unsent[0] as Command)) {
       this.#unsent.shift();
     }
-    native().wordWake(this.segment.number, this.#directorSleep, this.#channelCable);
+    this.#ringDirector();
     if (this.#unsent.length > 0) setImmediate(() => this.#writeUnsent());
   }
 
@@ -546,8 +581,11 @@ export class Host extends EventEmitter<HostEvents> {
     this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
   }
 
-  /** Cables of new peers come here; bells only wake; its end is the end of the director. */
-  #onChannel(): void {
+  /**
+   * Cables of new peers come here; bells only wake; its end is the end of the director.
+   * @param once one message will do: the watch calls again for the next
+   */
+  #onChannel(once = false): void {
     if (this.#closed || this.#detached !== undefined) return;
     for (;;) {
       let message: { data: Buffer; fds: number[] } | undefined;
@@ -560,7 +598,10 @@ export class Host extends EventEmitter<HostEvents> {
       }
       if (message === undefined) return;
       if (message.data.length === 0 && message.fds.length === 0) return this.#onDetached();
-      if (message.data.length === 1) continue; /* a bell */
+      if (message.data.length === 1) {
+        if (once) return; /* a bell */
+        continue;
+      }
       const word = channelMessage.parse(JSON.parse(message.data.toString()));
       if ('deleted' in word) return this.#onDeleted();
       const { cable } = word;

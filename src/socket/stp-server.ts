@@ -182,7 +182,7 @@ export class StpServer extends EventEmitter<StpServerEvents> {
   /** For Host: a connection made by the director. */
   onIncoming(event: DirectorEvent): void {
     const { connection, generation } = event;
-    this.host.tell({ op: NUMBERS.OP_ACCEPT, connection, generation });
+    this.host.tellLater({ op: NUMBERS.OP_ACCEPT, connection, generation });
     const end = this.host.openEnd(event);
     if (end === undefined) return;
     const { maxConnections } = this;

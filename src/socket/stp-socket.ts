@@ -39,6 +39,8 @@ import {
 import type { Host } from './host.js';
 import { IdleTimer } from './idle-timer.js';
 import { Liveness } from './liveness.js';
+import { OnRead } from './onread.js';
+import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
 import type { StpServer } from './stp-server.js';
 import type { Peer, StreamEnd } from './stream-end.js';
 
@@ -62,27 +64,6 @@ const READ_BYTES = 65536;
 const READS_PER_TURN = 64;
 /** A full pool is tried again after this. */
 const NO_PAGE_RETRY_MS = 2;
-
-/**
- * Reads of some size are carved from slabs that all sockets of the thread share: fresh memory for
- * each would cost a page fault every 4 KiB. A chunk that is kept keeps its slab. Short reads come
- * from Node's own pool, so that a kept message of a few bytes keeps little.
- */
-const SLAB_BYTES = 262144;
-const SLAB_READ_BYTES_MIN = 4096;
-let slab = Buffer.alloc(0);
-let slabAt = 0;
-
-function room(bytes: number): Buffer {
-  if (bytes < SLAB_READ_BYTES_MIN) return Buffer.allocUnsafe(bytes);
-  if (slab.length - slabAt < bytes) {
-    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-    slabAt = 0;
-  }
-  const into = slab.subarray(slabAt, slabAt + bytes);
-  slabAt += bytes;
-  return into;
-}
 
 export interface StpAddress {
   readonly port: number;
@@ -143,6 +124,9 @@ export class StpSocket extends Duplex {
   /** The next try of a write, or of a read, that found a page or a board taken. */
   #writeLater: NodeJS.Timeout | NodeJS.Immediate | undefined;
   #readLater: NodeJS.Immediate | undefined;
+  /** A ready bit will come with the next bytes: nothing is to be read before it. */
+  #rxArmed = false;
+  readonly #onread: OnRead | undefined;
   #aborted = false;
   /** The peer's orderly end was read. */
   #ended = false;
@@ -164,6 +148,7 @@ export class StpSocket extends Duplex {
       emitClose: false /* with hadError: see _destroy */,
     });
     this.host = host;
+    this.#onread = OnRead.of(options.onread);
     this.#liveness = new Liveness(host);
     this.#signal = signal;
     this.on('end', onEnd);
@@ -201,6 +186,7 @@ export class StpSocket extends Duplex {
     this.bytesRead = 0;
     this.#bytesSent = 0;
     this.#wantsRead = false;
+    this.#rxArmed = false;
     this.#aborted = false;
     this.#ended = false;
     this.#lent = false;
@@ -334,6 +320,36 @@ export class StpSocket extends Duplex {
 
   // --- writing ----------------------------------------------------------------------------------
 
+  /**
+   * As `stream.Writable.write`. A short write that nothing stands before goes into the array in one
+   * native call, past the stream's queue: with what follows, that queue would see the same.
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: the signature of stream.Writable
+  override write(chunk: any, encoding?: any, callback?: any): boolean {
+    if (
+      encoding !== undefined ||
+      callback !== undefined ||
+      this.#end === undefined ||
+      this.#pending !== undefined ||
+      !(chunk instanceof Uint8Array) ||
+      chunk.length >= this.writableHighWaterMark ||
+      !this.writable ||
+      this.writableLength !== 0 ||
+      this.writableCorked !== 0 ||
+      this.writableNeedDrain ||
+      this.#lent
+    ) {
+      return super.write(chunk, encoding, callback);
+    }
+    const bytes = chunk.length;
+    const sent = native().ringWrite(this.#end.tx, chunk, 0, bytes, 0);
+    if (sent <= 0) return super.write(chunk);
+    this.#bytesSent += sent;
+    this.#end.sent();
+    this.#idle?.touch();
+    return sent === bytes || super.write(chunk.subarray(sent));
+  }
+
   override _write(
     chunk: Buffer,
     _encoding: BufferEncoding,
@@ -420,57 +436,85 @@ export class StpSocket extends Duplex {
 
   override _read(): void {
     this.#wantsRead = true;
-    if (this.#end !== undefined) this.#readSome();
+    /* Armed: a ready bit comes with what is next. Not here: who reads is still in the middle of it. */
+    if (this.#end !== undefined && !this.#rxArmed) process.nextTick(StpSocket.#readSomeOf, this);
   }
+
+  static readonly #readSomeOf = (socket: StpSocket): void => socket.#readSome();
 
   #readSome(): void {
     const end = this.#end;
     if (end === undefined || this.#lent || this.destroyed) return;
-    if (this.#readLater !== undefined) return;
-    const later = (): void => {
+    if (this.#readLater !== undefined || this.#rxArmed) return;
+    const onread = this.#onread;
+    for (let reads = 0; this.#wantsRead; reads++) {
+      /* A producer that keeps up would keep this thread from everything else. */
+      if (reads === READS_PER_TURN) return this.#readSoon();
+      const into = onread === undefined ? receiveRoom() : onread.buffer;
+      const at = onread === undefined ? receiveAt() : 0;
+      const taken = native().ringTake(end.rx, into, at, Math.min(into.length - at, READ_BYTES));
+      if (taken < 0) return this.#onReadState(taken);
+      this.#rxArmed = (taken & 1) === 1;
+      const got = taken >> 1;
+      if (got > 0) {
+        this.bytesRead += got;
+        this.#idle?.touch();
+        try {
+          const more =
+            onread === undefined ? this.#deliver(takeReceived(got)) : onread.deliver(got);
+          if (!more) this.#wantsRead = false;
+        } catch (error) {
+          /* Of the application's 'data' listener, if the program goes on after it, so do we. */
+          this.#rxArmed = false;
+          this.#readSoon();
+          throw error;
+        }
+        if (this.destroyed || this.#lent) return;
+      }
+      if (this.#rxArmed) return;
+    }
+  }
+
+  override pause(): this {
+    if (this.#onread !== undefined) this.#wantsRead = false;
+    return super.pause();
+  }
+
+  override resume(): this {
+    if (this.#onread !== undefined && !this.#wantsRead) this._read();
+    return super.resume();
+  }
+
+  /** What `push` does for a stream that flows, without its way round by the next tick. */
+  #deliver(chunk: Buffer): boolean {
+    if (
+      this.readableFlowing !== true ||
+      this.readableLength !== 0 ||
+      this.readableEncoding !== null ||
+      !this.readableDidRead ||
+      this.listenerCount('data') === 0
+    ) {
+      return this.push(chunk);
+    }
+    this.emit('data', chunk);
+    return true;
+  }
+
+  #readSoon(): void {
+    this.#readLater = setImmediate(() => {
       this.#readLater = undefined;
       this.#readSome();
-    };
-    for (let reads = 0; this.#wantsRead; reads++) {
-      const state = native().ringState(end.rx);
-      if (state > 0) {
-        /* A producer that keeps up would keep this thread from everything else. */
-        if (reads === READS_PER_TURN) {
-          this.#readLater = setImmediate(later);
-          return;
-        }
-        const into = room(Math.min(state, READ_BYTES));
-        const got = native().ringRead(end.rx, into, 0, into.length, 0);
-        if (got === RING_CONTENDED) {
-          this.#readLater = setImmediate(later);
-          return;
-        }
-        if (got > 0) {
-          this.bytesRead += got;
-          this.#idle?.touch();
-          try {
-            if (!this.push(got === into.length ? into : into.subarray(0, got)))
-              this.#wantsRead = false;
-          } catch (error) {
-            /* Of the application's 'data' listener, if the program goes on after it, so do we. */
-            this.#readLater = setImmediate(later);
-            throw error;
-          }
-          if (this.destroyed || this.#lent) return;
-          continue;
-        }
-      }
-      const armed = native().ringArm(end.rx);
-      if (armed === 0) return;
-      if (armed > 0) continue;
-      this.#wantsRead = false;
-      if (armed === RING_END) {
-        this.#ended = true;
-        this.push(null);
-        this.read(0); /* 'end' also where nobody reads, as net has it */
-      } else this.destroy(ringError(armed, 'read'));
-      return;
-    }
+    });
+  }
+
+  #onReadState(state: number): void {
+    if (state === RING_CONTENDED) return this.#readSoon();
+    this.#wantsRead = false;
+    if (state === RING_END) {
+      this.#ended = true;
+      this.push(null);
+      this.read(0); /* 'end' also where nobody reads, as net has it */
+    } else this.destroy(ringError(state, 'read'));
   }
 
   /** As net: the end and a reset are noticed also where nobody has asked for data yet. */
@@ -483,13 +527,14 @@ export class StpSocket extends Duplex {
   /** Reading comes first, as in libuv: a reset is told as one of reading where somebody reads. */
   #onReady(): void {
     if (this.#lent) return;
+    this.#rxArmed = false;
     if (this.#finishing !== undefined) {
       this.#finish();
       process.nextTick(() => this.#onReady());
       return;
     }
     if (this.#wantsRead) this.#readSome();
-    this.#pump();
+    if (this.#pending !== undefined) this.#pump();
   }
 
   // --- the end ----------------------------------------------------------------------------------
