@@ -13,6 +13,7 @@ import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { codeOfErrno, nodeError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
+import { runSoon } from '../memory/event-loop.js';
 import type { DirectorEvent } from '../memory/member-ring.js';
 import {
   RING_CLOSED,
@@ -120,7 +121,6 @@ export class StpSocket extends Duplex {
   #pending: Pending | undefined;
   #wantsRead = false;
   #lent = false;
-  #finishing: ((error?: Error | null) => void) | undefined;
   /** The next try of a write, or of a read, that found a page or a board taken. */
   #writeLater: NodeJS.Timeout | NodeJS.Immediate | undefined;
   #readLater: NodeJS.Immediate | undefined;
@@ -190,7 +190,6 @@ export class StpSocket extends Duplex {
     this.#aborted = false;
     this.#ended = false;
     this.#lent = false;
-    this.#finishing = undefined;
     this.#liveness.want(true);
   }
 
@@ -405,13 +404,6 @@ export class StpSocket extends Duplex {
     pending.done();
   }
 
-  /** The end is out: 'finish' follows, and comes before anything that the peer says to it. */
-  #finish(): void {
-    const done = this.#finishing;
-    this.#finishing = undefined;
-    done?.();
-  }
-
   #failWrite(result: number): void {
     const pending = this.#pending;
     this.#pending = undefined;
@@ -428,8 +420,7 @@ export class StpSocket extends Duplex {
     if (this.#end === undefined || this.#lent) return done();
     native().ringFinish(this.#end.tx);
     /* As a kernel's shutdown: who destroys the socket in this turn sees no 'finish'. */
-    this.#finishing = done;
-    setImmediate(() => this.#finish());
+    runSoon(done);
   }
 
   // --- reading ----------------------------------------------------------------------------------
@@ -481,8 +472,9 @@ export class StpSocket extends Duplex {
   }
 
   override resume(): this {
-    if (this.#onread !== undefined && !this.#wantsRead) this._read();
-    return super.resume();
+    super.resume();
+    if (this.#onread !== undefined && !this.#wantsRead) this._read(); /* behind 'resume' */
+    return this;
   }
 
   /** What `push` does for a stream that flows, without its way round by the next tick. */
@@ -528,11 +520,6 @@ export class StpSocket extends Duplex {
   #onReady(): void {
     if (this.#lent) return;
     this.#rxArmed = false;
-    if (this.#finishing !== undefined) {
-      this.#finish();
-      process.nextTick(() => this.#onReady());
-      return;
-    }
     if (this.#wantsRead) this.#readSome();
     if (this.#pending !== undefined) this.#pump();
   }
@@ -555,7 +542,7 @@ export class StpSocket extends Duplex {
     this.#liveness.close();
     done(error);
     if (this.#attempt === 0) process.nextTick(() => this.emit('close'));
-    else setImmediate(() => this.#onClosed(error !== null, end !== undefined, pending));
+    else runSoon(() => this.#onClosed(error !== null, end !== undefined, pending));
     this.#listener?.onSocketGone();
     this.#listener = undefined;
   }

@@ -3,6 +3,7 @@ import type { Situation } from './situation.js';
 import { connecting } from './situations/connecting.js';
 import { ending } from './situations/ending.js';
 import { listening } from './situations/listening.js';
+import { onread } from './situations/onread.js';
 import { streaming } from './situations/streaming.js';
 import { timing } from './situations/timing.js';
 
@@ -10,6 +11,7 @@ export const allSituations: readonly Situation[] = [
   ...connecting,
   ...listening,
   ...streaming,
+  ...onread,
   ...ending,
   ...timing,
 ];

@@ -2,7 +2,7 @@
 import { type Difference, differences } from './differences.js';
 import { type Face, netFace } from './face.js';
 import type { Journal } from './journal.js';
-import type { Situation } from './situation.js';
+import { isAlone, type Situation } from './situation.js';
 import { Stage } from './stage.js';
 
 export interface StpSide {
@@ -11,11 +11,27 @@ export interface StpSide {
   readonly stg: string;
 }
 
-const WATCHDOG_MS = 30_000;
+const WATCHDOG_MS = 60_000;
 const PLAYING_MAX = 16;
 
 let playing = 0;
-const waiting: (() => void)[] = [];
+const waiting: { readonly weight: number; readonly go: () => void }[] = [];
+
+async function enter(weight: number): Promise<void> {
+  if (waiting.length > 0 || playing + weight > PLAYING_MAX) {
+    await new Promise<void>((go) => waiting.push({ weight, go }));
+  } else playing += weight;
+}
+
+function leave(weight: number): void {
+  playing -= weight;
+  for (let next = waiting[0]; next !== undefined; next = waiting[0]) {
+    if (playing + next.weight > PLAYING_MAX) return;
+    waiting.shift();
+    playing += next.weight;
+    next.go();
+  }
+}
 
 const nodeMajor = Number(process.versions.node.split('.')[0]);
 
@@ -32,8 +48,8 @@ export async function play(
   face: Face,
   array: readonly string[] = [],
 ): Promise<Journal> {
-  while (playing >= PLAYING_MAX) await new Promise<void>((resolve) => waiting.push(resolve));
-  playing++;
+  const weight = isAlone(situation.play) ? PLAYING_MAX : 1;
+  await enter(weight);
   const stage = new Stage(face, array);
   let watchdog: NodeJS.Timeout | undefined;
   const overdue = new Promise<never>((_, reject) => {
@@ -46,8 +62,7 @@ export async function play(
   } finally {
     clearTimeout(watchdog);
     await stage.clear();
-    playing--;
-    waiting.shift()?.();
+    leave(weight);
   }
   return stage.journal;
 }

@@ -15,7 +15,7 @@ const NOISE = new Set([
   'connectionAttemptFailed',
   'connectionAttemptTimeout',
 ]);
-const WATCHDOG_MS = 20_000;
+const WATCHDOG_MS = 40_000;
 
 interface Last {
   readonly name: string;

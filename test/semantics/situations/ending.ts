@@ -1,6 +1,6 @@
 /** Situations: half-close, orderly end, reset, destroy. */
 import { once } from 'node:events';
-import { group } from '../situation.js';
+import { alone, group } from '../situation.js';
 import { pattern } from '../stage.js';
 
 const MIB = 1 << 20;
@@ -384,12 +384,12 @@ export const ending = group('Ending', {
     await s.closed(client, accepted);
   },
 
-  'a reset that nobody listens to': async (s) => {
+  'a reset that nobody listens to': alone(async (s) => {
     const { client, accepted } = await s.pair({}, {}, { unheard: true });
     client.resume();
     accepted.resetAndDestroy();
     await s.closed(client);
-  },
+  }),
 
   'a write to a peer that has closed': async (s) => {
     const { client, accepted } = await s.pair({}, BOTH_WAYS);
@@ -403,7 +403,7 @@ export const ending = group('Ending', {
     await s.closed(client);
   },
 
-  'a listener of end that throws': async (s) => {
+  'a listener of end that throws': alone(async (s) => {
     const { client, accepted } = await s.pair();
     client.resume();
     accepted.resume();
@@ -414,9 +414,9 @@ export const ending = group('Ending', {
     await s.seen('uncaught Error of end');
     await s.quiet();
     s.log(`destroyed ${accepted.destroyed}`, 'server');
-  },
+  }),
 
-  'a listener of close that throws': async (s) => {
+  'a listener of close that throws': alone(async (s) => {
     const { client, accepted } = await s.pair();
     accepted.resume();
     client.once('close', () => {
@@ -425,9 +425,9 @@ export const ending = group('Ending', {
     client.destroy();
     await s.seen('uncaught Error of close');
     await s.closed(accepted);
-  },
+  }),
 
-  'a listener of error that throws: close still comes': async (s) => {
+  'a listener of error that throws: close still comes': alone(async (s) => {
     const { client } = await s.pair();
     client.once('error', () => {
       throw s.thrown('of error');
@@ -435,9 +435,9 @@ export const ending = group('Ending', {
     client.destroy(new Error('mine'));
     await s.seen('uncaught Error of error');
     await s.quiet();
-  },
+  }),
 
-  'a listener of connect that throws': async (s) => {
+  'a listener of connect that throws': alone(async (s) => {
     const { port } = await s.listening();
     const client = s.connect(port);
     client.once('connect', () => {
@@ -448,7 +448,7 @@ export const ending = group('Ending', {
     client.end('x');
     client.destroy();
     await s.closed(client);
-  },
+  }),
 
   'await using: Symbol.asyncDispose of a socket': async (s) => {
     const { client, accepted } = await s.pair();

@@ -1,7 +1,7 @@
 /** Situations: servers. */
 import { EventEmitter, once } from 'node:events';
 import type { Server } from 'node:net';
-import { group } from '../situation.js';
+import { alone, group } from '../situation.js';
 import { LOOPBACK, portOf, type Stage } from '../stage.js';
 
 async function listens(s: Stage, listen: (server: Server) => Server): Promise<void> {
@@ -64,13 +64,13 @@ export const listening = group('Listening', {
     await s.seen('server two: listening');
   },
 
-  'a port in use that nobody hears of': async (s) => {
+  'a port in use that nobody hears of': alone(async (s) => {
     const { port } = await s.listening();
     const other = s.face.createServer();
     s.watch(other, 'server two', { unheard: true });
     other.listen({ port, host: LOOPBACK });
     await s.seen(/^uncaught/);
-  },
+  }),
 
   'listen while listening': async (s) => {
     const { server, port } = await s.listening();
@@ -312,7 +312,7 @@ export const listening = group('Listening', {
     await s.closed(client, accepted);
   },
 
-  'a listener of connection that throws': async (s) => {
+  'a listener of connection that throws': alone(async (s) => {
     s.apart();
     const { server, port } = await s.listening();
     server.once('connection', () => {
@@ -327,9 +327,9 @@ export const listening = group('Listening', {
     client.resume();
     next.destroy();
     await s.closed(client, next);
-  },
+  }),
 
-  'a listener of listening that throws': async (s) => {
+  'a listener of listening that throws': alone(async (s) => {
     const server = s.server();
     server.once('listening', () => {
       throw s.thrown('of listening', 'server');
@@ -339,7 +339,7 @@ export const listening = group('Listening', {
     s.log(`listening ${server.listening}`, 'server');
     server.close();
     await s.closed(server);
-  },
+  }),
 
   'captureRejections: a listener of connection that rejects': async (s) => {
     EventEmitter.captureRejections = true;

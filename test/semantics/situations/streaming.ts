@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { Readable, Transform } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
-import { group } from '../situation.js';
+import { alone, group } from '../situation.js';
 import { digest, pattern } from '../stage.js';
 
 const MIB = 1 << 20;
@@ -485,7 +485,7 @@ export const streaming = group('Streaming', {
     await s.closed(client, accepted);
   },
 
-  'a listener of data that throws: the rest still comes': async (s) => {
+  'a listener of data that throws: the rest still comes': alone(async (s) => {
     const { client, accepted } = await s.pair();
     client.resume();
     accepted.once('data', () => {
@@ -496,9 +496,9 @@ export const streaming = group('Streaming', {
     await s.seen('uncaught Error of data');
     client.end('two');
     await s.closed(client, accepted);
-  },
+  }),
 
-  'a callback of write that throws': async (s) => {
+  'a callback of write that throws': alone(async (s) => {
     const { client, accepted } = await s.pair();
     client.resume();
     accepted.resume();
@@ -508,9 +508,9 @@ export const streaming = group('Streaming', {
     await s.seen('uncaught Error of write');
     client.end('two', s.callback('end'));
     await s.closed(client, accepted);
-  },
+  }),
 
-  'a listener of drain that throws': async (s) => {
+  'a listener of drain that throws': alone(async (s) => {
     const { client, accepted } = await s.pair();
     client.resume();
     accepted.resume();
@@ -521,5 +521,5 @@ export const streaming = group('Streaming', {
     await s.seen('uncaught Error of drain');
     client.end();
     await s.closed(client, accepted);
-  },
+  }),
 });
