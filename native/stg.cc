@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -308,6 +309,18 @@ static void CableEnd(const Napi::CallbackInfo& info) {
   if (auto cable = cableOf(info[0].ToNumber().Uint32Value())) cable->dead.store(true);
 }
 
+/* cableDead(cable): whether nobody is at the other end any more. Asks the kernel, which knows before
+ * the event loop that watches the cable does. */
+static Napi::Value CableDead(const Napi::CallbackInfo& info) {
+  auto cable = cableOf(info[0].ToNumber().Uint32Value());
+  if (cable == nullptr) return Napi::Boolean::New(info.Env(), true);
+  pollfd end = {cable->fd, POLLRDHUP, 0};
+  if (poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
+    cable->dead.store(true);
+  }
+  return Napi::Boolean::New(info.Env(), cable->dead.load());
+}
+
 static void closeCables(void*) {
   for (const uint32_t id : cablesOfThread) cableForget(id);
   cablesOfThread.clear();
@@ -394,6 +407,7 @@ void registerStg(Napi::Env env, Napi::Object exports) {
   exports.Set("cableOpen", Napi::Function::New(env, CableOpen));
   exports.Set("cableClose", Napi::Function::New(env, CableClose));
   exports.Set("cableEnd", Napi::Function::New(env, CableEnd));
+  exports.Set("cableDead", Napi::Function::New(env, CableDead));
   napi_add_env_cleanup_hook(env, closeCables, nullptr);
   exports.Set("pageClaim", Napi::Function::New(env, PageClaim));
   exports.Set("pageRelease", Napi::Function::New(env, PageRelease));

@@ -74,6 +74,8 @@ export interface Native {
   cableOpen(fd: number): number;
   /** As if the other end were gone, for every ring of the process that uses it. */
   cableEnd(cable: number): void;
+  /** Whether nobody is at the other end any more: asked of the kernel, one system call. */
+  cableDead(cable: number): boolean;
   cableClose(cable: number): void;
   /** A page number, or -1 when the STG is full. */
   pageClaim(stg: number, ownerWord: number, hint: number): number;
