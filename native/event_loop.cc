@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
@@ -39,7 +40,14 @@ constexpr uint32_t kBudgetStartNs = 4'000;
 constexpr uint64_t kEnterNs = 3'000;
 /* Where polls only miss (both sides on one core, say), they are tried again once in so many short
  * sleeps: there a poll takes from the peer the very time that it waits for. */
-constexpr uint32_t kRestartEveryMax = 255;
+constexpr uint32_t kRestartEveryMax = 7;
+/* A bell often brings its sleeper onto the core of who rang. Who polls there would keep it from the
+ * very answer that it waits for, so it lets others run, first of all after so long. */
+constexpr uint64_t kYieldFirstNs = 2'000;
+/* Whoever had the core meanwhile was no peer of ours: sleep, which wakes up sooner than a poll gets
+ * its turn, and do not try again for so many short sleeps. */
+constexpr uint64_t kLostNs = 200'000;
+constexpr uint32_t kRestartLost = 63;
 constexpr uint64_t kCoresEveryNs = 100'000'000;
 constexpr uint64_t kSafetyMs = 1000;
 /* Reads of one cable in one turn of the loop. */
@@ -81,6 +89,7 @@ struct EventLoop {
   std::unordered_map<uint32_t, CableWatch*> watches;
   uint64_t budgetNs = 0, budgetMaxNs = 0, sleptAt = 0, backendAt = 0, coresSeenAt = 0;
   uint32_t coresSeen = 0;
+  bool sharesCore = false;
   /* Short sleeps until polling is tried again, and how many it will be the next time. */
   uint32_t restartIn = 0, restartEvery = 0;
   bool closing = false, armed = false, bell = false, more = false, enabled = false;
@@ -168,20 +177,39 @@ struct EventLoop {
     const uint64_t start = nowNs();
     if (!enterPoll(count, start)) return ready() ? Poll::found : Poll::missed;
     Poll outcome = Poll::missed;
+    /* The peer that answered out of the last poll's yield shares this core. */
+    uint64_t yieldAt = start + (sharesCore ? 0 : kYieldFirstNs);
+    bool yielded = false;
     for (;;) {
       for (int i = 0; i < 8 && outcome != Poll::found; i++) {
         if (ready()) outcome = Poll::found;
-        else relax();
+        else if (!sharesCore) relax();
       }
       if (outcome == Poll::found) break;
+      yielded = false;
       const uint64_t now = nowNs();
       if (now - start >= budget) break;
       if (backendReady(now)) {
         outcome = Poll::interrupted;
         break;
       }
+      if (now >= yieldAt) {
+        __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
+        sched_yield();
+        __atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+        yielded = true;
+        const uint64_t back = nowNs();
+        yieldAt = back + kBackendEveryNs;
+        if (back - now > kLostNs) {
+          outcome = ready() ? Poll::found : Poll::missed;
+          budgetNs = 0;
+          restartIn = restartEvery = kRestartLost;
+          break;
+        }
+      }
     }
     __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
+    sharesCore = yielded && outcome == Poll::found;
     return outcome;
   }
 
@@ -240,7 +268,7 @@ struct EventLoop {
       /* A sleep that a poll would have bridged makes the next poll worth while. */
       if (work && slept < budgetMaxNs && budgetNs < kBudgetStartNs && restartIn-- == 0) {
         restartIn = 0;
-        budgetNs = budgetMaxNs / 2;
+        budgetNs = budgetMaxNs; /* the peer may have to wake up first */
       }
       if (work && !bell && !stillAsleep && slept >= kSafetyMs * 1'000'000 * 9 / 10) {
         safetyFirings++;

@@ -67,6 +67,9 @@ export const FORWARD_CONNECTIONS_MAX = STG_CONNECTIONS_MAX;
  * that one side is read while the other is written.
  */
 export const FORWARD_BUFFER_BYTES = 262144;
+/** A read of a forwarded connection: what Node reads at once, and, when it keeps coming, more. */
+export const FORWARD_READ_BYTES_MIN = 65536;
+export const FORWARD_READ_BYTES_MAX = 262144;
 /** Seconds that a stopped forward leaves its streams: half of what containers get to stop. */
 export const FORWARD_GRACE_S_DEFAULT = 5;
 export const FORWARD_GRACE_S_MAX = 86400;

@@ -100,7 +100,9 @@ export class StpSocket extends Duplex {
   #readLater: NodeJS.Immediate | undefined;
   /** A ready bit will come with the next bytes: nothing is to be read before it. */
   #rxArmed = false;
-  readonly #onread: OnRead | undefined;
+  #onread: OnRead | undefined;
+  /** Who has `onread` wants nothing before `resume`, whatever the stream asks for meanwhile. */
+  #held = false;
   #aborted = false;
   /** Made by the first setTimeout: most sockets have none. */
   #idle: IdleTimer | undefined;
@@ -337,6 +339,7 @@ export class StpSocket extends Duplex {
   // --- reading ----------------------------------------------------------------------------------
 
   override _read(): void {
+    if (this.#held) return;
     this.#wantsRead = true;
     /* Armed: a ready bit comes with what is next. Not here: who reads is still in the middle of it. */
     if (this.#end !== undefined && !this.#rxArmed) process.nextTick(StpSocket.#readSomeOf, this);
@@ -354,7 +357,8 @@ export class StpSocket extends Duplex {
       if (reads === READS_PER_TURN) return this.#readSoon();
       const into = onread === undefined ? receiveRoom() : onread.buffer;
       const at = onread === undefined ? receiveAt() : 0;
-      const taken = native().ringTake(end.rx, into, at, Math.min(into.length - at, READ_BYTES));
+      const bytes = onread === undefined ? READ_BYTES : into.length;
+      const taken = native().ringTake(end.rx, into, at, bytes);
       if (taken < 0) return this.#onReadState(taken);
       this.#rxArmed = (taken & 1) === 1;
       const got = taken >> 1;
@@ -364,7 +368,10 @@ export class StpSocket extends Duplex {
         try {
           const more =
             onread === undefined ? this.#deliver(takeReceived(got)) : onread.deliver(got);
-          if (!more) this.#wantsRead = false;
+          if (!more) {
+            this.#wantsRead = false;
+            this.#held = onread !== undefined;
+          }
         } catch (error) {
           /* Of the application's 'data' listener, if the program goes on after it, so do we. */
           this.#rxArmed = false;
@@ -377,12 +384,29 @@ export class StpSocket extends Duplex {
     }
   }
 
+  /**
+   * From here on as if `onread` had been an option: for accepted sockets, which have no options of
+   * their own. The socket must be paused (`pauseOnConnect`), and nothing of it read; `resume` begins.
+   * @throws EBUSY
+   */
+  readInto(options: OnReadOptions): this {
+    if (this.#wantsRead || this.readableLength > 0 || this.readableFlowing !== false) {
+      throw stpError('EBUSY', 'the socket is read already; pause it before anything is', 'read');
+    }
+    this.#onread = new OnRead(options);
+    return this;
+  }
+
   override pause(): this {
-    if (this.#onread !== undefined) this.#wantsRead = false;
+    if (this.#onread !== undefined) {
+      this.#wantsRead = false;
+      this.#held = true;
+    }
     return super.pause();
   }
 
   override resume(): this {
+    this.#held = false;
     if (this.#onread !== undefined && !this.#wantsRead) this._read();
     return super.resume();
   }
