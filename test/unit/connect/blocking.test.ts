@@ -337,6 +337,7 @@ test('sockets of the same host on the event loop are served while a call blocks'
   layer.listen(listener);
   let received = 0;
   const server = host.createServer((socket) => {
+    socket.on('error', () => {});
     socket.on('data', (chunk: Buffer) => {
       received += chunk.length;
       // In its callback a call may block, too.
