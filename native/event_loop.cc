@@ -33,6 +33,8 @@ namespace {
 /* What uv_check hands to JavaScript: pairs (source, index); index kRing says "look at the ring". */
 constexpr uint32_t kRing = 0xffffffff;
 constexpr uint32_t kPairsMax = 2048;
+/* The word behind the pairs: JavaScript has something to do before it is given more work. */
+constexpr uint32_t kSoon = kPairsMax * 2;
 /* The descriptors of the loop are looked at this often during a poll, so neighbours do not starve. */
 constexpr uint64_t kBackendEveryNs = 8'000;
 constexpr uint32_t kBudgetStartNs = 4'000;
@@ -236,7 +238,14 @@ struct EventLoop {
     return outcome == Poll::found;
   }
 
+  /* What JavaScript put off comes before what the array brings next: a callback of its own, since
+   * ticks and microtasks of one are done before the next begins. */
+  void serveSoon() {
+    if (pairs[kSoon] != 0) call(onReady, 0);
+  }
+
   void beforePoll() {
+    serveSoon();
     backendAt = nowNs() + kBackendEveryNs;
     /* As long as libuv has nothing to do, work is served from here: a turn of libuv, with its system
      * call, for each message would cost more than the message. */
@@ -276,6 +285,7 @@ struct EventLoop {
       }
     }
     bell = false;
+    serveSoon();
     collect();
   }
 
@@ -432,12 +442,12 @@ EventLoop& loopOf(const Napi::CallbackInfo& info) {
   return *current;
 }
 
-/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4096) */
+/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4097) */
 void LoopOpen(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (current != nullptr) throw Napi::Error::New(env, "loopOpen: this thread has its loop already");
   auto pairs = info[2].As<Napi::Uint32Array>();
-  if (pairs.ElementLength() < kPairsMax * 2) throw Napi::RangeError::New(env, "loopOpen: pairs");
+  if (pairs.ElementLength() <= kSoon) throw Napi::RangeError::New(env, "loopOpen: pairs");
   auto* loop = new EventLoop(env);
   loop->onReady = Napi::Persistent(info[0].As<Napi::Function>());
   loop->onCableEnd = Napi::Persistent(info[1].As<Napi::Function>());

@@ -28,6 +28,7 @@ const programs =
         'dist/test/native/smoke.js',
         'dist/test/system/smoke-sockets.js',
         'dist/test/system/smoke-connect.js',
+        'dist/test/semantics/program.js',
       ];
 
 const lastLines = (text) => text.trim().split('\n').slice(-12).join('\n');

@@ -395,7 +395,12 @@ export class ChannelDirector {
   #takePort(member: Member, command: Command, kind: 'bound' | 'listening'): Port | string {
     const { ports } = member.stg;
     if (command.port > PORT_MAX) return 'EINVAL';
-    if (command.port !== 0 && ports.get(command.port) !== undefined) return 'EADDRINUSE';
+    const holder = command.port === 0 ? undefined : ports.get(command.port);
+    if (holder !== undefined) {
+      /* A port is free as soon as its owner is dead, not when this loop comes to hear of it. */
+      if (holder.member === member || !isDead(holder.member)) return 'EADDRINUSE';
+      this.#endMember(holder.member);
+    }
     if (ports.counted >= member.stg.portsMax) return 'ENOBUFS';
     const number = command.port === 0 ? ports.dynamic() : command.port;
     if (number === 0) return 'EADDRNOTAVAIL';
@@ -421,15 +426,19 @@ export class ChannelDirector {
 
   #onUnbind(member: Member, command: Command): void {
     const port = member.stg.ports.get(command.port);
-    if (port !== undefined && port.member === member && port.kind !== 'connection') {
-      this.#releasePort(port);
-    }
+    const own = port !== undefined && port.member === member && port.kind !== 'connection';
+    /* A server gives up its own port only, not one that another server of its host has by now. */
+    if (own && (command.socket === 0 || command.socket === port.socket)) this.#releasePort(port);
     this.#answer(member, command, NUMBERS.EVENT_UNBOUND);
   }
 
   #onConnect(member: Member, command: Command): void {
     const listener = member.stg.ports.get(command.port);
-    if (listener === undefined || listener.kind !== 'listening') {
+    if (
+      listener === undefined ||
+      listener.kind !== 'listening' ||
+      (listener.member !== member && isDead(listener.member))
+    ) {
       return this.#refuse(member, command);
     }
     if (listener.waiting >= listener.backlog) {
@@ -456,13 +465,14 @@ export class ChannelDirector {
     let port: Port | undefined;
     if (command.localPort !== 0) {
       port = stg.ports.get(command.localPort);
-      if (port === undefined || port.member !== member || port.kind !== 'bound') {
-        return fail('EINVAL');
+      if (command.localPort > PORT_MAX) return fail('EINVAL');
+      if (port !== undefined && (port.member !== member || port.kind !== 'bound')) {
+        return fail('EADDRINUSE');
       }
     }
     const slot = this.#takeSlot(stg);
     if (slot < 0) return fail('ENOBUFS');
-    const number = port?.port ?? stg.ports.dynamic();
+    const number = command.localPort || stg.ports.dynamic();
     const cable = number === 0 ? 0 : this.#cableOf(member, listener.member);
     if (cable === 0) {
       stg.freeSlots.push(slot);
@@ -893,6 +903,8 @@ const storage = {
   reason: NUMBERS.REASON_NONE,
   remoteAddress: null,
 } as const;
+/** Whether the host's process, or thread, is gone: the kernel knows before the event loop does. */
+const isDead = (member: Member): boolean => native().cableDead(member.channel);
 
 /** Counters of one board, read from memory; for the control API. */
 export function boardCounters(

@@ -47,6 +47,7 @@ import {
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
 import { resolveRunDirectory } from '../run-directory.js';
+import { type ConnectArguments, connectForm, type StpSocketOptions } from './arguments.js';
 import {
   ATTACH_DESCRIPTORS,
   ATTACH_VERSION,
@@ -56,8 +57,8 @@ import {
 } from './attach-protocol.js';
 import { attachReasons, lacking } from './reason.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
-import { StpSocket, type StpSocketOptions } from './stp-socket.js';
-import type { StreamEnd } from './stream-end.js';
+import { StpSocket } from './stp-socket.js';
+import { StreamEnd } from './stream-end.js';
 
 export interface AttachOptions {
   /** Run directory of the array; `STPD_RUN_DIR` and the defaults of `stpd` where absent. */
@@ -68,13 +69,6 @@ export interface AttachOptions {
   readonly name?: string;
   /** Milliseconds until an stpd that does not answer is given up; 5000 by default. */
   readonly timeoutMs?: number;
-}
-
-export interface ConnectOptions extends StpSocketOptions {
-  readonly port: number;
-  /** A port that `bind` reserved; a dynamic one where absent. */
-  readonly localPort?: number;
-  readonly signal?: AbortSignal;
 }
 
 /** Who listens on a port: gets what the director brings. */
@@ -292,6 +286,8 @@ export class Host extends EventEmitter<HostEvents> {
   #safetyTimer: NodeJS.Timeout | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #references = 0;
+  #socketClass: Host['Socket'] | undefined;
+  #serverClass: Host['Server'] | undefined;
 
   constructor(attachment: Attachment, segment: Segment, geometry: StgGeometry, channel: number) {
     super();
@@ -339,23 +335,54 @@ export class Host extends EventEmitter<HostEvents> {
 
   // --- calls ----------------------------------------------------------------------------------
 
-  /** Connects to a port of the STG; as `net.connect`. Event loop's thread. */
-  connect(options: ConnectOptions, onConnect?: () => void): StpSocket {
+  /**
+   * Connects to a port of the STG; 'connect' or 'error' follows. Takes the forms of `net.connect`.
+   * @throws ERR_SOCKET_BAD_PORT, ERR_MISSING_ARGS, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   */
+  connect(...args: ConnectArguments): StpSocket {
+    const { options, callback } = connectForm(args);
     const socket = new StpSocket(this, options);
-    if (onConnect !== undefined) socket.once('connect', onConnect);
-    socket.startConnect(options);
-    return socket;
+    if (options.timeout) socket.setTimeout(options.timeout);
+    return socket.connect(options, callback);
+  }
+
+  /** As `net.createConnection`: the same as `connect`. */
+  createConnection(...args: ConnectArguments): StpSocket {
+    return this.connect(...args);
   }
 
   /** As `net.createServer`: the options may be left out. */
   createServer(
-    options?: StpServerOptions | ((socket: StpSocket) => void),
+    options?: StpServerOptions | ((socket: StpSocket) => void) | null,
     onConnection?: (socket: StpSocket) => void,
   ): StpServer {
-    const listener = typeof options === 'function' ? options : onConnection;
-    const server = new StpServer(this, typeof options === 'object' ? options : {});
-    if (listener !== undefined) server.on('connection', listener);
-    return server;
+    return new StpServer(this, options, onConnection);
+  }
+
+  /** For programs that make a socket before they connect it, as `new net.Socket`. */
+  get Socket(): new (
+    options?: StpSocketOptions,
+  ) => StpSocket {
+    const host = this;
+    this.#socketClass ??= class Socket extends StpSocket {
+      constructor(options?: StpSocketOptions) {
+        super(host, options);
+      }
+    };
+    return this.#socketClass;
+  }
+
+  /** For programs that say `new net.Server`. */
+  get Server(): new (
+    ...args: Parameters<Host['createServer']>
+  ) => StpServer {
+    const host = this;
+    this.#serverClass ??= class Server extends StpServer {
+      constructor(...args: Parameters<Host['createServer']>) {
+        super(host, ...args);
+      }
+    };
+    return this.#serverClass;
   }
 
   /**
@@ -516,6 +543,18 @@ export class Host extends EventEmitter<HostEvents> {
     }
   }
 
+  /** Our end of a connection that the director made; undefined if the peer has died meanwhile. */
+  openEnd(event: DirectorEvent): StreamEnd | undefined {
+    const cable = this.cable(event.cable);
+    if (cable === undefined) {
+      this.refuse(event);
+      return undefined;
+    }
+    const end = new StreamEnd(this, event, cable);
+    this.addStream(end);
+    return end;
+  }
+
   forget(stream: StreamEnd): void {
     this.#idle.delete(stream);
     if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
@@ -583,10 +622,13 @@ export class Host extends EventEmitter<HostEvents> {
       ENOBUFS: `STG '${this.stg}' has no port or connection slot left; see 'stpctl stg show ${this.stg}'`,
       EADDRNOTAVAIL: `STG '${this.stg}' has no dynamic port left`,
     };
-    return lacking(
+    const error = lacking(
       event.reason,
       stpError(code, why[code] ?? `refused for port ${port} of STG '${this.stg}'`, syscall),
     );
+    error.address = this.stg;
+    if (port > 0) error.port = port;
+    return error;
   }
 
   // --- the director's side --------------------------------------------------------------------
@@ -630,7 +672,11 @@ export class Host extends EventEmitter<HostEvents> {
       }
       const answer = this.#answers.get(event.seq);
       this.#answers.delete(event.seq);
-      answer?.(event);
+      try {
+        answer?.(event);
+      } catch (error) {
+        throwLater(error); /* of the application's listener */
+      }
       if (this.#closed) return;
     }
   }
