@@ -27,6 +27,7 @@ const programs =
     : [
         'dist/test/native/smoke.js',
         'dist/test/system/smoke-sockets.js',
+        'dist/test/system/smoke-connect.js',
         'dist/test/semantics/program.js',
       ];
 
