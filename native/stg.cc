@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -36,9 +37,10 @@ uint64_t nowNs() {
 
 /* Shared futex (no PRIVATE flag): the word lies in memory of two processes. A relative time-out of
  * FUTEX_WAIT runs on the monotonic clock. */
-void futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs) {
+bool futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs) {
   timespec timeout = {time_t(timeoutMs / 1000), long(timeoutMs % 1000) * 1000000};
-  syscall(SYS_futex, word, FUTEX_WAIT, expected, &timeout, nullptr, 0);
+  return syscall(SYS_futex, word, FUTEX_WAIT, expected, &timeout, nullptr, 0) == 0 ||
+         errno != ETIMEDOUT;
 }
 
 void futexWake(uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
@@ -200,9 +202,9 @@ BoardLock::~BoardLock() {
   if (held_) cas(&board_->lock, word_, 0);
 }
 
-void countBypass(const StgView& stg, uint32_t board, uint64_t bytes) {
+void countBypass(const StgView& stg, uint32_t board, uint64_t accesses, uint64_t bytes) {
   stp_board* at = stg.board(board);
-  __atomic_fetch_add(&at->bypassed, 1, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&at->bypassed, accesses, __ATOMIC_RELAXED);
   __atomic_fetch_add(&at->bypassed_bytes, bytes, __ATOMIC_RELAXED);
 }
 
@@ -307,6 +309,18 @@ static void CableEnd(const Napi::CallbackInfo& info) {
   if (auto cable = cableOf(info[0].ToNumber().Uint32Value())) cable->dead.store(true);
 }
 
+/* cableDead(cable): whether nobody is at the other end any more. Asks the kernel, which knows before
+ * the event loop that watches the cable does. */
+static Napi::Value CableDead(const Napi::CallbackInfo& info) {
+  auto cable = cableOf(info[0].ToNumber().Uint32Value());
+  if (cable == nullptr) return Napi::Boolean::New(info.Env(), true);
+  pollfd end = {cable->fd, POLLRDHUP, 0};
+  if (poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
+    cable->dead.store(true);
+  }
+  return Napi::Boolean::New(info.Env(), cable->dead.load());
+}
+
 static void closeCables(void*) {
   for (const uint32_t id : cablesOfThread) cableForget(id);
   cablesOfThread.clear();
@@ -393,6 +407,7 @@ void registerStg(Napi::Env env, Napi::Object exports) {
   exports.Set("cableOpen", Napi::Function::New(env, CableOpen));
   exports.Set("cableClose", Napi::Function::New(env, CableClose));
   exports.Set("cableEnd", Napi::Function::New(env, CableEnd));
+  exports.Set("cableDead", Napi::Function::New(env, CableDead));
   napi_add_env_cleanup_hook(env, closeCables, nullptr);
   exports.Set("pageClaim", Napi::Function::New(env, PageClaim));
   exports.Set("pageRelease", Napi::Function::New(env, PageRelease));
