@@ -1,20 +1,17 @@
 /**
  * The STG is the unit of isolation: who is not in its access list gets EACCES and no descriptor.
  */
-import { spawn } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import test from 'ava';
 import { attach } from '../../src/index.js';
 import { finished, startArray } from '../support/array.js';
-
-const OTHER_UID = 65534;
+import { OTHER_UID, startAsOther, whyNoOtherUser } from '../support/other-user.js';
 
 /** Attaches as another user and prints the code, and how many descriptors came with the answer. */
-const program = (packageRoot: string, runDirectory: string): string => `
-import { attach, native } from '${packageRoot}/dist/src/index.js';
+const program = (runDirectory: string): string => `
+import { attach, native } from 'ENTRY';
 const addon = native();
 let descriptors = 0;
 const receive = addon.receiveMessage;
@@ -33,8 +30,9 @@ try {
 `;
 
 test('a user who is not in the access list gets EACCES and no descriptor', async (t) => {
-  if (process.getuid?.() !== 0) {
-    t.log('skipped: needs root, to become another user');
+  const why = whyNoOtherUser();
+  if (why !== undefined) {
+    t.log(`skipped: ${why}`);
     return t.pass();
   }
   const array = await startArray(t, { allowUids: [0] });
@@ -46,8 +44,9 @@ test('a user who is not in the access list gets EACCES and no descriptor', async
 });
 
 test('a user who is in the access list gets in', async (t) => {
-  if (process.getuid?.() !== 0) {
-    t.log('skipped: needs root, to become another user');
+  const why = whyNoOtherUser();
+  if (why !== undefined) {
+    t.log(`skipped: ${why}`);
     return t.pass();
   }
   const array = await startArray(t, { allowUids: [0, OTHER_UID] });
@@ -59,22 +58,7 @@ async function attachAs(
   t: import('ava').ExecutionContext,
   runDirectory: string,
 ): Promise<{ stdout: string }> {
-  /* The other user must be able to read the package and to reach the run directory. */
-  const base = mkdtempSync(join(tmpdir(), 'stpd-access-'));
-  t.teardown(() => rmSync(base, { recursive: true, force: true }));
-  const root = fileURLToPath(new URL('../../../', import.meta.url));
-  for (const part of ['dist/src', 'build/Release', 'package.json', 'node_modules/zod']) {
-    if (existsSync(join(root, part)))
-      cpSync(join(root, part), join(base, part), { recursive: true });
-  }
-  chmodSync(base, 0o755);
-  chmodSync(dirname(runDirectory), 0o755);
-  const child = spawn(
-    process.execPath,
-    ['--input-type=module', '-e', program(base, runDirectory)],
-    { uid: OTHER_UID, gid: OTHER_UID, cwd: '/', stdio: ['ignore', 'pipe', 'pipe'] },
-  );
-  const result = await finished(child);
+  const result = await finished(startAsOther(t, runDirectory, program(runDirectory)));
   t.is(result.stderr, '');
   return result;
 }
