@@ -12,6 +12,8 @@ export const STG_BOARDS_MIN = 4;
 /** Default connection slots of an STG: 1408 bytes each, 22 MiB. */
 export const STG_CONNECTIONS_DEFAULT = 16384;
 export const STG_CONNECTIONS_MAX = 65536;
+/** At most one slot in eight lists a TCP connection of a host; more go unlisted, and work the same. */
+export const NETWORK_SLOTS_SHARE = 8;
 /** Hosts in one STG: each has a 4 KiB ready bitmap with the default connection count. */
 export const STG_MEMBERS_DEFAULT = 256;
 /** Listeners and explicit binds of one STG. */
@@ -65,6 +67,9 @@ export const FORWARD_CONNECTIONS_MAX = STG_CONNECTIONS_MAX;
  * that one side is read while the other is written.
  */
 export const FORWARD_BUFFER_BYTES = 262144;
+/** A read of a forwarded connection: what Node reads at once, and, when it keeps coming, more. */
+export const FORWARD_READ_BYTES_MIN = 65536;
+export const FORWARD_READ_BYTES_MAX = 262144;
 /** Seconds that a stopped forward leaves its streams: half of what containers get to stop. */
 export const FORWARD_GRACE_S_DEFAULT = 5;
 export const FORWARD_GRACE_S_MAX = 86400;

@@ -30,6 +30,9 @@ export function throwLater(error: unknown): void {
   });
 }
 
+/** Pairs are being handed out: who blocks meanwhile must not overwrite those that are left. */
+let dispatching = false;
+
 /**
  * Runs `work` in a turn of its own, before the array brings anything more, and before the loop
  * sleeps: where `node:net` is called back that a handle is shut down or closed.
@@ -56,6 +59,8 @@ function doSoon(): void {
 /** @param count pairs to look at; 0 for what was put off */
 function onReady(count: number): void {
   if (count === 0) return doSoon();
+  const outer = dispatching;
+  dispatching = true;
   for (let i = 0; i < count * 2; i += 2) {
     /* The bits are taken already: what is skipped here is lost. */
     try {
@@ -64,6 +69,7 @@ function onReady(count: number): void {
       throwLater(error);
     }
   }
+  dispatching = outer;
 }
 
 function onCableEnd(cable: number): void {
@@ -97,6 +103,17 @@ export function addSource(options: LoopSourceOptions, handler: SourceHandler): n
 export function removeSource(source: number): void {
   native().loopSourceEnd(source);
   handlers[source] = undefined;
+}
+
+/**
+ * A turn of the loop for a thread that blocks in JavaScript: `loopWait` of the addon. May be called
+ * from a callback of the loop.
+ */
+export function blockingTurn(timeoutMs: number, entries: Int32Array, spinUs: number): number {
+  const left = dispatching ? pairs.slice() : undefined;
+  const ready = native().loopWait(timeoutMs, entries, spinUs);
+  if (left !== undefined) pairs.set(left);
+  return ready;
 }
 
 /** Watches a cable; `onEnd` is called once, when whoever held its other end is gone. */

@@ -27,8 +27,10 @@ import {
   LAZY_BELL_MS,
   SAFETY_PERIOD_MS,
 } from '../limits.js';
+import { addressWords } from '../memory/address-words.js';
 import {
   addSource,
+  blockingTurn,
   dropCable,
   RING_READY,
   removeSource,
@@ -53,6 +55,7 @@ import {
   attachAnswer,
   channelMessage,
 } from './attach-protocol.js';
+import { attachReasons, lacking } from './reason.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
 import { StpSocket } from './stp-socket.js';
 import { StreamEnd } from './stream-end.js';
@@ -68,6 +71,25 @@ export interface AttachOptions {
   readonly timeoutMs?: number;
 }
 
+/** Who listens on a port: gets what the director brings. */
+export interface HostListener {
+  onIncoming(event: DirectorEvent): void;
+  /** stpd is gone: nobody brings connections any more. */
+  onLost(): void;
+  close(): unknown;
+}
+
+/** A TCP connection as `stpctl socket list` shows it. */
+export interface NetworkEntry {
+  readonly localPort: number;
+  readonly remotePort: number;
+  readonly remoteAddress: string;
+  /** Why it does not go through the array: a REASON_ number. */
+  readonly reason: number;
+}
+
+/** POLLIN and POLLRDHUP of poll(2). */
+const POLL_OWN = 0x2001;
 const READABLE = 1;
 const DISCONNECT = 4;
 
@@ -99,14 +121,26 @@ async function ask(options: AttachOptions): Promise<Attachment> {
   try {
     fd = native().unixConnect(path);
   } catch (error) {
-    if (isCoded(error) && (error.code === 'ENOENT' || error.code === 'ECONNREFUSED')) {
-      throw stpError(
-        error.code,
-        `no stpd serves ${runDirectory}; start it with: stpd start --run-dir ${runDirectory}`,
-        'attach',
+    if (!isCoded(error)) throw error;
+    if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') {
+      throw lacking(
+        NUMBERS.REASON_NO_STPD,
+        stpError(
+          error.code,
+          `no stpd serves ${runDirectory}; start it with: stpd start --run-dir ${runDirectory}`,
+          'attach',
+        ),
       );
     }
-    throw error;
+    const { REASON_NO_ACCESS, REASON_NO_ANSWER, REASON_NONE } = NUMBERS;
+    throw lacking(
+      error.code === 'EACCES'
+        ? REASON_NO_ACCESS
+        : error.code === 'EAGAIN'
+          ? REASON_NO_ANSWER
+          : REASON_NONE,
+      error,
+    );
   }
   try {
     const request = {
@@ -118,22 +152,34 @@ async function ask(options: AttachOptions): Promise<Attachment> {
       name: options.name ?? '',
     };
     if (!native().sendMessage(fd, Buffer.from(JSON.stringify(request)), [])) {
-      throw stpError('EAGAIN', `stpd on ${runDirectory} takes no message`, 'attach');
+      throw lacking(
+        NUMBERS.REASON_NO_ANSWER,
+        stpError('EAGAIN', `stpd on ${runDirectory} takes no message`, 'attach'),
+      );
     }
     const timeoutMs = options.timeoutMs ?? 5000;
     if (!(await readable(fd, timeoutMs))) {
-      throw stpError(
-        'ETIMEDOUT',
-        `stpd on ${runDirectory} did not answer within ${timeoutMs} ms; see 'stpd status'`,
-        'attach',
+      throw lacking(
+        NUMBERS.REASON_NO_ANSWER,
+        stpError(
+          'ETIMEDOUT',
+          `stpd on ${runDirectory} did not answer within ${timeoutMs} ms; see 'stpd status'`,
+          'attach',
+        ),
       );
     }
     const message = native().receiveMessage(fd, ATTACH_MESSAGE_BYTES_MAX);
     if (message === undefined || message.data.length === 0) {
-      throw stpError('ECONNRESET', `stpd on ${runDirectory} closed the attach socket`, 'attach');
+      throw lacking(
+        NUMBERS.REASON_NO_STPD,
+        stpError('ECONNRESET', `stpd on ${runDirectory} closed the attach socket`, 'attach'),
+      );
     }
     const answer = attachAnswer.parse(JSON.parse(message.data.toString()));
-    if (!answer.ok) throw stpError(answer.code, answer.message, 'attach');
+    if (!answer.ok) {
+      const { code, message: why } = answer;
+      throw lacking(attachReasons[code] ?? NUMBERS.REASON_NONE, stpError(code, why, 'attach'));
+    }
     if (message.fds.length !== ATTACH_DESCRIPTORS) {
       for (const extra of message.fds) native().closeDescriptor(extra);
       throw stpError('EPROTO', `stpd sent ${message.fds.length} descriptors`, 'attach');
@@ -167,7 +213,10 @@ export async function attach(options: AttachOptions): Promise<Host> {
       segment.u8.subarray(SUPERBLOCK.at.layoutHash, SUPERBLOCK.at.layoutHash + 32),
     );
     if (hash.toString('hex') !== layoutHash()) {
-      throw stpError('EPROTONOSUPPORT', 'the superblock carries another layout', 'attach');
+      throw lacking(
+        NUMBERS.REASON_OTHER_VERSION,
+        stpError('EPROTONOSUPPORT', 'the superblock carries another layout', 'attach'),
+      );
     }
     return new Host(attachment, segment, geometry, channel);
   } catch (error) {
@@ -226,7 +275,7 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #answers = new Map<number, (event: DirectorEvent) => void>();
   readonly #unsent: Command[] = [];
   readonly #streams = new Map<number, StreamEnd>();
-  readonly #servers = new Map<number, StpServer>();
+  readonly #servers = new Map<number, HostListener>();
   /** The director's number of a cable, and ours. */
   readonly #cables = new Map<number, number>();
   readonly #idle = new Set<StreamEnd>();
@@ -364,7 +413,9 @@ export class Host extends EventEmitter<HostEvents> {
     this.letGo();
     this.#closed = true;
     openHosts.delete(this);
-    this.#fail(stpError('ECANCELED', 'the host was closed', 'attach'));
+    this.#fail(
+      lacking(NUMBERS.REASON_NOT_HERE, stpError('ECANCELED', 'the host was closed', 'attach')),
+    );
     for (const watch of this.#watches) native().watchStop(watch);
     removeSource(this.#source);
     for (const cable of this.#cables.values()) dropCable(cable);
@@ -405,7 +456,7 @@ export class Host extends EventEmitter<HostEvents> {
 
   /**
    * A command for who cannot wait for a promise. `onAnswer` is called once, with an event of kind 0
-   * when no answer can come any more.
+   * when no answer can come any more; it must not throw.
    */
   ask(fields: Partial<Command> & { op: number }, onAnswer: (event: DirectorEvent) => void): void {
     if (this.#detached !== undefined) return onAnswer(noEvent);
@@ -418,6 +469,33 @@ export class Host extends EventEmitter<HostEvents> {
   /** A command that has no answer. */
   tell(fields: Partial<Command> & { op: number }): void {
     if (this.#detached === undefined && !this.#closed) this.#write({ ...noCommand, ...fields });
+  }
+
+  /**
+   * Shows a TCP connection of this process in `stpctl socket list`. Unlisted, and no worse, where
+   * the STG's share of slots for it is used up or stpd is gone.
+   * @returns takes it off the list; may be called at any time, and twice
+   */
+  listNetwork(entry: NetworkEntry): () => void {
+    let slot: { connection: number; generation: number } | undefined;
+    let gone = false;
+    const close = (): void => {
+      if (slot !== undefined) this.tell({ op: NUMBERS.OP_CLOSE, ...slot, backlog: 0 });
+      slot = undefined;
+      gone = true;
+    };
+    const [address0, address1, address2, address3] = addressWords(entry.remoteAddress);
+    const { localPort, remotePort: port, reason } = entry;
+    const words = { port, localPort, reason, address0, address1, address2, address3 };
+    this.ask(
+      { op: NUMBERS.OP_NETWORK_OPEN, ...words },
+      ({ status, connection, generation, kind }) => {
+        if (kind !== NUMBERS.EVENT_NETWORK_OPENED || status !== 0) return;
+        slot = { connection, generation };
+        if (gone) close();
+      },
+    );
+    return close;
   }
 
   /**
@@ -438,11 +516,18 @@ export class Host extends EventEmitter<HostEvents> {
     }, LAZY_BELL_MS).unref();
   }
 
+  /** Takes along what waits for a timer or the event loop: a thread that blocks has neither. */
+  hurry(): void {
+    if (this.#closed || this.#detached !== undefined) return;
+    if (this.#unsent.length > 0) this.#writeUnsent();
+    else if (this.#unrung) this.#ringDirector();
+  }
+
   newSocketNumber(): number {
     return this.#socketNumber++;
   }
 
-  addServer(number: number, server: StpServer): void {
+  addServer(number: number, server: HostListener): void {
     this.#servers.set(number, server);
   }
 
@@ -462,7 +547,7 @@ export class Host extends EventEmitter<HostEvents> {
   openEnd(event: DirectorEvent): StreamEnd | undefined {
     const cable = this.cable(event.cable);
     if (cable === undefined) {
-      this.#refuse(event);
+      this.refuse(event);
       return undefined;
     }
     const end = new StreamEnd(this, event, cable);
@@ -480,6 +565,29 @@ export class Host extends EventEmitter<HostEvents> {
       clearInterval(this.#safetyTimer);
       this.#safetyTimer = undefined;
     }
+  }
+
+  /**
+   * One turn without the event loop, for a thread that blocks: waits until the director or a peer
+   * has something for this host (which is dealt with then), a descriptor is ready, or the time is
+   * over. Sockets of this host that live on the event loop are served meanwhile.
+   * @param watched descriptors and their poll(2) events, in turn
+   * @param spinUs how long it looks before it sleeps
+   * @returns what came of each descriptor
+   */
+  waitTurn(timeoutMs: number, watched: readonly number[], spinUs: number): number[] {
+    this.hurry();
+    const own = this.#closed || this.#detached !== undefined ? [] : [this.#channel, this.#attachFd];
+    const entries = new Int32Array((own.length + watched.length / 2) * 3);
+    for (const [i, fd] of own.entries()) entries.set([fd, POLL_OWN], i * 3);
+    for (let i = 0; i < watched.length; i += 2) {
+      entries.set([watched[i] as number, watched[i + 1] as number], (own.length + i / 2) * 3);
+    }
+    blockingTurn(timeoutMs, entries, spinUs);
+    const ready = (i: number): number => entries[i * 3 + 2] as number;
+    if (own.length > 0 && ready(0) !== 0) this.#onChannel(true);
+    if (own.length > 0 && ready(1) !== 0) this.#onAttach();
+    return Array.from({ length: watched.length / 2 }, (_, i) => ready(own.length + i));
   }
 
   watchIdle(stream: StreamEnd): void {
@@ -514,10 +622,9 @@ export class Host extends EventEmitter<HostEvents> {
       ENOBUFS: `STG '${this.stg}' has no port or connection slot left; see 'stpctl stg show ${this.stg}'`,
       EADDRNOTAVAIL: `STG '${this.stg}' has no dynamic port left`,
     };
-    const error = stpError(
-      code,
-      why[code] ?? `refused for port ${port} of STG '${this.stg}'`,
-      syscall,
+    const error = lacking(
+      event.reason,
+      stpError(code, why[code] ?? `refused for port ${port} of STG '${this.stg}'`, syscall),
     );
     error.address = this.stg;
     if (port > 0) error.port = port;
@@ -555,7 +662,7 @@ export class Host extends EventEmitter<HostEvents> {
       if (event.kind === NUMBERS.EVENT_INCOMING) {
         const server = this.#servers.get(event.socket);
         try {
-          if (server === undefined) this.#refuse(event);
+          if (server === undefined) this.refuse(event);
           else server.onIncoming(event);
         } catch (error) {
           throwLater(error);
@@ -574,8 +681,8 @@ export class Host extends EventEmitter<HostEvents> {
     }
   }
 
-  /** A connection that nobody here takes: its listener has closed meanwhile, or its peer is gone. */
-  #refuse(event: DirectorEvent): void {
+  /** A connection that nobody here takes: for a listener or a connect that was given up. */
+  refuse(event: DirectorEvent): void {
     native().connectionAbort(this.stgView, event.connection, event.end);
     const { connection, generation, end } = event;
     this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
@@ -618,7 +725,10 @@ export class Host extends EventEmitter<HostEvents> {
 
   /** The STG is no more: its memory goes back at once, what still points there reads zeros. */
   #onDeleted(): void {
-    const error = stpError('ENETDOWN', `STG '${this.stg}' was deleted`, 'attach');
+    const error = lacking(
+      NUMBERS.REASON_NO_STG,
+      stpError('ENETDOWN', `STG '${this.stg}' was deleted`, 'attach'),
+    );
     for (const stream of [...this.#streams.values()]) stream.onReady();
     for (const cable of this.#cables.values()) native().cableEnd(cable);
     for (const stream of [...this.#streams.values()]) {
@@ -649,10 +759,13 @@ export class Host extends EventEmitter<HostEvents> {
       /* a spoiled ring says nothing */
     }
     this.#leave(
-      stpError(
-        'ENETDOWN',
-        `stpd on ${this.runDirectory} is gone; established streams go on, new ones need a running stpd`,
-        'attach',
+      lacking(
+        NUMBERS.REASON_NO_STPD,
+        stpError(
+          'ENETDOWN',
+          `stpd on ${this.runDirectory} is gone; established streams go on, new ones need a running stpd`,
+          'attach',
+        ),
       ),
     );
   }

@@ -40,7 +40,7 @@ import {
 import type { Host } from './host.js';
 import { IdleTimer } from './idle-timer.js';
 import { Liveness } from './liveness.js';
-import { OnRead } from './onread.js';
+import { OnRead, type OnReadOptions } from './onread.js';
 import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
 import type { StpServer } from './stp-server.js';
 import type { Peer, StreamEnd } from './stream-end.js';
@@ -126,7 +126,9 @@ export class StpSocket extends Duplex {
   #readLater: NodeJS.Immediate | undefined;
   /** A ready bit will come with the next bytes: nothing is to be read before it. */
   #rxArmed = false;
-  readonly #onread: OnRead | undefined;
+  #onread: OnRead | undefined;
+  /** Who has `onread` wants nothing before `resume`, whatever the stream asks for meanwhile. */
+  #held = false;
   #aborted = false;
   /** The peer's orderly end was read. */
   #ended = false;
@@ -426,6 +428,7 @@ export class StpSocket extends Duplex {
   // --- reading ----------------------------------------------------------------------------------
 
   override _read(): void {
+    if (this.#held) return;
     this.#wantsRead = true;
     /* Armed: a ready bit comes with what is next. Not here: who reads is still in the middle of it. */
     if (this.#end !== undefined && !this.#rxArmed) process.nextTick(StpSocket.#readSomeOf, this);
@@ -443,7 +446,8 @@ export class StpSocket extends Duplex {
       if (reads === READS_PER_TURN) return this.#readSoon();
       const into = onread === undefined ? receiveRoom() : onread.buffer;
       const at = onread === undefined ? receiveAt() : 0;
-      const taken = native().ringTake(end.rx, into, at, Math.min(into.length - at, READ_BYTES));
+      const bytes = onread === undefined ? READ_BYTES : into.length;
+      const taken = native().ringTake(end.rx, into, at, bytes);
       if (taken < 0) return this.#onReadState(taken);
       this.#rxArmed = (taken & 1) === 1;
       const got = taken >> 1;
@@ -453,7 +457,10 @@ export class StpSocket extends Duplex {
         try {
           const more =
             onread === undefined ? this.#deliver(takeReceived(got)) : onread.deliver(got);
-          if (!more) this.#wantsRead = false;
+          if (!more) {
+            this.#wantsRead = false;
+            this.#held = onread !== undefined;
+          }
         } catch (error) {
           /* Of the application's 'data' listener, if the program goes on after it, so do we. */
           this.#rxArmed = false;
@@ -466,12 +473,32 @@ export class StpSocket extends Duplex {
     }
   }
 
+  /**
+   * From here on as if `onread` had been an option: for accepted sockets, which have no options of
+   * their own. The socket must be paused (`pauseOnConnect`), and nothing of it read; `resume` begins.
+   * @throws EBUSY, EINVAL (no buffer or no callback)
+   */
+  readInto(options: OnReadOptions): this {
+    if (this.#wantsRead || this.readableLength > 0 || this.readableFlowing !== false) {
+      throw stpError('EBUSY', 'the socket is read already; pause it before anything is', 'read');
+    }
+    const onread = OnRead.of(options);
+    if (onread === undefined)
+      throw stpError('EINVAL', 'a buffer and a callback are needed', 'read');
+    this.#onread = onread;
+    return this;
+  }
+
   override pause(): this {
-    if (this.#onread !== undefined) this.#wantsRead = false;
+    if (this.#onread !== undefined) {
+      this.#wantsRead = false;
+      this.#held = true;
+    }
     return super.pause();
   }
 
   override resume(): this {
+    this.#held = false;
     super.resume();
     if (this.#onread !== undefined && !this.#wantsRead) this._read(); /* behind 'resume' */
     return this;
@@ -634,6 +661,13 @@ export class StpSocket extends Duplex {
 
   /** The peer's death is noticed without probes; kept for programs that ask. */
   setKeepAlive(_enable?: boolean, _initialDelayMs?: number): this {
+    return this;
+  }
+
+  /** Most bytes in flight from here, 64 KiB to 4 MiB; without effect before it is connected. */
+  setWindow(bytes: number): this {
+    const end = this.#end;
+    if (end?.open && end.tx >= 0) native().ringSetLimit(end.tx, bytes);
     return this;
   }
 

@@ -1,7 +1,4 @@
-/**
- * Programs of another user: a copy of the package that everybody may read, and processes that run it
- * under another uid. Needs root.
- */
+/** What a test needs to run a program of this package as another user than root. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,35 +6,60 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 
-/** nobody, on Debian */
+/** `nobody` of Debian. */
 export const OTHER_UID = 65534;
 
-/** Why these tests cannot run here, if so. */
+/**
+ * A copy of the package that the other user may read, in a directory where it may make files, and
+ * a run directory that it can reach.
+ */
+export function packageForOthers(
+  t: Pick<ExecutionContext<unknown>, 'teardown'>,
+  runDirectory: string,
+): { root: string } {
+  const root = mkdtempSync(join(tmpdir(), 'stpd-other-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const ours = fileURLToPath(new URL('../../../', import.meta.url));
+  for (const part of [
+    'dist/src',
+    'build/Release',
+    'package.json',
+    'node_modules/zod',
+    'node_modules/commander',
+    'node_modules/cli-table3',
+    'node_modules/string-width',
+    'node_modules/strip-ansi',
+    'node_modules/ansi-regex',
+    'node_modules/emoji-regex',
+    'node_modules/is-fullwidth-code-point',
+  ]) {
+    if (existsSync(join(ours, part))) {
+      cpSync(join(ours, part), join(root, part), { recursive: true, dereference: true });
+    }
+  }
+  chmodSync(root, 0o777);
+  chmodSync(dirname(runDirectory), 0o755);
+  return { root };
+}
+
+/** Why tests with another user cannot run here, if so. */
 export const whyNoOtherUser = (): string | undefined =>
   process.getuid?.() === 0 ? undefined : 'needs root, to become another user';
 
 /**
- * Starts a module of which `index` is the package, as another user, on an array of this one.
+ * Starts a module as the other user, on an array of this one.
  * @param script its text; `ENTRY` in it stands for the package's entry
  */
 export function startAsOther(
-  t: ExecutionContext<unknown>,
+  t: Pick<ExecutionContext<unknown>, 'teardown'>,
   runDirectory: string,
   script: string,
 ): ChildProcess {
-  const base = mkdtempSync(join(tmpdir(), 'stpd-other-'));
-  t.teardown(() => rmSync(base, { recursive: true, force: true }));
-  const root = fileURLToPath(new URL('../../../', import.meta.url));
-  for (const part of ['dist/src', 'build/Release', 'package.json', 'node_modules/zod']) {
-    if (existsSync(join(root, part)))
-      cpSync(join(root, part), join(base, part), { recursive: true });
-  }
-  chmodSync(base, 0o755);
-  chmodSync(dirname(runDirectory), 0o755);
+  const { root } = packageForOthers(t, runDirectory);
   const child = spawn(
     process.execPath,
-    ['--input-type=module', '-e', script.replaceAll('ENTRY', `${base}/dist/src/index.js`)],
-    { uid: OTHER_UID, gid: OTHER_UID, cwd: '/', stdio: ['pipe', 'pipe', 'pipe'] },
+    ['--input-type=module', '-e', script.replaceAll('ENTRY', `${root}/dist/src/index.js`)],
+    { uid: OTHER_UID, gid: OTHER_UID, cwd: '/', stdio: ['ignore', 'pipe', 'inherit'] },
   );
   t.teardown(() => void child.kill('SIGKILL'));
   return child;

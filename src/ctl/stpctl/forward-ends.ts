@@ -1,7 +1,7 @@
 /**
  * The two ends of a forward: where connections come from, and where they go. Main thread.
  */
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, Socket, type SocketConstructorOpts } from 'node:net';
 import { isCoded, messageOf, stpError } from '../../errors.js';
 import { BACKLOG_MAX } from '../../limits.js';
 import type { Host } from '../../socket/host.js';
@@ -9,22 +9,29 @@ import type { StpSocket } from '../../socket/stp-socket.js';
 import { plainMessage } from '../command-line.js';
 import { type Address, addressText } from './forward-address.js';
 import type { ArrayLink } from './forward-array.js';
-import type { Side } from './forward-relay.js';
+import { ReadBuffer, type Side } from './forward-relay.js';
 import { clearUnixPath, listenUnix } from './forward-unix.js';
 
 type StpAddress = Extract<Address, { kind: 'stp' }>;
 type NetAddress = Extract<Address, { kind: 'tcp' | 'unix' }>;
 
-const stpSide = (socket: StpSocket, name: string): Side => ({
+const stpSide = (socket: StpSocket, name: string, reads: ReadBuffer): Side => ({
   input: socket,
   output: socket,
+  reads,
   name,
   reset: () => socket.resetAndDestroy(),
 });
 
-const netSide = (socket: Socket, kind: NetAddress['kind'], name: string): Side => ({
+const netSide = (
+  socket: Socket,
+  kind: NetAddress['kind'],
+  name: string,
+  reads?: ReadBuffer,
+): Side => ({
   input: socket,
   output: socket,
+  reads,
   name,
   reset: () => {
     /* A Unix socket has no reset: its peer sees an end, or EPIPE when it writes. */
@@ -32,6 +39,23 @@ const netSide = (socket: Socket, kind: NetAddress['kind'], name: string): Side =
     else socket.destroy();
   },
 });
+
+/**
+ * Node reads into a buffer of ours where it connects (`onread`), and has no such option for what it
+ * accepts. The constructor that it uses for both has one: it gets the accepted handle. Where a Node
+ * has no such handle, the socket stays as it is.
+ */
+function withReadBuffer(accepted: Socket, reads: ReadBuffer): Socket | undefined {
+  const holder = accepted as Socket & { _handle?: { useUserBuffer?: unknown } | null };
+  const handle = holder._handle;
+  if (typeof handle?.useUserBuffer !== 'function') return undefined;
+  const { onread } = reads;
+  const options = { handle, onread, allowHalfOpen: true, pauseOnCreate: true };
+  const socket = new Socket(options as SocketConstructorOpts);
+  holder._handle = null;
+  accepted.destroy();
+  return socket;
+}
 
 // --- where connections come from -----------------------------------------------------------------
 
@@ -80,7 +104,10 @@ export async function listenNet(
   const server = createServer(options, (socket) => {
     const { remoteAddress: host = '?', remotePort: port = 0 } = socket;
     const peer = address.kind === 'tcp' ? ({ kind: 'tcp', host, port } as const) : address;
-    onSide(netSide(socket, address.kind, addressText(peer)));
+    const reads = new ReadBuffer();
+    const own = withReadBuffer(socket, reads);
+    if (own === undefined) onSide(netSide(socket, address.kind, addressText(peer)));
+    else onSide(netSide(own, address.kind, addressText(peer), reads));
   });
   if (address.kind === 'unix') await clearUnixPath(address.path);
   try {
@@ -117,7 +144,9 @@ export async function listenStp(
         link.track(socket);
         const { peer, remotePort = 0 } = socket;
         const who = `host ${peer?.hostId ?? '?'}, uid ${peer?.uid ?? '?'}`;
-        onSide(stpSide(socket, `stp:${address.stg}:${remotePort} (${who})`));
+        const reads = new ReadBuffer();
+        socket.readInto(reads.onread);
+        onSide(stpSide(socket, `stp:${address.stg}:${remotePort} (${who})`, reads));
       });
       server.once('error', reject);
       server.listen({ port, backlog: BACKLOG_MAX }, () => {
@@ -185,14 +214,17 @@ function target(address: StpAddress | NetAddress, socket: Socket | StpSocket, si
 
 /** Starts to connect to a TCP port or a Unix socket. */
 export function connectNet(address: NetAddress): Target {
-  const options = { allowHalfOpen: true, noDelay: true, keepAlive: true };
+  const reads = new ReadBuffer();
+  const options = { allowHalfOpen: true, noDelay: true, keepAlive: true, onread: reads.onread };
   const socket = connect({ ...options, ...address });
-  return target(address, socket, netSide(socket, address.kind, addressText(address)));
+  return target(address, socket, netSide(socket, address.kind, addressText(address), reads));
 }
 
 /** Starts to connect to a port of the link's STG. */
 export function connectStp(address: StpAddress, link: ArrayLink): Target {
-  const socket = link.host.connect({ port: address.port, allowHalfOpen: true });
+  const reads = new ReadBuffer();
+  const { onread } = reads;
+  const socket = link.host.connect({ port: address.port, allowHalfOpen: true, onread });
   link.track(socket);
-  return target(address, socket, stpSide(socket, addressText(address)));
+  return target(address, socket, stpSide(socket, addressText(address), reads));
 }

@@ -126,8 +126,10 @@ async function forward(
     verbose: options.verbose === true,
     say,
   });
+  /* Signals first: who has read the line may send one. */
+  const end = endOf(forwarder, graceS);
   say(`forwarding ${addressText(forwarder.listensOn)} to ${addressText(to)}`);
-  const cut = await endOf(forwarder, graceS);
+  const cut = await end;
   const { summary } = forwarder;
   say(summaryText(summary));
   const one = from.kind === 'stdio' || to.kind === 'stdio';
