@@ -177,7 +177,8 @@ async function play(): Promise<void> {
     new Promise((resolve) => process.send?.(message, () => resolve()));
   let face: Face = netFace;
   if (runDirectory !== undefined && stg !== undefined) {
-    const host = await attach({ runDirectory, stg, name: `situation: ${role}` });
+    const name = `situation: ${role}`;
+    const host = await attach({ runDirectory, stg, name, timeoutMs: 60_000 });
     face = stpFace(host, host);
   }
   /* The way to the parent keeps no process alive: only its sockets do. */

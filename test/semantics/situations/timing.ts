@@ -119,7 +119,7 @@ export const timing = group('Time-outs, processes and options', {
   },
 
   'the option timeout of connect': async (s) => {
-    const { client } = await s.pair({}, { timeout: 400 });
+    const { client } = await s.pair({}, { timeout: 2000 });
     s.log(`timeout ${client.timeout}`);
     await s.seen('client: timeout');
     client.destroy();
@@ -216,6 +216,7 @@ export const timing = group('Time-outs, processes and options', {
     const port = await child.port();
     const client = s.connect(port);
     await s.seen('accepted');
+    await s.seen('client: ready');
     s.journal.ignore(/client:/); /* what it sees is another situation */
     child.process.kill('SIGKILL');
     await s.seen(/^exit/);
