@@ -281,7 +281,8 @@ export class ChannelDirector {
       for (const end of [0, 1] as const) {
         if (connection.ends[end].member === member && !connection.ends[end].closed) {
           connection.torn = true;
-          native().connectionAbort(stg.view, connection.slot, end);
+          const peer = connection.ends[end === 0 ? 1 : 0].member;
+          native().connectionAbort(stg.view, connection.slot, end, peer.index, peer.channel);
           this.#closeEnd(connection, end);
         }
       }

@@ -165,7 +165,7 @@ export class StpSocket extends Duplex {
     if (cable === undefined) {
       /* The peer died between the director's word and ours. */
       const { connection, generation, end } = event;
-      native().connectionAbort(this.host.stgView, connection, end);
+      native().connectionAbort(this.host.stgView, connection, end, event.peerMember, 0);
       this.host.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
       this.destroy(stpError('ECONNRESET', 'the peer is gone', 'connect'));
       return false;
