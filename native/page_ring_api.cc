@@ -10,6 +10,7 @@
 
 #include "addon.h"
 #include "page_ring.h"
+#include "page_ring_api.h"
 #include "segment.h"
 
 namespace stpd {
@@ -17,38 +18,8 @@ namespace stpd {
 static thread_local std::vector<std::unique_ptr<PageRing>> rings;
 static thread_local std::vector<uint32_t> freeRings;
 
-struct Args {
-  napi_value value[5];
-  size_t count = 5;
-};
-
-static PageRing* ringArgs(napi_env env, napi_callback_info info, Args* args) {
-  uint32_t handle = 0;
-  if (napi_get_cb_info(env, info, &args->count, args->value, nullptr, nullptr) == napi_ok &&
-      napi_get_value_uint32(env, args->value[0], &handle) == napi_ok && handle < rings.size() &&
-      rings[handle] != nullptr) {
-    return rings[handle].get();
-  }
-  napi_throw_range_error(env, "EBADF", "EBADF: no such ring on this thread");
-  return nullptr;
-}
-
-static napi_value result(napi_env env, int64_t value) {
-  napi_value out = nullptr;
-  napi_create_double(env, double(value), &out);
-  return out;
-}
-
-static uint32_t u32(napi_env env, const Args& args, size_t index) {
-  uint32_t value = 0;
-  if (index < args.count) napi_get_value_uint32(env, args.value[index], &value);
-  return value;
-}
-
-static double number(napi_env env, const Args& args, size_t index) {
-  double value = 0;
-  if (index < args.count) napi_get_value_double(env, args.value[index], &value);
-  return value;
+PageRing* ringOf(uint32_t handle) {
+  return handle < rings.size() ? rings[handle].get() : nullptr;
 }
 
 /* (ring, bytes: Uint8Array, offset, length, sliceMs) */
@@ -57,22 +28,9 @@ static napi_value move(napi_env env, napi_callback_info info, Call call) {
   Args args;
   PageRing* ring = ringArgs(env, info, &args);
   if (ring == nullptr) return nullptr;
-  void* data = nullptr;
-  size_t length = 0;
-  napi_typedarray_type type;
-  if (napi_get_typedarray_info(env, args.value[1], &type, &length, &data, nullptr, nullptr) !=
-          napi_ok ||
-      (type != napi_uint8_array && type != napi_uint8_clamped_array)) {
-    napi_throw_type_error(env, "EINVAL", "EINVAL: a Uint8Array is needed");
-    return nullptr;
-  }
-  const double offset = number(env, args, 2), bytes = number(env, args, 3);
-  if (!(offset >= 0) || !(bytes >= 0) || offset + bytes > double(length)) {
-    napi_throw_range_error(env, "ERANGE", "ERANGE: offset and length lie outside the buffer");
-    return nullptr;
-  }
-  return result(env, call(ring, static_cast<uint8_t*>(data) + uint64_t(offset), uint64_t(bytes),
-                          u32(env, args, 4)));
+  Bytes data;
+  if (!bytesArgs(env, args, 1, &data)) return nullptr;
+  return result(env, call(ring, data.at, data.bytes, u32(env, args, 4)));
 }
 
 static napi_value RingWrite(napi_env env, napi_callback_info info) {
@@ -87,30 +45,13 @@ static napi_value RingRead(napi_env env, napi_callback_info info) {
   });
 }
 
-/* Offset and length of a view in one number: segment offset * 2^17 + length (at most 2^16). */
-static int64_t packView(const PageRing& ring, const uint8_t* at, int64_t bytes) {
-  if (bytes <= 0) return bytes;
-  uint64_t segmentBytes = 0;
-  const uint8_t* base = segmentBase(ring.stg().segment, &segmentBytes);
-  return (int64_t(at - base) << 17) + bytes;
-}
-
-static napi_value RingReserve(napi_env env, napi_callback_info info) {
-  Args args;
-  PageRing* ring = ringArgs(env, info, &args);
-  if (ring == nullptr) return nullptr;
-  uint8_t* at = nullptr;
-  const int64_t bytes = ring->reserve(&at, u32(env, args, 1));
-  return result(env, packView(*ring, at, bytes));
-}
-
-static napi_value RingPeek(napi_env env, napi_callback_info info) {
-  Args args;
-  PageRing* ring = ringArgs(env, info, &args);
-  if (ring == nullptr) return nullptr;
-  uint8_t* at = nullptr;
-  const int64_t bytes = ring->peek(&at, u32(env, args, 1));
-  return result(env, packView(*ring, at, bytes));
+/* (ring, bytes: Uint8Array, offset, length): twice the bytes read, and 1 more if it is armed. */
+static napi_value RingTake(napi_env env, napi_callback_info info) {
+  return move(env, info, [](PageRing* ring, uint8_t* at, uint64_t bytes, uint32_t) {
+    bool armed = false;
+    const int64_t got = ring->take(at, bytes, &armed);
+    return got < 0 ? got : got * 2 + (armed ? 1 : 0);
+  });
 }
 
 /* Calls of the form (ring, number) -> number. */
@@ -154,33 +95,34 @@ static napi_value RingDrainToFile(napi_env env, napi_callback_info info) {
                                        uint64_t(number(env, args, 3)), u32(env, args, 4)));
 }
 
-/* ringOpen({stg, connection, generation, end, selfMember, selfGeneration, peerMember, cable,
- * producer, cursor}) */
-static Napi::Value RingOpen(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  const Napi::Object from = info[0].As<Napi::Object>();
-  auto field = [&](const char* name) { return from.Get(name).ToNumber().Uint32Value(); };
+/* ringOpen(stg, connection, generation, end, selfMember, selfGeneration, peerMember, cable, producer,
+ * cursor): ten numbers, since a named property costs more to read than the ring to make. */
+static napi_value RingOpen(napi_env env, napi_callback_info info) {
+  napi_value given[10];
+  size_t count = 10;
+  uint32_t field[10] = {0};
+  if (napi_get_cb_info(env, info, &count, given, nullptr, nullptr) != napi_ok) return nullptr;
+  for (size_t i = 0; i < 10 && i < count; i++) napi_get_value_uint32(env, given[i], &field[i]);
   PageRing::Options options;
-  options.stg = stgView(field("stg"));
-  if (options.stg == nullptr) throw Napi::RangeError::New(env, "ringOpen: no such STG");
-  options.connection = field("connection");
-  options.generation = field("generation");
-  options.end = field("end");
-  options.selfMember = field("selfMember");
-  options.selfGeneration = field("selfGeneration");
-  options.peerMember = field("peerMember");
-  options.cursor = field("cursor");
-  options.producer = from.Get("producer").ToBoolean().Value();
-  options.cable = cableOf(field("cable"));
-  if (options.connection >= options.stg->connectionCount || options.end > 1 ||
-      options.selfMember >= options.stg->memberCount ||
+  options.stg = stgView(field[0]);
+  options.connection = field[1];
+  options.generation = field[2];
+  options.end = field[3];
+  options.selfMember = field[4];
+  options.selfGeneration = field[5];
+  options.peerMember = field[6];
+  options.cable = cableOf(field[7]);
+  options.producer = field[8] != 0;
+  options.cursor = field[9];
+  if (options.stg == nullptr || options.connection >= options.stg->connectionCount ||
+      options.end > 1 || options.selfMember >= options.stg->memberCount ||
       options.peerMember >= options.stg->memberCount) {
-    throw Napi::RangeError::New(env, "ringOpen: a number lies outside the STG");
+    napi_throw_range_error(env, "ERANGE", "ERANGE: ringOpen: a number lies outside the STG");
+    return nullptr;
   }
   if (options.cable == nullptr) {
-    Napi::Error error = Napi::Error::New(env, "ECONNRESET: the peer is gone");
-    error.Set("code", Napi::String::New(env, "ECONNRESET"));
-    throw error;
+    napi_throw_error(env, "ECONNRESET", "ECONNRESET: the peer is gone");
+    return nullptr;
   }
   uint32_t handle;
   if (freeRings.empty()) {
@@ -191,15 +133,20 @@ static Napi::Value RingOpen(const Napi::CallbackInfo& info) {
     freeRings.pop_back();
   }
   rings[handle] = std::make_unique<PageRing>(options);
-  return Napi::Number::New(env, handle);
+  return result(env, handle);
 }
 
-static void RingClose(const Napi::CallbackInfo& info) {
-  const uint32_t handle = info[0].ToNumber().Uint32Value();
+static napi_value RingClose(napi_env env, napi_callback_info info) {
+  Args args;
+  if (napi_get_cb_info(env, info, &args.count, args.value, nullptr, nullptr) != napi_ok) {
+    return nullptr;
+  }
+  const uint32_t handle = args.count == 0 ? UINT32_MAX : u32(env, args, 0);
   if (handle < rings.size() && rings[handle] != nullptr) {
     rings[handle].reset();
     freeRings.push_back(handle);
   }
+  return nullptr;
 }
 
 /* connectionInit(stg, connection): director, before the slot is published. */
@@ -264,55 +211,12 @@ static void ConnectionAbort(const Napi::CallbackInfo& info) {
   notifyLoop(*stg, info[3].ToNumber().Uint32Value(), connection * 2 + (1 - end), cable.get());
 }
 
-static uint8_t* spanOf(const Napi::CallbackInfo& info, uint64_t* bytes) {
-  uint64_t segmentBytes = 0;
-  uint8_t* base = segmentBase(info[0].ToNumber().Uint32Value(), &segmentBytes);
-  const double offset = info[1].ToNumber().DoubleValue();
-  const double length = info[2].ToNumber().DoubleValue();
-  if (base == nullptr || !(offset >= 0) || !(length >= 0) ||
-      offset + length > double(segmentBytes)) {
-    throw Napi::RangeError::New(info.Env(), "the span lies outside the segment");
-  }
-  *bytes = uint64_t(length);
-  return base + uint64_t(offset);
-}
-
-/* fillBytes(segment, offset, bytes, value): every byte is produced once. */
-static void FillBytes(const Napi::CallbackInfo& info) {
-  uint64_t bytes = 0;
-  uint8_t* at = spanOf(info, &bytes);
-  memset(at, int(info[3].ToNumber().Uint32Value() & 0xff), bytes);
-}
-
-/* sumBytes(segment, offset, bytes): sum of the little-endian 64-bit words, modulo 2^64; a tail of
- * less than 8 bytes is summed byte by byte. Every byte is read once, in place. */
-static Napi::Value SumBytes(const Napi::CallbackInfo& info) {
-  uint64_t bytes = 0;
-  const uint8_t* at = spanOf(info, &bytes);
-  uint64_t lanes[8] = {0};
-  uint64_t i = 0;
-  for (; i + 64 <= bytes; i += 64) {
-    uint64_t words[8];
-    memcpy(words, at + i, 64);
-    for (int lane = 0; lane < 8; lane++) lanes[lane] += words[lane];
-  }
-  uint64_t sum = 0;
-  for (uint64_t lane : lanes) sum += lane;
-  for (; i + 8 <= bytes; i += 8) {
-    uint64_t word;
-    memcpy(&word, at + i, 8);
-    sum += word;
-  }
-  for (; i < bytes; i++) sum += at[i];
-  return Napi::BigInt::New(info.Env(), sum);
-}
-
 static void closeRings(void*) {
   rings.clear();
   freeRings.clear();
 }
 
-static void hot(Napi::Env env, Napi::Object exports, const char* name, napi_callback call) {
+void hot(Napi::Env env, Napi::Object exports, const char* name, napi_callback call) {
   napi_value function;
   if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, nullptr, &function) != napi_ok) {
     throw Napi::Error::New(env);
@@ -323,8 +227,7 @@ static void hot(Napi::Env env, Napi::Object exports, const char* name, napi_call
 void registerPageRing(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringWrite", RingWrite);
   hot(env, exports, "ringRead", RingRead);
-  hot(env, exports, "ringReserve", RingReserve);
-  hot(env, exports, "ringPeek", RingPeek);
+  hot(env, exports, "ringTake", RingTake);
   hot(env, exports, "ringCommit", Simple<Commit>);
   hot(env, exports, "ringConsume", Simple<Consume>);
   hot(env, exports, "ringExchange", Simple<Exchange>);
@@ -340,13 +243,11 @@ void registerPageRing(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringMemberOwner", Simple<MemberOwner>);
   hot(env, exports, "ringFillFromFile", RingFillFromFile);
   hot(env, exports, "ringDrainToFile", RingDrainToFile);
-  exports.Set("ringOpen", Napi::Function::New(env, RingOpen));
-  exports.Set("ringClose", Napi::Function::New(env, RingClose));
+  hot(env, exports, "ringOpen", RingOpen);
+  hot(env, exports, "ringClose", RingClose);
   exports.Set("connectionInit", Napi::Function::New(env, ConnectionInit));
   exports.Set("connectionRelease", Napi::Function::New(env, ConnectionRelease));
   exports.Set("connectionAbort", Napi::Function::New(env, ConnectionAbort));
-  exports.Set("fillBytes", Napi::Function::New(env, FillBytes));
-  exports.Set("sumBytes", Napi::Function::New(env, SumBytes));
   napi_add_env_cleanup_hook(env, closeRings, nullptr);
 }
 

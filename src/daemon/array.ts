@@ -38,6 +38,7 @@ import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
 import { ATTACH_SOCKET } from '../run-directory.js';
 import { ATTACH_VERSION, type AttachRequest } from '../socket/attach-protocol.js';
+import { reasonText } from '../socket/reason.js';
 import { type AttachAnswer, AttachServer, type Credentials } from './attach-server.js';
 import { DirectorPool } from './director-pool.js';
 import type {
@@ -608,7 +609,9 @@ export class StorageArray implements ArrayControl {
     return (await this.#measured()).flatMap((report) =>
       report.sockets.map((row) => ({
         stg: row.stg,
-        mechanism: 'stp' as const,
+        mechanism: row.mechanism,
+        reason: row.mechanism === 'tcp' ? reasonText(row.reason) : null,
+        remoteAddress: row.remoteAddress,
         state: row.state,
         localPort: row.localPort,
         remotePort: row.remotePort,

@@ -107,7 +107,12 @@ export type SocketState = 'LISTEN' | 'ESTABLISHED' | 'CLOSING' | 'BOUND';
 /** One end: a connection is two sockets, one for each of its hosts. */
 export interface SocketReport {
   readonly stg: string;
-  readonly mechanism: 'stp';
+  /** 'tcp': a connection of the host over the network, which would rather go through the array. */
+  readonly mechanism: 'stp' | 'tcp';
+  /** Why it goes over the network: "peer not attached", ...; null for 'stp'. */
+  readonly reason: string | null;
+  /** 'tcp': the peer's address, null where it is not known. Null for 'stp'. */
+  readonly remoteAddress: string | null;
   readonly state: SocketState;
   readonly localPort: number;
   /** Null unless connected; so is `peerHost`. */

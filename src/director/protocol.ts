@@ -50,6 +50,11 @@ export type DirectorRequest =
 
 export interface SocketRow {
   readonly stg: string;
+  readonly mechanism: 'stp' | 'tcp';
+  /** A REASON_ number: why it goes over the network; 0 for 'stp'. */
+  readonly reason: number;
+  /** 'tcp': the peer's address; null where it is not known. */
+  readonly remoteAddress: string | null;
   readonly state: 'LISTEN' | 'BOUND' | 'ESTABLISHED' | 'CLOSING';
   readonly localPort: number;
   readonly localHost: number;

@@ -15,6 +15,7 @@ export const RING_END = -3;
 export const RING_BROKEN = -4;
 export const RING_NO_PAGE = -5;
 export const RING_CONTENDED = -6;
+export const RING_NOT_NOW = -7;
 const RING_ERRNO = -1000;
 
 export interface RingOptions {
@@ -64,5 +65,16 @@ export function openRing(
   producer: boolean,
   cursor: number = CURSOR_START,
 ): number {
-  return native().ringOpen({ ...options, producer, cursor });
+  return native().ringOpen(
+    options.stg,
+    options.connection,
+    options.generation,
+    options.end,
+    options.selfMember,
+    options.selfGeneration,
+    options.peerMember,
+    options.cable,
+    producer ? 1 : 0,
+    cursor,
+  );
 }

@@ -163,6 +163,8 @@ export const exampleHost: HostReport = {
 export const exampleSocket: SocketReport = {
   stg: 'backup',
   mechanism: 'stp',
+  reason: null,
+  remoteAddress: null,
   state: 'ESTABLISHED',
   localPort: 40000,
   remotePort: 7398,

@@ -1,0 +1,42 @@
+/** What a test needs to run a program of this package as another user than root. */
+import { chmodSync, cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { ExecutionContext } from 'ava';
+
+/** `nobody` of Debian. */
+export const OTHER_UID = 65534;
+
+/**
+ * A copy of the package that the other user may read, in a directory where it may make files, and
+ * a run directory that it can reach.
+ */
+export function packageForOthers(
+  t: Pick<ExecutionContext<unknown>, 'teardown'>,
+  runDirectory: string,
+): { root: string } {
+  const root = mkdtempSync(join(tmpdir(), 'stpd-other-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const ours = fileURLToPath(new URL('../../../', import.meta.url));
+  for (const part of [
+    'dist/src',
+    'build/Release',
+    'package.json',
+    'node_modules/zod',
+    'node_modules/commander',
+    'node_modules/cli-table3',
+    'node_modules/string-width',
+    'node_modules/strip-ansi',
+    'node_modules/ansi-regex',
+    'node_modules/emoji-regex',
+    'node_modules/is-fullwidth-code-point',
+  ]) {
+    if (existsSync(join(ours, part))) {
+      cpSync(join(ours, part), join(root, part), { recursive: true, dereference: true });
+    }
+  }
+  chmodSync(root, 0o777);
+  chmodSync(dirname(runDirectory), 0o755);
+  return { root };
+}
