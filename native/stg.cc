@@ -113,6 +113,7 @@ int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t* hint, bool f
       if (++row == stg.pagesOfBoard) row = 0;
     }
     uint32_t* word = stg.owner(page);
+    /* SYNC[claim.owner] pairs with [release.owner] */
     if (loadRelaxed(word) == STP_OWNER_FREE && cas(word, STP_OWNER_FREE, ownerWord)) {
       __atomic_fetch_add(&stg.header()->pages_claimed, 1, __ATOMIC_RELAXED);
       *hint = row * boards + board;
@@ -123,6 +124,7 @@ int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t* hint, bool f
 }
 
 bool releasePage(const StgView& stg, uint32_t page, uint32_t ownerWord) {
+  /* SYNC[release.owner] pairs with [claim.owner] */
   if (page >= stg.pageCount || !cas(stg.owner(page), ownerWord, STP_OWNER_FREE)) return false;
   __atomic_fetch_sub(&stg.header()->pages_claimed, 1, __ATOMIC_RELAXED);
   return true;
@@ -130,7 +132,7 @@ bool releasePage(const StgView& stg, uint32_t page, uint32_t ownerWord) {
 
 /* ---- waking ---------------------------------------------------------------------------------- */
 
-/* SYNC: the bit, then the summary, then the sleep word; pairs with EventLoop::arm, which stores the
+/* The bit, then the summary, then the sleep word; pairs with EventLoop::beforePoll, which stores the
  * sleep word and then reads summary and bits. Either side sees the other. */
 bool notifyLoop(const StgView& stg, uint32_t member, uint32_t ready, Cable* cable) {
   if (member >= stg.memberCount || ready >= stg.connectionCount * 2) return false;
@@ -138,12 +140,14 @@ bool notifyLoop(const StgView& stg, uint32_t member, uint32_t ready, Cable* cabl
   uint32_t* word = stg.bits(member) + index;
   uint32_t* above = stg.summary(member) + index / 32;
   const uint32_t bit = 1u << (ready % 32), aboveBit = 1u << (index % 32);
+  /* SYNC[notify.bit] pairs with [collect.bits] */
   if ((load(word) & bit) == 0) __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST);
+  /* SYNC[notify.summary] pairs with [collect.summary] and [loop.ready] */
   if ((load(above) & aboveBit) == 0) __atomic_fetch_or(above, aboveBit, __ATOMIC_SEQ_CST);
-  fence();
+  fence(); /* SYNC[notify.fence] pairs with [loop.sleep-fence] */
   uint32_t* sleep = &stg.member(member)->sleep;
-  if (load(sleep) == 0 || swap(sleep, 0) == 0) return false;
-  if (cable != nullptr) cable->ring();
+  if (load(sleep) == 0 || swap(sleep, 0) == 0) return false; /* SYNC[notify.sleep] one bell only */
+  if (cable != nullptr) cable->ring(); /* SYNC[notify.bell] pairs with [loop.sleep] */
   return true;
 }
 
@@ -155,7 +159,32 @@ static constexpr uint64_t kStealNs = 10'000'000;
 /* An event loop tries for about one 64 KiB copy, then comes back on its next turn. */
 static constexpr uint64_t kLoopTryNs = 5'000;
 
+/* What a lock word says: member + 1, thread and generation. No two holds have the same, also not of
+ * two threads of one host; so a word that stands still is one hold, and whoever was stolen from
+ * cannot free the lock of the next. */
+static std::atomic<uint64_t> lockThreads{0};
+static thread_local const uint64_t lockThread = lockThreads.fetch_add(1) & 0xffff;
 static thread_local uint32_t lockGeneration = 0;
+
+static uint64_t nextLockWord(uint32_t identity) {
+  return uint64_t(identity & 0xffff) << 48 | lockThread << 32 | ++lockGeneration;
+}
+
+static uint64_t lockOf(const stp_board* board) {
+  return __atomic_load_n(&board->lock, __ATOMIC_ACQUIRE);
+}
+static bool changeLock(stp_board* board, uint64_t expected, uint64_t word) {
+  return __atomic_compare_exchange_n(&board->lock, &expected, word, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_RELAXED);
+}
+
+/* Counters under the lock. One writer at a time, but for who goes on without it or was stolen from:
+ * then a count may be lost, and nothing else. */
+template <typename Number>
+static void count(Number* counter, uint64_t by) {
+  const Number now = __atomic_load_n(counter, __ATOMIC_RELAXED);
+  __atomic_store_n(counter, Number(now + by), __ATOMIC_RELAXED);
+}
 
 /* A thread waits no longer than this even where the word never stands still. */
 static constexpr uint64_t kThreadWaitNs = 5 * kStealNs;
@@ -163,16 +192,14 @@ static constexpr uint64_t kThreadWaitNs = 5 * kStealNs;
 /* Since when this thread has seen a board held with one word: for each board, because an event loop
  * comes back to several in turn. */
 struct Suspicion {
-  uint32_t word;
+  uint64_t word;
   uint64_t since;
 };
 static thread_local std::unordered_map<stp_board*, Suspicion> suspicions;
 
 BoardLock::BoardLock(const StgView& stg, uint32_t board, uint32_t identity, Wait wait)
-    : board_(stg.board(board)) {
-  lockGeneration = (lockGeneration + 1) & 0xffff;
-  word_ = (identity << 16) | lockGeneration;
-  if (cas(&board_->lock, 0, word_)) {
+    : board_(stg.board(board)), word_(nextLockWord(identity)) {
+  if (changeLock(board_, 0, word_)) { /* SYNC[lock.take] pairs with [lock.release] */
     held_ = true;
     if (!suspicions.empty()) suspicions.erase(board_);
     return;
@@ -180,38 +207,39 @@ BoardLock::BoardLock(const StgView& stg, uint32_t board, uint32_t identity, Wait
   const uint64_t start = nowNs();
   Suspicion& suspicion = suspicions.try_emplace(board_, Suspicion{0, 0}).first->second;
   for (;;) {
-    const uint32_t seen = load(&board_->lock);
+    const uint64_t seen = lockOf(board_); /* SYNC[lock.look] */
     if (seen == 0) {
-      if (cas(&board_->lock, 0, word_)) break;
+      if (changeLock(board_, 0, word_)) break;
       continue;
     }
     const uint64_t now = nowNs();
     if (suspicion.word != seen) {
-      suspicion = {seen, now};
+      suspicion = {seen, now}; /* SYNC[lock.suspect] */
     } else if (now - suspicion.since >= kStealNs) {
-      if (cas(&board_->lock, seen, word_)) {
-        board_->steals++;
+      if (changeLock(board_, seen, word_)) { /* SYNC[lock.steal] from this hold and no other */
+        count(&board_->steals, 1);
         break;
       }
       continue;
     }
-    if (wait == Wait::loop && now - start >= kLoopTryNs) return;
-    if (now - start >= kThreadWaitNs) break; /* goes on without: it only arbitrates */
+    if (wait == Wait::loop && now - start >= kLoopTryNs) return; /* SYNC[lock.give-up] */
+    /* SYNC[lock.go-on] without: it only arbitrates */
+    if (now - start >= kThreadWaitNs) break;
     for (int i = 0; i < 16; i++) relax();
   }
   suspicions.erase(board_);
   held_ = true;
-  board_->contended++;
+  count(&board_->contended, 1);
 }
 
 void BoardLock::account(uint64_t bytes) {
-  board_->accesses++;
-  board_->bytes += bytes;
+  count(&board_->accesses, 1);
+  count(&board_->bytes, bytes);
 }
 
 BoardLock::~BoardLock() {
-  /* Fails if it was stolen: then it is not ours to free. */
-  if (held_) cas(&board_->lock, word_, 0);
+  /* SYNC[lock.release] fails if it was stolen: then it is not ours to free */
+  if (held_) changeLock(board_, word_, 0);
 }
 
 void countBypass(const StgView& stg, uint32_t board, uint64_t accesses, uint64_t bytes) {
@@ -419,6 +447,7 @@ static Napi::Value PageSweep(const Napi::CallbackInfo& info) {
   uint32_t freed = 0;
   const uint32_t pages = stg.pageCount;
   for (uint32_t page = 0; page < pages; page++) {
+    /* SYNC[sweep.owner] nobody of this owner runs any more */
     if (loadRelaxed(stg.owner(page)) == owner && releasePage(stg, page, owner)) freed++;
   }
   return Napi::Number::New(info.Env(), freed);
@@ -451,8 +480,8 @@ static Napi::Value MemberNotify(const Napi::CallbackInfo& info) {
                              info[2].ToNumber().Uint32Value(), cable.get()));
 }
 
-/* wordWake(segment, offset, cable): SYNC: after a release store to a ring's tail, clears the
- * sleeper's word and rings; pairs with EventLoop::arm. */
+/* wordWake(segment, offset, cable): after a ring's tail was stored, clears the sleeper's word and
+ * rings; pairs with EventLoop::beforePoll. */
 static Napi::Value WordWake(const Napi::CallbackInfo& info) {
   uint64_t bytes = 0;
   uint8_t* base = segmentBase(info[0].ToNumber().Uint32Value(), &bytes);
@@ -461,8 +490,10 @@ static Napi::Value WordWake(const Napi::CallbackInfo& info) {
     throw Napi::RangeError::New(info.Env(), "wordWake: outside the segment");
   }
   uint32_t* word = reinterpret_cast<uint32_t*>(base + offset);
-  fence();
+  fence(); /* SYNC[word-wake.fence] pairs with [loop.sleep-fence] */
+  /* SYNC[word-wake.sleep] */
   if (load(word) == 0 || swap(word, 0) == 0) return Napi::Boolean::New(info.Env(), false);
+  /* SYNC[word-wake.bell] */
   if (auto cable = cableOf(info[2].ToNumber().Uint32Value())) cable->ring();
   return Napi::Boolean::New(info.Env(), true);
 }

@@ -143,12 +143,13 @@ class BoardLock {
   ~BoardLock();
   BoardLock(const BoardLock&) = delete;
   BoardLock& operator=(const BoardLock&) = delete;
+  /* May go on: has the lock, or has waited for it long enough. */
   bool held() const { return held_; }
   void account(uint64_t bytes);
 
  private:
   stp_board* board_;
-  uint32_t word_;
+  const uint64_t word_;
   bool held_ = false;
 };
 

@@ -214,8 +214,8 @@ export interface Native {
   connectionInit(stg: number, connection: number): void;
   /** Frees the pages of both lists; how many. */
   connectionRelease(stg: number, connection: number, generation: number): number;
-  /** Resets what an end that is gone has left open, and wakes threads that wait for it. */
-  connectionAbort(stg: number, connection: number, end: number): void;
+  /** Resets what an end has left open, and wakes who waits for it: member `peer`, by `cable` or 0. */
+  connectionAbort(stg: number, connection: number, end: number, peer: number, cable: number): void;
 
   // --- touch.cc -----------------------------------------------------------------------------
   fillBytes(segment: number, offset: number, bytes: number, value: number): void;

@@ -371,7 +371,8 @@ export class ChannelDirector {
         if (connection.ends[end].member === member && !connection.ends[end].closed) {
           if (connection.network === undefined) {
             connection.torn = true;
-            native().connectionAbort(stg.view, connection.slot, end);
+            const peer = connection.ends[end === 0 ? 1 : 0].member;
+            native().connectionAbort(stg.view, connection.slot, end, peer.index, peer.channel);
           }
           this.#closeEnd(connection, end);
         }

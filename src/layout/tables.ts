@@ -114,11 +114,15 @@ export const BOARD = defineStruct(
   256,
   'Lock and counters of one memory board. The counters of the first line change only under the lock.',
   {
-    lock: { type: 'u32', writer: 'lock holder', doc: '0 free, else owner 16 bits, generation 16' },
-    steals: { type: 'u32', writer: 'lock holder', doc: 'locks taken over from a dead holder' },
+    lock: {
+      type: 'u64',
+      writer: 'lock holder, thief',
+      doc: '0 free, else member + 1 (16 bits), its thread (16), generation (32)',
+    },
     accesses: { type: 'u64', writer: 'lock holder', doc: 'copies and exchanges under the lock' },
     bytes: { type: 'u64', writer: 'lock holder', doc: 'bytes of these copies' },
     contended: { type: 'u64', writer: 'lock holder', doc: 'accesses that found the lock taken' },
+    steals: { type: 'u32', writer: 'lock holder', doc: 'locks taken over from a dead holder' },
     bypassed: {
       type: 'u64',
       line: true,

@@ -736,8 +736,9 @@ export class Host extends EventEmitter<HostEvents> {
 
   /** A connection that nobody here takes: for a listener or a connect that was given up. */
   refuse(event: DirectorEvent): void {
-    native().connectionAbort(this.stgView, event.connection, event.end);
-    const { connection, generation, end } = event;
+    const { connection, generation, end, peerMember } = event;
+    const cable = this.cable(event.cable) ?? 0;
+    native().connectionAbort(this.stgView, connection, end, peerMember, cable);
     this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
   }
 
