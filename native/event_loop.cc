@@ -33,6 +33,8 @@ namespace {
 /* What uv_check hands to JavaScript: pairs (source, index); index kRing says "look at the ring". */
 constexpr uint32_t kRing = 0xffffffff;
 constexpr uint32_t kPairsMax = 2048;
+/* The word behind the pairs: JavaScript has something to do before it is given more work. */
+constexpr uint32_t kSoon = kPairsMax * 2;
 /* The descriptors of the loop are looked at this often during a poll, so neighbours do not starve. */
 constexpr uint64_t kBackendEveryNs = 8'000;
 constexpr uint32_t kBudgetStartNs = 4'000;
@@ -50,6 +52,8 @@ constexpr uint64_t kLostNs = 200'000;
 constexpr uint32_t kRestartLost = 63;
 constexpr uint64_t kCoresEveryNs = 100'000'000;
 constexpr uint64_t kSafetyMs = 1000;
+/* From the publication of work to the bell; more only if who rings has no core. */
+constexpr int kBellMs = 1;
 /* Reads of one cable in one turn of the loop. */
 constexpr int kBellReads = 16;
 
@@ -104,9 +108,10 @@ struct EventLoop {
   bool ready() const {
     for (const Source& s : sources) {
       if (!s.used) continue;
+      /* SYNC[loop.ring] pairs with [ring.tail] */
       if (s.ringTail != nullptr && load(s.ringTail) != s.ringSeen) return true;
       for (uint32_t i = 0; i < s.summaryWords; i++) {
-        if (load(s.summary + i) != 0) return true;
+        if (load(s.summary + i) != 0) return true; /* SYNC[loop.ready] pairs with [notify.summary] */
       }
     }
     return more;
@@ -236,7 +241,14 @@ struct EventLoop {
     return outcome == Poll::found;
   }
 
+  /* What JavaScript put off comes before what the array brings next: a callback of its own, since
+   * ticks and microtasks of one are done before the next begins. */
+  void serveSoon() {
+    if (pairs[kSoon] != 0) call(onReady, 0);
+  }
+
   void beforePoll() {
+    serveSoon();
     backendAt = nowNs() + kBackendEveryNs;
     /* As long as libuv has nothing to do, work is served from here: a turn of libuv, with its system
      * call, for each message would cost more than the message. */
@@ -248,12 +260,12 @@ struct EventLoop {
     bool work = ready();
     armed = false;
     if (!work) {
-      /* SYNC: sleep word, full barrier, then the work words; pairs with notifyLoop and wordWake,
-       * which publish work and then exchange the sleep word. */
-      setSleep(1);
+      /* Sleep word, full barrier, then the work words; pairs with notifyLoop and wordWake, which
+       * publish work and then exchange the sleep word. */
+      setSleep(1); /* SYNC[loop.sleep] SYNC[loop.sleep-fence] pairs with [notify.sleep] */
       armed = true;
       sleptAt = nowNs();
-      work = ready();
+      work = ready(); /* SYNC[loop.sleep-look] */
     }
     if (work) uv_idle_start(&idle, [](uv_idle_t*) {}); /* forces a zero time-out */
   }
@@ -261,21 +273,23 @@ struct EventLoop {
   void afterPoll() {
     uv_idle_stop(&idle);
     if (armed) {
-      const bool stillAsleep = !sources.empty() && stillSet();
-      setSleep(0);
       const uint64_t slept = nowNs() - sleptAt;
+      const bool missed =
+          slept >= kSafetyMs * 1'000'000 * 9 / 10 && !bell && ready() && !bellIsComing();
+      setSleep(0); /* SYNC[loop.awake] SYNC[loop.awake-fence] */
       const bool work = ready();
       /* A sleep that a poll would have bridged makes the next poll worth while. */
       if (work && slept < budgetMaxNs && budgetNs < kBudgetStartNs && restartIn-- == 0) {
         restartIn = 0;
         budgetNs = budgetMaxNs; /* the peer may have to wake up first */
       }
-      if (work && !bell && !stillAsleep && slept >= kSafetyMs * 1'000'000 * 9 / 10) {
+      if (missed) {
         safetyFirings++;
         tally(&stp_member::safety_firings);
       }
     }
     bell = false;
+    serveSoon();
     collect();
   }
 
@@ -286,11 +300,10 @@ struct EventLoop {
     }
   }
 
-  bool stillSet() const {
-    for (const Source& s : sources) {
-      if (s.used && load(s.sleep) == 0) return false;
-    }
-    return true;
+  /* The safety timer has found work and no bell: somebody may be just about to ring. */
+  bool bellIsComing() const {
+    pollfd backend = {uv_backend_fd(loop), POLLIN, 0};
+    return poll(&backend, 1, kBellMs) > 0;
   }
 
   /* False where the thread is ending. */
@@ -302,7 +315,7 @@ struct EventLoop {
       Source& s = sources[index];
       if (!s.used) continue;
       if (s.ringTail != nullptr) {
-        const uint32_t tail = load(s.ringTail);
+        const uint32_t tail = load(s.ringTail); /* SYNC[collect.ring] */
         if (tail != s.ringSeen && count < kPairsMax) {
           s.ringSeen = tail;
           pairs[count * 2] = index;
@@ -312,6 +325,7 @@ struct EventLoop {
       }
       for (uint32_t i = 0; i < s.summaryWords; i++) {
         if (load(s.summary + i) == 0) continue;
+        /* SYNC[collect.summary] before the bits below it; pairs with [notify.summary] */
         uint32_t above = swap(s.summary + i, 0);
         while (above != 0) {
           const uint32_t word = i * 32 + uint32_t(__builtin_ctz(above));
@@ -322,7 +336,7 @@ struct EventLoop {
           }
           above &= above - 1;
           if (word >= s.bitWords) continue;
-          uint32_t set = swap(s.bits + word, 0);
+          uint32_t set = swap(s.bits + word, 0); /* SYNC[collect.bits] */
           while (set != 0) {
             pairs[count * 2] = index;
             pairs[count * 2 + 1] = word * 32 + uint32_t(__builtin_ctz(set));
@@ -432,12 +446,12 @@ EventLoop& loopOf(const Napi::CallbackInfo& info) {
   return *current;
 }
 
-/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4096) */
+/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4097) */
 void LoopOpen(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (current != nullptr) throw Napi::Error::New(env, "loopOpen: this thread has its loop already");
   auto pairs = info[2].As<Napi::Uint32Array>();
-  if (pairs.ElementLength() < kPairsMax * 2) throw Napi::RangeError::New(env, "loopOpen: pairs");
+  if (pairs.ElementLength() <= kSoon) throw Napi::RangeError::New(env, "loopOpen: pairs");
   auto* loop = new EventLoop(env);
   loop->onReady = Napi::Persistent(info[0].As<Napi::Function>());
   loop->onCableEnd = Napi::Persistent(info[1].As<Napi::Function>());

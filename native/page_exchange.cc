@@ -19,9 +19,16 @@
 
 namespace stpd {
 
+/* A page that the peer has mapped too, so that it can go into this connection's list. */
+int64_t PageRing::claimSpare() {
+  const uint32_t extents = commonExtents();
+  if (spare_ >= int64_t(stg_.extents[extents - 1].endPage)) dropSpare(); /* of another stream's list */
+  if (spare_ < 0) spare_ = claimPage(stg_, memberOwner_, &hint_, false, extents);
+  return spare_;
+}
+
 int64_t PageRing::claimHeld() {
-  const int64_t page =
-      spare_ >= 0 ? spare_ : claimPage(stg_, memberOwner_, hint_, false);
+  const int64_t page = claimSpare();
   if (page < 0) return kNoPage;
   spare_ = -1;
   held_.push_back(uint32_t(page));
@@ -72,8 +79,7 @@ int64_t PageRing::takePage(uint32_t* page, bool* exchanged, uint32_t sliceMs) {
   }
   if (ready >= 0 && ready < int64_t(want)) ready = available(); /* the flags, then the tail */
   if (ready <= 0) return ready;
-  if (spare_ < 0) spare_ = claimPage(stg_, memberOwner_, hint_, false);
-  if (spare_ < 0) return kNoPage;
+  if (claimSpare() < 0) return kNoPage;
   *exchanged = want == kPage && ready >= int64_t(kPage);
   const uint32_t given = uint32_t(spare_);
   if (*exchanged) {
@@ -100,6 +106,8 @@ int64_t PageRing::givePage(uint32_t page, PageRing& holder, uint32_t sliceMs) {
   if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
   if (broken_ || load(&dir_->closed) != 0) return room();
   if (own_ % kPage != 0) return kNotNow;
+  /* The peer has not mapped the file of this page: it can only get a copy. */
+  if (page >= stg_.extents[commonExtents() - 1].endPage) return kNotNow;
   const int64_t free = roomFor(kPage, sliceMs);
   if (free < int64_t(kPage)) return free < 0 ? free : 0;
   uint32_t* const entry = &dir_->pages[entryOf(own_)];

@@ -77,9 +77,9 @@ bool PageRing::peerGone() { return cable_ != nullptr && cable_->dead.load(); }
 /* Producer: free bytes, or why there never will be any. */
 int64_t PageRing::room() {
   if (broken_) return kBroken;
-  const uint32_t closed = load(&dir_->closed);
+  const uint32_t closed = load(&dir_->closed); /* SYNC[room.closed] pairs with [close.flag] */
   if (closed != 0) return closed == STP_CLOSED_RESET ? kReset : kClosed;
-  const uint32_t head = load(&dir_->head); /* SYNC: acquire, pairs with the consumer's publish */
+  const uint32_t head = load(&dir_->head); /* SYNC[room.head] acquire, pairs with [publish.head] */
   if (own_ - head > kWindow) {
     broken_ = true;
     return kBroken;
@@ -93,9 +93,10 @@ int64_t PageRing::room() {
 /* Consumer: bytes to read, or why there never will be more. */
 int64_t PageRing::available() {
   if (broken_) return kBroken;
-  const bool gone = peerGone();
+  const bool gone = peerGone(); /* SYNC[available.gone] before what it sent is looked at */
+  /* SYNC[available.flags] before the tail, so that they never overtake data */
   const uint32_t fin = load(&dir_->fin), reset = load(&dir_->reset);
-  const uint32_t tail = load(&dir_->tail); /* SYNC: acquire, pairs with the producer's publish */
+  const uint32_t tail = load(&dir_->tail); /* SYNC[available.tail] pairs with [publish.tail] */
   if (tail - own_ > kWindow) {
     broken_ = true;
     return kBroken;
@@ -109,12 +110,23 @@ int64_t PageRing::available() {
 
 int64_t PageRing::state() { return progress(); }
 
+/* The files whose pages may go into this list: those that both ends have mapped. The peer's number
+ * is the director's word, published after the peer said so; a host that spoils it breaks streams of
+ * its own STG, as it could anyway. */
+uint32_t PageRing::commonExtents() const {
+  const uint32_t mine = stg_.extentCount;
+  if (mine == 1) return 1;
+  const uint32_t theirs = load(&stg_.member(peerMember_)->extents);
+  return theirs < 1 ? 1 : theirs < mine ? theirs : mine;
+}
+
 /* The page of the cursor's entry, checked: inside the STG and owned by this connection. */
 int64_t PageRing::pageAt(uint32_t cursor, bool mayClaim) {
   const uint32_t entry = entryOf(cursor);
+  /* SYNC[page.list] after the other's cursor: pairs with [claim.list] and [exchange.list] */
   const uint32_t listed = load(&dir_->pages[entry]);
   if (listed != 0) {
-    const uint32_t page = listed - 1;
+    const uint32_t page = listed - 1; /* SYNC[page.owner] pairs with [claim.owner], [exchange.given] */
     if (page < stg_.pageCount && loadRelaxed(stg_.owner(page)) == ownerWord_) return page;
     broken_ = true;
     return kBroken;
@@ -123,12 +135,11 @@ int64_t PageRing::pageAt(uint32_t cursor, bool mayClaim) {
     broken_ = true;
     return kBroken;
   }
-  const int64_t page = claimPage(stg_, ownerWord_, hint_, pagesHeld_ == 0);
+  const int64_t page = claimPage(stg_, ownerWord_, &hint_, pagesHeld_ == 0, commonExtents());
   if (page < 0) return recycle(cursor);
   /* Only now, with the owner word written, may the page stand in the list. */
-  hint_ = uint32_t(page) + 1;
   pagesHeld_++;
-  store(&dir_->pages[entry], uint32_t(page) + 1);
+  store(&dir_->pages[entry], uint32_t(page) + 1); /* SYNC[claim.list] pairs with [page.list] */
   return page;
 }
 
@@ -144,8 +155,8 @@ int64_t PageRing::recycle(uint32_t cursor) {
     if (used != 0 && (candidate - entryOf(peer_)) % kEntries <= live % kEntries) continue;
     const uint32_t listed = load(&dir_->pages[candidate]);
     if (listed == 0) continue;
-    store(&dir_->pages[candidate], 0);
-    store(&dir_->pages[entry], listed);
+    store(&dir_->pages[candidate], 0);  /* SYNC[recycle.from] */
+    store(&dir_->pages[entry], listed); /* SYNC[recycle.to] */
     return pageAt(cursor, false);
   }
   return kNoPage;
@@ -154,34 +165,38 @@ int64_t PageRing::recycle(uint32_t cursor) {
 /* ---- publishing and waking --------------------------------------------------------------------- */
 
 void PageRing::wake(uint32_t* word) {
+  /* SYNC[wake.word] one of several that wake gets it; pairs with [arm.word] and [wait.word] */
   const uint32_t waiter = swap(word, STP_WAIT_NONE);
   stp_member* self = stg_.member(selfMember_);
   bool rung = false;
   if (waiter == STP_WAIT_FUTEX) {
-    futexWake(word);
+    futexWake(word); /* SYNC[wake.futex] pairs with [wait.sleep] */
     rung = true;
   } else if (waiter == STP_WAIT_LOOP) {
-    rung = notifyLoop(stg_, peerMember_, peerReady_, cable_.get());
+    rung = notifyLoop(stg_, peerMember_, peerReady_, cable_.get()); /* SYNC[wake.loop] */
     if (!rung) __atomic_fetch_add(&self->wakes_suppressed, 1, __ATOMIC_RELAXED);
   }
   if (rung) __atomic_fetch_add(&self->wakes_sent, 1, __ATOMIC_RELAXED);
   ++(rung ? counters_.wakesSent : counters_.wakesSuppressed);
 }
 
-/* SYNC: the cursor, a full barrier, then the wait word; pairs with arm() and wait(), which write
- * the wait word and then read the cursor. Either side sees the other: no wake-up is lost. The store
- * needs no barrier of its own: the payload's lines and the cursor's move at the same time. */
+/* The cursor, a full barrier, then the wait word; pairs with arm() and wait(), which write the wait
+ * word and then read the cursor. Either side sees the other: no wake-up is lost. The store needs no
+ * barrier of its own: the payload's lines and the cursor's move at the same time. Proved, like
+ * everything with a SYNC label, by the models in test/model, where the names are found again. */
 void PageRing::publish(uint32_t bytes) {
   own_ += bytes;
   if (producer_) {
     dir_->bytes_produced += bytes;
-    store(&dir_->tail, own_);
-    fence();
+    store(&dir_->tail, own_); /* SYNC[publish.tail] */
+    fence();                  /* SYNC[publish.tail-fence] */
+    /* SYNC[publish.consumer-wait] */
     if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) return wake(&dir_->consumer_wait);
   } else {
     dir_->bytes_consumed += bytes;
-    store(&dir_->head, own_);
-    fence();
+    store(&dir_->head, own_); /* SYNC[publish.head] */
+    fence();                  /* SYNC[publish.head-fence] */
+    /* SYNC[publish.producer-wait] */
     if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE && peer_ - own_ <= kWakeUsed) {
       return wake(&dir_->producer_wait);
     }
@@ -191,12 +206,12 @@ void PageRing::publish(uint32_t bytes) {
 
 int64_t PageRing::arm() {
   uint32_t* word = producer_ ? &dir_->producer_wait : &dir_->consumer_wait;
-  /* Before the consumer sleeps, the producer learns of all room that there is. */
+  /* SYNC[arm.tell-room] before the consumer sleeps, the producer learns of all room that there is */
   if (!producer_ && loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
-  swap(word, STP_WAIT_LOOP);
-  fence();
-  const int64_t now = progress();
-  if (now != 0) store(word, STP_WAIT_NONE);
+  swap(word, STP_WAIT_LOOP); /* SYNC[arm.word] pairs with [wake.word] */
+  fence();                   /* SYNC[arm.fence] pairs with [publish.tail-fence], ... */
+  const int64_t now = progress();             /* SYNC[arm.look] */
+  if (now != 0) store(word, STP_WAIT_NONE); /* SYNC[arm.disarm] */
   return now;
 }
 
@@ -234,6 +249,7 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
     dir_->producer_waits++;
   } else {
     dir_->consumer_waits++;
+    /* SYNC[wait.tell-room] */
     if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
   }
   if (spinMaxNs_ < 0) spinNs_ = spinMaxNs_ = usableCores() > 1 ? kSpinNs : 0;
@@ -246,18 +262,19 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
     counters_.pollMisses++;
   }
   settleBypass(0);
-  swap(word, STP_WAIT_FUTEX);
-  fence();
-  now = progress();
-  /* A consumer that sleeps has told of its room already: use what there is. */
+  swap(word, STP_WAIT_FUTEX); /* SYNC[wait.word] pairs with [wake.word] */
+  fence();                    /* SYNC[wait.fence] pairs with [publish.tail-fence], ... */
+  now = progress();           /* SYNC[wait.look] */
+  /* SYNC[wait.use-some] a consumer that sleeps has told of its room already: use what there is */
   const bool useSome = producer_ && now > 0 && load(&dir_->consumer_wait) != STP_WAIT_NONE;
   if (now >= 0 && now < int64_t(need) && !useSome) {
+    /* SYNC[wait.sleep] pairs with [wake.futex] */
     const bool woken = futexWait(word, STP_WAIT_FUTEX, sliceMs);
     now = progress();
     if (woken) learn(start);
     else if (now >= int64_t(need) && missed(word)) counters_.safetyFirings++;
   }
-  store(word, STP_WAIT_NONE);
+  store(word, STP_WAIT_NONE); /* SYNC[wait.disarm] */
   if (now == 0 && cable_ != nullptr) {
     /* The event loop that watches the cable may be busy, so the end of the peer is looked for here
      * as well. */
@@ -448,7 +465,9 @@ static int64_t readyFor(int fd, short events, uint32_t sliceMs, uint64_t* most) 
 
 int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs) {
   if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
-  const int64_t free = roomFor(bytes, sliceMs);
+  /* Not what was known: as long as a pipe stays empty, nothing else hears of the peer's end. */
+  int64_t free = room();
+  if (free >= 0) free = roomFor(bytes, sliceMs);
   if (free <= 0) return free;
   if (bytes > uint64_t(free)) bytes = uint64_t(free);
   const int64_t ready = readyFor(fd, POLLIN, sliceMs, &bytes);
@@ -466,14 +485,17 @@ int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_
 }
 
 void PageRing::finish() {
-  __atomic_store_n(&dir_->fin, 1, __ATOMIC_SEQ_CST); /* after the last tail */
-  fence();
+  /* SYNC[finish.flag] after the last tail; pairs with [available.flags] */
+  __atomic_store_n(&dir_->fin, 1, __ATOMIC_SEQ_CST);
+  fence(); /* SYNC[finish.fence] */
+  /* SYNC[finish.wake] */
   if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
 }
 
 void PageRing::abort() {
-  __atomic_store_n(&dir_->reset, 1, __ATOMIC_SEQ_CST);
-  fence();
+  __atomic_store_n(&dir_->reset, 1, __ATOMIC_SEQ_CST); /* SYNC[abort.flag] as [finish.flag] */
+  fence();                                             /* SYNC[abort.fence] */
+  /* SYNC[abort.wake] */
   if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
 }
 
@@ -490,8 +512,8 @@ uint32_t PageRing::releaseIdle() {
     uint32_t* entry = &dir_->pages[(first + i) % kEntries];
     const uint32_t listed = load(entry);
     if (listed == 0) continue;
-    store(entry, 0);
-    releasePage(stg_, listed - 1, ownerWord_);
+    store(entry, 0);                           /* SYNC[idle.list] */
+    releasePage(stg_, listed - 1, ownerWord_); /* SYNC[idle.owner] */
     if (pagesHeld_ > 0) pagesHeld_--;
   }
   return pagesHeld_;
@@ -602,15 +624,17 @@ int64_t PageRing::exchange(uint32_t given) {
   const uint32_t entry = entryOf(own_);
   const int64_t taken = pageAt(own_, false);
   if (taken < 0) return taken;
-  if (given >= stg_.pageCount || loadRelaxed(stg_.owner(given)) != memberOwner_) {
+  if (given >= stg_.extents[commonExtents() - 1].endPage ||
+      loadRelaxed(stg_.owner(given)) != memberOwner_) {
     return int64_t(kErrno) - EINVAL;
   }
   {
     BoardLock lock(stg_, stg_.boardOf(uint32_t(taken)), identity_, BoardLock::Wait::thread);
     /* The ledger first, then the list: a page in the list always has the connection as its owner. */
+    /* SYNC[exchange.given] pairs with [page.owner] */
     if (!cas(stg_.owner(given), memberOwner_, ownerWord_)) return int64_t(kErrno) - EINVAL;
-    store(&dir_->pages[entry], given + 1);
-    cas(stg_.owner(uint32_t(taken)), ownerWord_, memberOwner_);
+    store(&dir_->pages[entry], given + 1); /* SYNC[exchange.list] pairs with [page.list] */
+    cas(stg_.owner(uint32_t(taken)), ownerWord_, memberOwner_); /* SYNC[exchange.taken] */
     lock.account(kPage);
   }
   publish(kPage);
@@ -618,8 +642,10 @@ int64_t PageRing::exchange(uint32_t given) {
 }
 
 void PageRing::closeReading(bool reset) {
+  /* SYNC[close.flag] pairs with [room.closed] */
   __atomic_store_n(&dir_->closed, reset ? STP_CLOSED_RESET : STP_CLOSED_ORDERLY, __ATOMIC_SEQ_CST);
-  fence();
+  fence(); /* SYNC[close.fence] */
+  /* SYNC[close.wake] */
   if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
 }
 

@@ -155,6 +155,7 @@ class PageRing {
   int64_t available();
   int64_t pageAt(uint32_t cursor, bool mayClaim);
   int64_t recycle(uint32_t cursor);
+  uint32_t commonExtents() const;
   int64_t gather(uint64_t bytes, bool mayClaim, FileParts* parts);
   int64_t moved(ssize_t bytes, const FileParts& parts);
   void publish(uint32_t bytes);
@@ -168,6 +169,7 @@ class PageRing {
   bool letGo(uint32_t page);
   void keepSpare(uint32_t page);
   void dropSpare();
+  int64_t claimSpare();
   void wake(uint32_t* word);
   int64_t wait(uint32_t sliceMs, uint32_t need);
   int64_t progress() { return producer_ ? room() : available(); }

@@ -179,15 +179,17 @@ static Napi::Value ConnectionRelease(const Napi::CallbackInfo& info) {
   for (uint32_t end = 0; end < 2; end++) {
     stp_direction* direction = stg->direction(connection, end);
     for (uint32_t i = 0; i < STP_PAGE_LIST_ENTRIES; i++) {
-      const uint32_t listed = swap(&direction->pages[i], 0);
+      const uint32_t listed = swap(&direction->pages[i], 0); /* SYNC[connection-release.list] */
       if (listed != 0 && releasePage(*stg, listed - 1, owner)) freed++;
     }
   }
   return Napi::Number::New(info.Env(), freed);
 }
 
-/* connectionAbort(stg, connection, end): director, on behalf of a host that is gone: the survivor's
- * next call sees the reset. Blocked threads are woken; its event loop is told by the director. */
+/* connectionAbort(stg, connection, end, peer, cable): resets on behalf of `end`, by its director or
+ * its host; the survivor's next call sees it. Its threads and its event loop are woken whatever the
+ * wait words say: who cleared them may have died before it woke anybody. `peer`: its member; `cable`
+ * rings there. */
 static void ConnectionAbort(const Napi::CallbackInfo& info) {
   StgView* stg = stgView(info[0].ToNumber().Uint32Value());
   const uint32_t connection = info[1].ToNumber().Uint32Value();
@@ -197,11 +199,16 @@ static void ConnectionAbort(const Napi::CallbackInfo& info) {
   }
   stp_direction* sent = stg->direction(connection, end);
   stp_direction* received = stg->direction(connection, 1 - end);
-  if (load(&sent->fin) == 0) store(&sent->reset, 1);
+  if (load(&sent->fin) == 0) store(&sent->reset, 1); /* SYNC[director-abort.flags] */
   if (load(&received->closed) == 0) store(&received->closed, STP_CLOSED_RESET);
-  fence();
-  if (swap(&sent->consumer_wait, 0) == STP_WAIT_FUTEX) futexWake(&sent->consumer_wait);
-  if (swap(&received->producer_wait, 0) == STP_WAIT_FUTEX) futexWake(&received->producer_wait);
+  fence(); /* SYNC[director-abort.fence] */
+  for (uint32_t* word : {&sent->consumer_wait, &received->producer_wait}) {
+    swap(word, STP_WAIT_NONE); /* SYNC[director-abort.wait] */
+    futexWake(word);           /* SYNC[director-abort.futex] */
+  }
+  auto cable = cableOf(info[4].ToNumber().Uint32Value());
+  /* SYNC[director-abort.notify] */
+  notifyLoop(*stg, info[3].ToNumber().Uint32Value(), connection * 2 + (1 - end), cable.get());
 }
 
 static void closeRings(void*) {

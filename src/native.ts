@@ -30,6 +30,14 @@ export interface Native {
   reserve(bytes: number): { segment: number; buffer: SharedArrayBuffer };
   /** Maps `bytes` of a file from its start at `offset` of the range, MAP_FIXED|MAP_SHARED|MAP_POPULATE. */
   map(segment: number, offset: number, fd: number, bytes: number, writable: boolean): void;
+  /** As `map`, by a thread of libuv's pool. Takes the descriptor over, also where it throws. */
+  mapLater(
+    segment: number,
+    offset: number,
+    fd: number,
+    bytes: number,
+    writable: boolean,
+  ): Promise<void>;
   /** Replaces a part by private zero memory; writable, so that a late store of ours hurts nobody. */
   unmapToZero(segment: number, offset: number, bytes: number): void;
 
@@ -42,7 +50,7 @@ export interface Native {
   unixAccept(fd: number): number;
   /** Two non-blocking, close-on-exec descriptors. `stream`: SOCK_STREAM, else SOCK_SEQPACKET. */
   socketPair(stream: boolean): [number, number];
-  /** True if sent, false if the socket is full (EAGAIN). MSG_DONTWAIT|MSG_NOSIGNAL. At most 16 descriptors. */
+  /** True if sent, false if the socket is full (EAGAIN). MSG_DONTWAIT|MSG_NOSIGNAL. At most 32 descriptors. */
   sendMessage(fd: number, data: Uint8Array, fds: readonly number[]): boolean;
   /**
    * undefined when nothing waits (EAGAIN); `data.length === 0` with no descriptors is end-of-file.
@@ -68,12 +76,19 @@ export interface Native {
   // --- stg.cc: an STG in this process, its pages, cables ------------------------------------
   /** `geometry` is an StgGeometry; checked once. The number is process-wide. */
   stgOpen(segment: number, offset: number, geometry: object): number;
+  /**
+   * A further file of the STG, mapped already: an StgExtent, checked. Rings of every thread may use
+   * its pages from now on. Returns how many files the view has.
+   */
+  stgGrow(stg: number, extent: object): number;
   /** No new rings; the number is used again once the last ring on it is closed. */
   stgClose(stg: number): void;
   /** Takes the descriptor over; it is closed with the last user. The number is process-wide. */
   cableOpen(fd: number): number;
   /** As if the other end were gone, for every ring of the process that uses it. */
   cableEnd(cable: number): void;
+  /** Whether nobody is at the other end any more: asked of the kernel, one system call. */
+  cableDead(cable: number): boolean;
   cableClose(cable: number): void;
   /** A page number, or -1 when the STG is full. */
   pageClaim(stg: number, ownerWord: number, hint: number): number;
@@ -199,8 +214,8 @@ export interface Native {
   connectionInit(stg: number, connection: number): void;
   /** Frees the pages of both lists; how many. */
   connectionRelease(stg: number, connection: number, generation: number): number;
-  /** Resets what an end that is gone has left open, and wakes threads that wait for it. */
-  connectionAbort(stg: number, connection: number, end: number): void;
+  /** Resets what an end has left open, and wakes who waits for it: member `peer`, by `cable` or 0. */
+  connectionAbort(stg: number, connection: number, end: number, peer: number, cable: number): void;
 
   // --- touch.cc -----------------------------------------------------------------------------
   fillBytes(segment: number, offset: number, bytes: number, value: number): void;

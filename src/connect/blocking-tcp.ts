@@ -39,6 +39,7 @@ const EINPROGRESS = -errnoOfCode('EINPROGRESS');
 /** The address of a host name, asked for by a thread of its own. @throws ENOTFOUND */
 function addressOf(host: string, wait: Wait): string {
   if (isIP(host.split('%')[0] as string) !== 0) return host;
+  if (host.includes('\0')) throw stpError('EINVAL', 'a host name has no zero byte', wait.call);
   const lookup = native().hostLookup(host);
   try {
     for (;;) {

@@ -85,6 +85,8 @@ export interface StgReport {
   readonly connectionsMax: number;
   /** Ids of the hosts attached to it. */
   readonly members: readonly number[];
+  /** Those of them that have not mapped all of it since it grew: they go on with what they have. */
+  readonly membersBehind: readonly number[];
   readonly allowUids: readonly number[];
   readonly allowGids: readonly number[];
 }
@@ -143,6 +145,12 @@ export interface StgRequest {
   readonly allowGids: readonly number[];
 }
 
+/** What `stg grow` adds; at least one of them is not 0. */
+export interface GrowRequest {
+  readonly boardCount: number;
+  readonly connections: number;
+}
+
 /** The documents: what one request, and one `--json`, prints. */
 export interface ArrayDocument {
   readonly array: ArrayReport;
@@ -179,8 +187,10 @@ export interface ArrayControl {
   stop(): Promise<void>;
   arrayReport(): Promise<ArrayReport>;
   boardReports(): Promise<BoardReport[]>;
-  /** EEXIST, ENOSPC (boards), ENOMEM. At most one call of create and delete is under way. */
+  /** EEXIST, ENOSPC (boards), ENOMEM. At most one call of create, grow and delete is under way. */
   createStg(request: StgRequest): Promise<StgReport>;
+  /** ENOENT, ENOSPC (boards, connections, times), ENOMEM. Waits a moment for its hosts. */
+  growStg(name: string, request: GrowRequest): Promise<StgReport>;
   stgReports(): Promise<StgReport[]>;
   /** ENOENT. */
   stgReport(name: string): Promise<StgReport>;

@@ -10,6 +10,7 @@
  */
 import { assert } from '../assert.js';
 import { errnoOfCode, stpError } from '../errors.js';
+import { connectionOffset, firstExtent, type StgExtent } from '../layout/geometry.js';
 import {
   BOARD,
   CONNECTION,
@@ -19,7 +20,7 @@ import {
   NUMBERS,
   STG_HEADER,
 } from '../layout/tables.js';
-import { BACKLOG_MAX, NETWORK_SLOTS_SHARE, PORT_MAX } from '../limits.js';
+import { BACKLOG_MAX, GROW_RETRY_MS, NETWORK_SLOTS_SHARE, PORT_MAX } from '../limits.js';
 import { addressText } from '../memory/address-words.js';
 import {
   addSource,
@@ -45,6 +46,7 @@ import type {
   MemberAdded,
   MemberGone,
   SocketRow,
+  StgGrow,
   StgOpen,
 } from './protocol.js';
 
@@ -76,6 +78,9 @@ interface Member {
   readonly connections: Set<Connection>;
   readonly ports: Set<Port>;
   readonly overflow: DirectorEvent[];
+  /** Files of the STG that it was told of, and that it has said it has mapped. */
+  told: number;
+  mapped: number;
 }
 
 interface Port extends PortHolder<Member> {
@@ -110,6 +115,14 @@ interface Network {
   readonly address: readonly [number, number, number, number];
 }
 
+/** The connection slots of one file of an STG. */
+interface SlotPool {
+  readonly free: number[];
+  /** The next that was never used, and the end of them. */
+  next: number;
+  readonly end: number;
+}
+
 interface Stg {
   readonly number: number;
   readonly name: string;
@@ -123,8 +136,11 @@ interface Stg {
   readonly memberGenerations: number[];
   readonly connections: (Connection | undefined)[];
   readonly slotGenerations: Uint16Array;
-  readonly freeSlots: number[];
-  slotsUsed: number;
+  readonly slots: SlotPool[];
+  /** Its files; grows. */
+  readonly extents: StgExtent[];
+  /** Descriptors of all but the first, which hosts get with the grant. */
+  readonly extentFds: (number | undefined)[];
   connectionCount: number;
   /** Those of them that only list a network connection. */
   networkCount: number;
@@ -138,6 +154,7 @@ export class ChannelDirector {
   readonly #stgs = new Map<number, Stg>();
   readonly #overflowing = new Set<Member>();
   #overflowTimer: NodeJS.Timeout | undefined;
+  #growTimer: NodeJS.Timeout | undefined;
   #cableNext = 1;
   #commands = 0;
   #utilization = performance.eventLoopUtilization();
@@ -152,6 +169,9 @@ export class ChannelDirector {
     switch (request.op) {
       case 'stg-open':
         this.#openStg(request);
+        return undefined;
+      case 'stg-grow':
+        this.#growStg(request);
         return undefined;
       case 'stg-close':
         this.#closeStg(request.stg, request.force);
@@ -184,13 +204,68 @@ export class ChannelDirector {
       members: new Array(geometry.memberCount).fill(undefined),
       memberGenerations: new Array(geometry.memberCount).fill(0),
       connections: new Array(geometry.connectionCount).fill(undefined),
-      slotGenerations: new Uint16Array(geometry.connectionCount),
-      freeSlots: [],
-      slotsUsed: 0,
+      slotGenerations: new Uint16Array(geometry.connectionMax),
+      slots: [{ free: [], next: 0, end: geometry.connectionCount }],
+      extents: [firstExtent(geometry, offset)],
+      extentFds: [undefined],
       connectionCount: 0,
       networkCount: 0,
       cables: new Map(),
     });
+  }
+
+  /**
+   * A further file. Nobody waits for anybody: each member is told, and as soon as it says that it
+   * has mapped the file, it is used between it and those that have too (docs/decisions/0013).
+   */
+  #growStg({ stg: number, extent, fd }: StgGrow): void {
+    const stg = this.#stgs.get(number);
+    if (stg === undefined) throw stpError('ENOENT', 'the STG is gone');
+    native().stgGrow(stg.view, extent);
+    const { firstConnection, connectionCount } = extent;
+    stg.connections.push(...new Array<undefined>(connectionCount).fill(undefined));
+    stg.slots.push({ free: [], next: firstConnection, end: firstConnection + connectionCount });
+    stg.extents.push(extent);
+    stg.extentFds.push(fd);
+    this.#tellGrowth();
+  }
+
+  /** Every member of what it has not been told of; those whose channel is full, again later. */
+  #tellGrowth(): void {
+    let again = false;
+    for (const stg of this.#stgs.values()) {
+      for (const member of stg.members) {
+        if (member !== undefined && !this.#tellMember(stg, member)) again = true;
+      }
+    }
+    if (!again) return;
+    this.#growTimer ??= setTimeout(() => {
+      this.#growTimer = undefined;
+      this.#tellGrowth();
+    }, GROW_RETRY_MS);
+  }
+
+  #tellMember(stg: Stg, member: Member): boolean {
+    for (; member.told < stg.extents.length; member.told++) {
+      const { offset, boardCount, connectionCount } = stg.extents[member.told] as StgExtent;
+      const message = { grown: { extent: member.told, offset, boardCount, connectionCount } };
+      const fd = stg.extentFds[member.told] as number;
+      if (!this.#sendDescriptors(member, Buffer.from(JSON.stringify(message)), [fd])) return false;
+    }
+    return true;
+  }
+
+  /** A member has mapped so many files: its peers may give it their pages from now on. */
+  #onGrew(member: Member, command: Command): void {
+    const mapped = command.connection;
+    if (mapped <= member.mapped || mapped > member.told) return;
+    member.mapped = mapped;
+    this.#publishMapped(member);
+  }
+
+  #publishMapped({ stg, index, mapped }: Member): void {
+    const at = stg.offset + stg.geometry.members + index * MEMBER.bytes;
+    this.#segment.store(at + MEMBER.at.extents, mapped);
   }
 
   #closeStg(number: number, force: boolean): void {
@@ -243,7 +318,10 @@ export class ChannelDirector {
       connections: new Set(),
       ports: new Set(),
       overflow: [],
+      told: stg.extents.length,
+      mapped: stg.extents.length,
     };
+    this.#publishMapped(member);
     member.source = addSource(
       {
         segment: this.#segment.number,
@@ -257,7 +335,7 @@ export class ChannelDirector {
     stg.members[index] = member;
     native().loopSafety(true);
     watchCable(member.channel, () => this.#endMember(member));
-    return { member: index, generation };
+    return { member: index, generation, extents: stg.extents.length };
   }
 
   /** A new member finds its counters, bits and sleep word as if nobody had been there. */
@@ -293,7 +371,8 @@ export class ChannelDirector {
         if (connection.ends[end].member === member && !connection.ends[end].closed) {
           if (connection.network === undefined) {
             connection.torn = true;
-            native().connectionAbort(stg.view, connection.slot, end);
+            const peer = connection.ends[end === 0 ? 1 : 0].member;
+            native().connectionAbort(stg.view, connection.slot, end, peer.index, peer.channel);
           }
           this.#closeEnd(connection, end);
         }
@@ -346,6 +425,8 @@ export class ChannelDirector {
         return this.#onAccept(member, command);
       case NUMBERS.OP_CLOSE:
         return this.#onClose(member, command);
+      case NUMBERS.OP_GREW:
+        return this.#onGrew(member, command);
       case NUMBERS.OP_NETWORK_OPEN:
         return this.#onNetworkOpen(member, command);
       default:
@@ -395,7 +476,12 @@ export class ChannelDirector {
   #takePort(member: Member, command: Command, kind: 'bound' | 'listening'): Port | string {
     const { ports } = member.stg;
     if (command.port > PORT_MAX) return 'EINVAL';
-    if (command.port !== 0 && ports.get(command.port) !== undefined) return 'EADDRINUSE';
+    const holder = command.port === 0 ? undefined : ports.get(command.port);
+    if (holder !== undefined) {
+      /* A port is free as soon as its owner is dead, not when this loop comes to hear of it. */
+      if (holder.member === member || !isDead(holder.member)) return 'EADDRINUSE';
+      this.#endMember(holder.member);
+    }
     if (ports.counted >= member.stg.portsMax) return 'ENOBUFS';
     const number = command.port === 0 ? ports.dynamic() : command.port;
     if (number === 0) return 'EADDRNOTAVAIL';
@@ -421,15 +507,19 @@ export class ChannelDirector {
 
   #onUnbind(member: Member, command: Command): void {
     const port = member.stg.ports.get(command.port);
-    if (port !== undefined && port.member === member && port.kind !== 'connection') {
-      this.#releasePort(port);
-    }
+    const own = port !== undefined && port.member === member && port.kind !== 'connection';
+    /* A server gives up its own port only, not one that another server of its host has by now. */
+    if (own && (command.socket === 0 || command.socket === port.socket)) this.#releasePort(port);
     this.#answer(member, command, NUMBERS.EVENT_UNBOUND);
   }
 
   #onConnect(member: Member, command: Command): void {
     const listener = member.stg.ports.get(command.port);
-    if (listener === undefined || listener.kind !== 'listening') {
+    if (
+      listener === undefined ||
+      listener.kind !== 'listening' ||
+      (listener.member !== member && isDead(listener.member))
+    ) {
       return this.#refuse(member, command);
     }
     if (listener.waiting >= listener.backlog) {
@@ -456,16 +546,17 @@ export class ChannelDirector {
     let port: Port | undefined;
     if (command.localPort !== 0) {
       port = stg.ports.get(command.localPort);
-      if (port === undefined || port.member !== member || port.kind !== 'bound') {
-        return fail('EINVAL');
+      if (command.localPort > PORT_MAX) return fail('EINVAL');
+      if (port !== undefined && (port.member !== member || port.kind !== 'bound')) {
+        return fail('EADDRINUSE');
       }
     }
-    const slot = this.#takeSlot(stg);
+    const slot = this.#takeSlot(stg, Math.min(member.mapped, listener.member.mapped));
     if (slot < 0) return fail('ENOBUFS');
-    const number = port?.port ?? stg.ports.dynamic();
+    const number = command.localPort || stg.ports.dynamic();
     const cable = number === 0 ? 0 : this.#cableOf(member, listener.member);
     if (cable === 0) {
-      stg.freeSlots.push(slot);
+      this.#freeSlot(stg, slot);
       return fail(number === 0 ? 'EADDRNOTAVAIL' : 'ENOBUFS');
     }
     if (port === undefined) this.#addPort(member, number, 'connection', command.socket);
@@ -505,10 +596,6 @@ export class ChannelDirector {
     this.#segment.store(member.ring.offset + MEMBER_RING.at.hurry, hurry);
   }
 
-  #takeSlot(stg: Stg): number {
-    return stg.freeSlots.pop() ?? (stg.slotsUsed < stg.connections.length ? stg.slotsUsed++ : -1);
-  }
-
   #nextGeneration(stg: Stg, slot: number): number {
     const generation = ((stg.slotGenerations[slot] as number) % GENERATION_MAX) + 1;
     stg.slotGenerations[slot] = generation;
@@ -534,7 +621,7 @@ export class ChannelDirector {
     if (port > PORT_MAX || localPort > PORT_MAX)
       return this.#answer(member, command, kind, 'EINVAL');
     const share = Math.floor(stg.connections.length / NETWORK_SLOTS_SHARE);
-    const slot = stg.networkCount < share ? this.#takeSlot(stg) : -1;
+    const slot = stg.networkCount < share ? this.#takeSlot(stg, member.mapped) : -1;
     if (slot < 0) return this.#answer(member, command, kind, 'ENOBUFS');
     const connection: Connection = {
       slot,
@@ -580,7 +667,7 @@ export class ChannelDirector {
   }
 
   #publishHeader(stg: Stg, connection: Connection, state: number): void {
-    const at = stg.offset + stg.geometry.connections + connection.slot * CONNECTION.bytes;
+    const at = connectionOffset(stg.extents, connection.slot);
     const segment = this.#segment;
     const { network } = connection;
     connection.ends.forEach((end, i) => {
@@ -697,19 +784,28 @@ export class ChannelDirector {
     }
     this.#publishHeader(stg, connection, NUMBERS.CONNECTION_FREE);
     stg.connections[connection.slot] = undefined;
-    stg.freeSlots.push(connection.slot);
+    this.#freeSlot(stg, connection.slot);
     stg.connectionCount--;
     if (connection.network !== undefined) stg.networkCount--;
+  }
+
+  /** A slot of the first `extents` files, or -1. */
+  #takeSlot(stg: Stg, extents: number): number {
+    for (const pool of stg.slots.slice(0, extents)) {
+      const slot = pool.free.pop() ?? (pool.next < pool.end ? pool.next++ : -1);
+      if (slot >= 0) return slot;
+    }
+    return -1;
+  }
+
+  #freeSlot(stg: Stg, slot: number): void {
+    stg.slots.find((pool) => slot < pool.end)?.free.push(slot);
   }
 
   /** What the end that let go has left in memory: only whether its peer is told depends on it. */
   #wasReset(connection: Connection, end: 0 | 1): boolean {
     const { stg } = connection.ends[end].member;
-    const at =
-      stg.offset +
-      stg.geometry.connections +
-      connection.slot * CONNECTION.bytes +
-      CONNECTION.at.directions;
+    const at = connectionOffset(stg.extents, connection.slot) + CONNECTION.at.directions;
     const segment = this.#segment;
     return (
       segment.load(at + end * DIRECTION.bytes + DIRECTION.at.reset) !== 0 ||
@@ -814,6 +910,9 @@ export class ChannelDirector {
         connections: stg.connectionCount,
         ports: stg.ports.counted,
         pagesUsed: native().pagesUsed(stg.view),
+        behind: stg.members.flatMap((m) =>
+          m !== undefined && m.mapped < stg.extents.length ? [m.host] : [],
+        ),
       })),
       sockets,
       hostSockets: [...hostSockets.values()],
@@ -848,11 +947,7 @@ export class ChannelDirector {
   }
 
   #connectionRow(stg: Stg, connection: Connection, end: 0 | 1): SocketRow {
-    const at =
-      stg.offset +
-      stg.geometry.connections +
-      connection.slot * CONNECTION.bytes +
-      CONNECTION.at.directions;
+    const at = connectionOffset(stg.extents, connection.slot) + CONNECTION.at.directions;
     const out = at + end * DIRECTION.bytes;
     const inn = at + (1 - end) * DIRECTION.bytes;
     const segment = this.#segment;
@@ -893,6 +988,8 @@ const storage = {
   reason: NUMBERS.REASON_NONE,
   remoteAddress: null,
 } as const;
+/** Whether the host's process, or thread, is gone: the kernel knows before the event loop does. */
+const isDead = (member: Member): boolean => native().cableDead(member.channel);
 
 /** Counters of one board, read from memory; for the control API. */
 export function boardCounters(

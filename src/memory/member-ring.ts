@@ -5,8 +5,9 @@
  * so what stands in it was written by the other party and by no other host. A cursor beyond the
  * ring is hostile: `read…` reports it instead of following it. One thread on each side.
  *
- * SYNC: an entry is written, then the tail is published (seq-cst), then the sleeper's word is
- * exchanged (`wordWake`); pairs with the event loop's sleep word, full barrier, tail.
+ * An entry is written, then the tail is published (seq-cst), then the sleeper's word is exchanged
+ * (`wordWake`); pairs with the event loop's sleep word, full barrier, tail. What has a SYNC label
+ * is found again in test/model/member-ring.pml.
  */
 import {
   COMMAND,
@@ -147,6 +148,7 @@ export class MemberRing {
   writeCommand(command: Command): boolean {
     const tailWord = this.#word(MEMBER_RING.at.commandTail);
     const tail = Atomics.load(this.#words, tailWord);
+    /* SYNC[ring.head] pairs with [ring.taken] */
     const head = Atomics.load(this.#words, this.#word(MEMBER_RING.at.commandHead));
     if ((tail - head) >>> 0 >= COMMAND_RING_ENTRIES) return false;
     const entry =
@@ -154,7 +156,7 @@ export class MemberRing {
     for (const field of commandFields) {
       Atomics.store(this.#words, entry + (COMMAND.at[field] >>> 2), command[field]);
     }
-    Atomics.store(this.#words, tailWord, tail + 1);
+    Atomics.store(this.#words, tailWord, tail + 1); /* SYNC[ring.tail] pairs with [ring.look] */
     return true;
   }
 
@@ -162,6 +164,7 @@ export class MemberRing {
   readCommand(): Command | undefined {
     const headWord = this.#word(MEMBER_RING.at.commandHead);
     const head = Atomics.load(this.#words, headWord);
+    /* SYNC[ring.look] pairs with [ring.tail] */
     const tail = Atomics.load(this.#words, this.#word(MEMBER_RING.at.commandTail));
     const waiting = (tail - head) >>> 0;
     if (waiting === 0) return undefined;
@@ -172,7 +175,7 @@ export class MemberRing {
     for (const field of commandFields) {
       command[field] = Atomics.load(this.#words, entry + (COMMAND.at[field] >>> 2));
     }
-    Atomics.store(this.#words, headWord, head + 1);
+    Atomics.store(this.#words, headWord, head + 1); /* SYNC[ring.taken] pairs with [ring.head] */
     return command;
   }
 

@@ -10,8 +10,17 @@
  */
 import { EventEmitter } from 'node:events';
 import { join } from 'node:path';
+import type { z } from 'zod';
 import { codeOfErrno, isCoded, stpError } from '../errors.js';
-import { SEGMENT_MAP, type StgGeometry, stgGeometry } from '../layout/geometry.js';
+import {
+  firstExtent,
+  nextExtent,
+  readyBytes,
+  SEGMENT_MAP,
+  type StgExtent,
+  type StgGeometry,
+  stgGeometry,
+} from '../layout/geometry.js';
 import { layoutHash } from '../layout/hash.js';
 import {
   LAYOUT_VERSION,
@@ -45,8 +54,9 @@ import {
   noEvent,
 } from '../memory/member-ring.js';
 import { Segment } from '../memory/segment.js';
-import { native } from '../native.js';
+import { type LoopSourceOptions, native } from '../native.js';
 import { resolveRunDirectory } from '../run-directory.js';
+import { type ConnectArguments, connectForm, type StpSocketOptions } from './arguments.js';
 import {
   ATTACH_DESCRIPTORS,
   ATTACH_VERSION,
@@ -56,8 +66,8 @@ import {
 } from './attach-protocol.js';
 import { attachReasons, lacking } from './reason.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
-import { StpSocket, type StpSocketOptions } from './stp-socket.js';
-import type { StreamEnd } from './stream-end.js';
+import { StpSocket } from './stp-socket.js';
+import { StreamEnd } from './stream-end.js';
 
 export interface AttachOptions {
   /** Run directory of the array; `STPD_RUN_DIR` and the defaults of `stpd` where absent. */
@@ -70,12 +80,7 @@ export interface AttachOptions {
   readonly timeoutMs?: number;
 }
 
-export interface ConnectOptions extends StpSocketOptions {
-  readonly port: number;
-  /** A port that `bind` reserved; a dynamic one where absent. */
-  readonly localPort?: number;
-  readonly signal?: AbortSignal;
-}
+type GrownWord = Extract<z.infer<typeof channelMessage>, { grown: unknown }>['grown'];
 
 /** Who listens on a port: gets what the director brings. */
 export interface HostListener {
@@ -186,7 +191,7 @@ async function ask(options: AttachOptions): Promise<Attachment> {
       const { code, message: why } = answer;
       throw lacking(attachReasons[code] ?? NUMBERS.REASON_NONE, stpError(code, why, 'attach'));
     }
-    if (message.fds.length !== ATTACH_DESCRIPTORS) {
+    if (message.fds.length !== ATTACH_DESCRIPTORS + answer.stg.extents.length) {
       for (const extra of message.fds) native().closeDescriptor(extra);
       throw stpError('EPROTO', `stpd sent ${message.fds.length} descriptors`, 'attach');
     }
@@ -205,7 +210,13 @@ async function ask(options: AttachOptions): Promise<Attachment> {
 export async function attach(options: AttachOptions): Promise<Host> {
   const attachment = await ask(options);
   const { grant, descriptors } = attachment;
-  const [superblock, stgFile, ringFile, channel] = descriptors as [number, number, number, number];
+  const [superblock, stgFile, ringFile, channel, ...further] = descriptors as [
+    number,
+    number,
+    number,
+    number,
+    ...number[],
+  ];
   try {
     const geometry = stgGeometry(grant.stg);
     const segment = Segment.reserve(grant.segmentBytes);
@@ -215,6 +226,16 @@ export async function attach(options: AttachOptions): Promise<Host> {
     segment.map(SEGMENT_MAP.superblock, superblock, grant.superblockBytes, false);
     segment.map(grant.stg.offset, stgFile, geometry.bytes, true);
     segment.map(grant.ringOffset, ringFile, grant.ringBytes, true);
+    const extents = [firstExtent(geometry, grant.stg.offset)];
+    for (const [i, file] of grant.stg.extents.entries()) {
+      const extent = nextExtent(extents.at(-1) as StgExtent, {
+        ...file,
+        boardBytes: geometry.boardBytes,
+      });
+      native().verifySealed(further[i] as number, extent.bytes);
+      segment.map(extent.offset, further[i] as number, extent.bytes, true);
+      extents.push(extent);
+    }
     const hash = Buffer.from(
       segment.u8.subarray(SUPERBLOCK.at.layoutHash, SUPERBLOCK.at.layoutHash + 32),
     );
@@ -224,13 +245,13 @@ export async function attach(options: AttachOptions): Promise<Host> {
         stpError('EPROTONOSUPPORT', 'the superblock carries another layout', 'attach'),
       );
     }
-    return new Host(attachment, segment, geometry, channel);
+    return new Host(attachment, segment, geometry, extents, channel);
   } catch (error) {
     native().closeDescriptor(channel);
     native().closeDescriptor(attachment.fd);
     throw error;
   } finally {
-    for (const fd of [superblock, stgFile, ringFile]) native().closeDescriptor(fd);
+    for (const fd of [superblock, stgFile, ringFile, ...further]) native().closeDescriptor(fd);
   }
 }
 
@@ -262,13 +283,17 @@ export class Host extends EventEmitter<HostEvents> {
   readonly stgView: number;
   readonly member: number;
   readonly memberGeneration: number;
-  readonly #stgOffset: number;
+  /** What it has mapped of the STG: its files, in their order. */
+  readonly #extents: StgExtent[];
+  /** Further files are mapped one after the other. */
+  #growing: Promise<void> = Promise.resolve();
+  readonly #sourceAt: Omit<LoopSourceOptions, 'summaryBytes' | 'bitsBytes'>;
   readonly #ring: MemberRing;
   readonly #channel: number;
   readonly #directorSleep: number;
   /** Segment offset: connects wait for what this host accepts. */
   readonly #hurry: number;
-  readonly #source: number;
+  #source: number;
   readonly #channelCable: number;
   readonly #attachFd: number;
   /** Owns the attach socket: closed with this thread, however it ends. */
@@ -292,8 +317,16 @@ export class Host extends EventEmitter<HostEvents> {
   #safetyTimer: NodeJS.Timeout | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #references = 0;
+  #socketClass: Host['Socket'] | undefined;
+  #serverClass: Host['Server'] | undefined;
 
-  constructor(attachment: Attachment, segment: Segment, geometry: StgGeometry, channel: number) {
+  constructor(
+    attachment: Attachment,
+    segment: Segment,
+    geometry: StgGeometry,
+    extents: StgExtent[],
+    channel: number,
+  ) {
     super();
     const { grant } = attachment;
     this.hostId = grant.host;
@@ -304,7 +337,8 @@ export class Host extends EventEmitter<HostEvents> {
     this.member = grant.member;
     this.memberGeneration = grant.memberGeneration;
     this.stgView = native().stgOpen(segment.number, grant.stg.offset, geometry);
-    this.#stgOffset = grant.stg.offset;
+    for (const extent of extents.slice(1)) native().stgGrow(this.stgView, extent);
+    this.#extents = extents;
     this.#attachFd = attachment.fd;
     this.#attachCable = native().cableOpen(attachment.fd);
     this.#ring = new MemberRing(segment, grant.ringOffset);
@@ -313,21 +347,17 @@ export class Host extends EventEmitter<HostEvents> {
     this.#channel = channel;
     this.#channelCable = native().cableOpen(channel);
     const at = grant.stg.offset;
-    this.#source = addSource(
-      {
-        segment: segment.number,
-        sleep: at + geometry.members + this.member * MEMBER.bytes + MEMBER.at.sleep,
-        summary: at + geometry.readySummary + this.member * geometry.readySummaryBytes,
-        summaryBytes: geometry.readySummaryBytes,
-        bits: at + geometry.readyBits + this.member * geometry.readyBitsBytes,
-        bitsBytes: geometry.readyBitsBytes,
-        ringTail: grant.ringOffset + MEMBER_RING.at.eventTail,
-        ringSeen: 0,
-        pollers: at + geometry.header + STG_HEADER.at.pollers,
-        member: at + geometry.members + this.member * MEMBER.bytes,
-      },
-      (index) => (index === RING_READY ? this.#onEvents() : this.#streams.get(index)?.onReady()),
-    );
+    this.#sourceAt = {
+      segment: segment.number,
+      sleep: at + geometry.members + this.member * MEMBER.bytes + MEMBER.at.sleep,
+      summary: at + geometry.readySummary + this.member * geometry.readySummaryBytes,
+      bits: at + geometry.readyBits + this.member * geometry.readyBitsBytes,
+      ringTail: grant.ringOffset + MEMBER_RING.at.eventTail,
+      ringSeen: 0,
+      pollers: at + geometry.header + STG_HEADER.at.pollers,
+      member: at + geometry.members + this.member * MEMBER.bytes,
+    };
+    this.#source = this.#addSource();
     this.#watches = [
       native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel(true)),
       native().watchStart(attachment.fd, READABLE | DISCONNECT, () => this.#onAttach()),
@@ -337,25 +367,70 @@ export class Host extends EventEmitter<HostEvents> {
     letGoAtExit(this);
   }
 
+  /** Looks at the ready bits of the connections that there are, not of all there may be. */
+  #addSource(): number {
+    const { bits, summary } = readyBytes(this.connectionsMax);
+    return addSource({ ...this.#sourceAt, summaryBytes: summary, bitsBytes: bits }, (index) =>
+      index === RING_READY ? this.#onEvents() : this.#streams.get(index)?.onReady(),
+    );
+  }
+
+  /** Connection slots of the STG, as far as this host has mapped them. */
+  get connectionsMax(): number {
+    const last = this.#extents.at(-1) as StgExtent;
+    return last.firstConnection + last.connectionCount;
+  }
+
   // --- calls ----------------------------------------------------------------------------------
 
-  /** Connects to a port of the STG; as `net.connect`. Event loop's thread. */
-  connect(options: ConnectOptions, onConnect?: () => void): StpSocket {
+  /**
+   * Connects to a port of the STG; 'connect' or 'error' follows. Takes the forms of `net.connect`.
+   * @throws ERR_SOCKET_BAD_PORT, ERR_MISSING_ARGS, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   */
+  connect(...args: ConnectArguments): StpSocket {
+    const { options, callback } = connectForm(args);
     const socket = new StpSocket(this, options);
-    if (onConnect !== undefined) socket.once('connect', onConnect);
-    socket.startConnect(options);
-    return socket;
+    if (options.timeout) socket.setTimeout(options.timeout);
+    return socket.connect(options, callback);
+  }
+
+  /** As `net.createConnection`: the same as `connect`. */
+  createConnection(...args: ConnectArguments): StpSocket {
+    return this.connect(...args);
   }
 
   /** As `net.createServer`: the options may be left out. */
   createServer(
-    options?: StpServerOptions | ((socket: StpSocket) => void),
+    options?: StpServerOptions | ((socket: StpSocket) => void) | null,
     onConnection?: (socket: StpSocket) => void,
   ): StpServer {
-    const listener = typeof options === 'function' ? options : onConnection;
-    const server = new StpServer(this, typeof options === 'object' ? options : {});
-    if (listener !== undefined) server.on('connection', listener);
-    return server;
+    return new StpServer(this, options, onConnection);
+  }
+
+  /** For programs that make a socket before they connect it, as `new net.Socket`. */
+  get Socket(): new (
+    options?: StpSocketOptions,
+  ) => StpSocket {
+    const host = this;
+    this.#socketClass ??= class Socket extends StpSocket {
+      constructor(options?: StpSocketOptions) {
+        super(host, options);
+      }
+    };
+    return this.#socketClass;
+  }
+
+  /** For programs that say `new net.Server`. */
+  get Server(): new (
+    ...args: Parameters<Host['createServer']>
+  ) => StpServer {
+    const host = this;
+    this.#serverClass ??= class Server extends StpServer {
+      constructor(...args: Parameters<Host['createServer']>) {
+        super(host, ...args);
+      }
+    };
+    return this.#serverClass;
   }
 
   /**
@@ -405,7 +480,12 @@ export class Host extends EventEmitter<HostEvents> {
     native().cableClose(this.#channelCable);
     native().cableClose(this.#attachCable);
     native().stgClose(this.stgView);
-    this.segment.revoke(this.#stgOffset, this.geometry.bytes);
+    this.#revoke();
+  }
+
+  /** Its memory goes back; what still points there reads zeros. */
+  #revoke(): void {
+    for (const { offset, bytes } of this.#extents) this.segment.revoke(offset, bytes);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -516,6 +596,18 @@ export class Host extends EventEmitter<HostEvents> {
     }
   }
 
+  /** Our end of a connection that the director made; undefined if the peer has died meanwhile. */
+  openEnd(event: DirectorEvent): StreamEnd | undefined {
+    const cable = this.cable(event.cable);
+    if (cable === undefined) {
+      this.refuse(event);
+      return undefined;
+    }
+    const end = new StreamEnd(this, event, cable);
+    this.addStream(end);
+    return end;
+  }
+
   forget(stream: StreamEnd): void {
     this.#idle.delete(stream);
     if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
@@ -583,10 +675,13 @@ export class Host extends EventEmitter<HostEvents> {
       ENOBUFS: `STG '${this.stg}' has no port or connection slot left; see 'stpctl stg show ${this.stg}'`,
       EADDRNOTAVAIL: `STG '${this.stg}' has no dynamic port left`,
     };
-    return lacking(
+    const error = lacking(
       event.reason,
       stpError(code, why[code] ?? `refused for port ${port} of STG '${this.stg}'`, syscall),
     );
+    error.address = this.stg;
+    if (port > 0) error.port = port;
+    return error;
   }
 
   // --- the director's side --------------------------------------------------------------------
@@ -630,15 +725,20 @@ export class Host extends EventEmitter<HostEvents> {
       }
       const answer = this.#answers.get(event.seq);
       this.#answers.delete(event.seq);
-      answer?.(event);
+      try {
+        answer?.(event);
+      } catch (error) {
+        throwLater(error); /* of the application's listener */
+      }
       if (this.#closed) return;
     }
   }
 
   /** A connection that nobody here takes: for a listener or a connect that was given up. */
   refuse(event: DirectorEvent): void {
-    native().connectionAbort(this.stgView, event.connection, event.end);
-    const { connection, generation, end } = event;
+    const { connection, generation, end, peerMember } = event;
+    const cable = this.cable(event.cable) ?? 0;
+    native().connectionAbort(this.stgView, connection, end, peerMember, cable);
     this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
   }
 
@@ -665,6 +765,13 @@ export class Host extends EventEmitter<HostEvents> {
       }
       const word = channelMessage.parse(JSON.parse(message.data.toString()));
       if ('deleted' in word) return this.#onDeleted();
+      if ('grown' in word) {
+        const [fd = -1] = message.fds;
+        this.#growing = this.#growing
+          .then(() => this.#onGrown(word.grown, fd))
+          .catch((error: Error) => this.#cannotGrow(error));
+        continue;
+      }
       const { cable } = word;
       const [mine, other] = message.fds.map((fd) => native().cableOpen(fd)) as [number, number?];
       this.#cables.set(cable, mine);
@@ -692,7 +799,48 @@ export class Host extends EventEmitter<HostEvents> {
       }
     }
     this.#leave(error);
-    this.segment.revoke(this.#stgOffset, this.geometry.bytes);
+    this.#revoke();
+  }
+
+  /**
+   * The STG has a further file. Others give this host its pages and slots only after it has said
+   * here that they are mapped, so a map that fails costs nothing but that.
+   */
+  async #onGrown(word: GrownWord, fd: number): Promise<void> {
+    if (this.#closed || this.#detached !== undefined) return native().closeDescriptor(fd);
+    const before = this.#extents.at(-1) as StgExtent;
+    const extent = nextExtent(before, { ...word, boardBytes: this.geometry.boardBytes });
+    const { offset, bytes } = extent;
+    try {
+      native().verifySealed(fd, bytes);
+      const overlaps = this.#extents.some(
+        (e) => offset < e.offset + e.bytes && e.offset < offset + bytes,
+      );
+      if (word.extent !== this.#extents.length || offset < SEGMENT_MAP.stgs || overlaps) {
+        throw stpError('EPROTO', `stpd sent a file that does not fit STG '${this.stg}'`, 'attach');
+      }
+    } catch (error) {
+      native().closeDescriptor(fd);
+      throw error;
+    }
+    await native().mapLater(this.segment.number, offset, fd, bytes, true);
+    if (this.#closed || this.#detached !== undefined) {
+      this.segment.revoke(offset, bytes);
+      return;
+    }
+    native().stgGrow(this.stgView, extent);
+    this.#extents.push(extent);
+    removeSource(this.#source);
+    this.#source = this.#addSource();
+    this.tell({ op: NUMBERS.OP_GREW, connection: this.#extents.length });
+  }
+
+  /** The host goes on with what it has; stpctl shows that it is behind. */
+  #cannotGrow(error: Error): void {
+    process.emitWarning(
+      `STG '${this.stg}' has grown, and this host cannot map it: ${error.message}. It goes on with the memory it has`,
+      { code: 'ENOMEM' },
+    );
   }
 
   #onAttach(): void {

@@ -1,11 +1,15 @@
 /**
  * The board lock: who holds it keeps others out, and a holder that is gone delays nobody for long.
  */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import test from 'ava';
 import { BOARD } from '../../../src/layout/tables.js';
 import { RING_CONTENDED } from '../../../src/memory/page-ring.js';
 import { native } from '../../../src/native.js';
 import { ringRig } from './rig.js';
+
+const WRITER = new URL('./lock-words.js', import.meta.url);
 
 /** A lock word of a member that does not exist here: it will never unlock. */
 const DEAD_HOLDER = (3 << 16) | 77;
@@ -105,4 +109,35 @@ test('an event loop that comes to two boards in turn takes over both', (t) => {
     }
   }
   t.is(waiting.size, 0);
+});
+
+test('threads of one host have different lock words: none frees the lock of another', async (t) => {
+  const rig = ringRig();
+  const stop = new Int32Array(new SharedArrayBuffer(4));
+  const workers = [1, 2].map((connection) => {
+    native().connectionInit(rig.stg, connection);
+    const workerData = { stg: rig.stg, connection, cable: rig.cables[0], stop };
+    return new Worker(WRITER, { workerData });
+  });
+  const exits = workers.map((worker) => once(worker, 'exit'));
+  await Promise.all(workers.map((worker) => once(worker, 'message')));
+  const threads = new Set<number>();
+  const members = new Set<number>();
+  const watchdog = performance.now() + 60_000;
+  while (threads.size < 2 && performance.now() < watchdog) {
+    for (let turn = 0; turn < 10_000; turn++) {
+      for (let board = 0; board < 4; board++) {
+        const at = rig.geometry.boards + board * BOARD.bytes + BOARD.at.lock;
+        const who = rig.segment.load(at + 4); /* the upper half: member + 1 and thread */
+        if (who === 0) continue;
+        members.add(who >>> 16);
+        threads.add(who & 0xffff);
+      }
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  Atomics.store(stop, 0, 1);
+  await Promise.all(exits);
+  t.deepEqual([...members], [1]);
+  t.is(threads.size, 2);
 });
