@@ -163,14 +163,24 @@ void PageRing::publish(uint32_t bytes) {
   }
 }
 
+/* For display; other threads of the host count there too. */
+void PageRing::tally(uint32_t stp_member::*counter) {
+  __atomic_fetch_add(&(stg_.member(selfMember_)->*counter), 1, __ATOMIC_RELAXED);
+}
+
 int64_t PageRing::arm() {
   uint32_t* word = producer_ ? &dir_->producer_wait : &dir_->consumer_wait;
   /* Before the consumer sleeps, the producer learns of all room that there is. */
   if (!producer_ && loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
-  swap(word, STP_WAIT_LOOP);
+  const bool waitsAlready = swap(word, STP_WAIT_LOOP) == STP_WAIT_LOOP;
   fence();
   const int64_t now = progress();
-  if (now != 0) store(word, STP_WAIT_NONE);
+  if (now != 0) {
+    store(word, STP_WAIT_NONE);
+  } else if (!waitsAlready) {
+    uint32_t* waits = producer_ ? &dir_->producer_waits : &dir_->consumer_waits;
+    ++*waits;
+  }
   return now;
 }
 
@@ -189,10 +199,14 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
   if (spinNs_ > 0) {
     for (uint32_t turn = 1;; turn++) {
       now = progress();
-      if (now < 0 || now >= int64_t(need)) return now;
+      if (now < 0 || now >= int64_t(need)) {
+        tally(&stp_member::poll_hits);
+        return now;
+      }
       relax();
       if (turn % 16 == 0 && nowNs() - start >= spinNs_) break;
     }
+    tally(&stp_member::poll_misses);
   }
   swap(word, STP_WAIT_FUTEX);
   fence();
@@ -325,12 +339,14 @@ int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_
 }
 
 void PageRing::finish() {
+  if (dir_->finished_at == 0) dir_->finished_at = wallClockUs();
   __atomic_store_n(&dir_->fin, 1, __ATOMIC_SEQ_CST); /* after the last tail */
   fence();
   if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
 }
 
 void PageRing::abort() {
+  dir_->finished_at = wallClockUs();
   __atomic_store_n(&dir_->reset, 1, __ATOMIC_SEQ_CST);
   fence();
   if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
@@ -454,6 +470,7 @@ int64_t PageRing::exchange(uint32_t given) {
 }
 
 void PageRing::closeReading(bool reset) {
+  if (dir_->closed_at == 0) dir_->closed_at = wallClockUs();
   __atomic_store_n(&dir_->closed, reset ? STP_CLOSED_RESET : STP_CLOSED_ORDERLY, __ATOMIC_SEQ_CST);
   fence();
   if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);

@@ -92,6 +92,7 @@ class PageRing {
   int64_t moved(ssize_t bytes, const FileParts& parts);
   void publish(uint32_t bytes);
   void wake(uint32_t* word);
+  void tally(uint32_t stp_member::*counter);
   int64_t wait(uint32_t sliceMs, uint32_t need);
   int64_t progress() { return producer_ ? room() : available(); }
   bool peerGone();

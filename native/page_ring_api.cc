@@ -250,8 +250,14 @@ static void ConnectionAbort(const Napi::CallbackInfo& info) {
   }
   stp_direction* sent = stg->direction(connection, end);
   stp_direction* received = stg->direction(connection, 1 - end);
-  if (load(&sent->fin) == 0) store(&sent->reset, 1);
-  if (load(&received->closed) == 0) store(&received->closed, STP_CLOSED_RESET);
+  if (load(&sent->fin) == 0) {
+    sent->finished_at = wallClockUs();
+    store(&sent->reset, 1);
+  }
+  if (load(&received->closed) == 0) {
+    received->closed_at = wallClockUs();
+    store(&received->closed, STP_CLOSED_RESET);
+  }
   fence();
   if (swap(&sent->consumer_wait, 0) == STP_WAIT_FUTEX) futexWake(&sent->consumer_wait);
   if (swap(&received->producer_wait, 0) == STP_WAIT_FUTEX) futexWake(&received->producer_wait);

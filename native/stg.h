@@ -87,6 +87,8 @@ inline void relax() {
 }
 
 uint64_t nowNs();
+/* Microseconds since 1970: for people, never for waits. */
+uint64_t wallClockUs();
 void futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs);
 void futexWake(uint32_t* word);
 

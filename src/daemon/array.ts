@@ -13,11 +13,13 @@ import { constants } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Piscina } from 'piscina';
+import { assert } from '../assert.js';
 import { boardCounters } from '../director/channel-director.js';
 import type { DirectorReport as Measured, MemberAdded, MemberGone } from '../director/protocol.js';
 import { stpError } from '../errors.js';
 import {
   MEMBER_RING_SLOTS,
+  registerGeometry,
   SEGMENT_MAP,
   STG_ALIGN_BYTES,
   type StgGeometry,
@@ -34,10 +36,15 @@ import {
   SUPERBLOCK_MAGIC,
 } from '../layout/tables.js';
 import { SEGMENT_BYTES_DEFAULT, STG_CONNECTIONS_DEFAULT, STG_MEMBERS_DEFAULT } from '../limits.js';
+import { ArrayRegister } from '../memory/register.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
 import { ATTACH_SOCKET } from '../run-directory.js';
 import { ATTACH_VERSION, type AttachRequest } from '../socket/attach-protocol.js';
+import { decodeFigures, decodeSockets } from '../view/decode.js';
+import type { Figures, SocketReport } from '../view/figures.js';
+import { stgPlace } from '../view/places.js';
+import { readTrace, type TraceReading } from '../view/trace.js';
 import { type AttachAnswer, AttachServer, type Credentials } from './attach-server.js';
 import { DirectorPool } from './director-pool.js';
 import type {
@@ -46,7 +53,6 @@ import type {
   ArrayReport,
   BoardReport,
   HostReport,
-  SocketReport,
   StgReport,
   StgRequest,
 } from './reports.js';
@@ -62,11 +68,20 @@ interface Stg {
   readonly offset: number;
   readonly geometry: StgGeometry;
   readonly fd: number;
+  readonly register: RegisterFile;
   readonly portsMax: number;
   readonly allowUids: readonly number[];
   readonly allowGids: readonly number[];
   readonly hosts: Set<AttachedHost>;
   deleting: boolean;
+}
+
+/** What people may read of an STG: see memory/register.ts. */
+interface RegisterFile {
+  readonly fd: number;
+  /** Where it is mapped in the segment. */
+  readonly offset: number;
+  readonly bytes: number;
 }
 
 interface AttachedHost {
@@ -96,6 +111,7 @@ export class StorageArray implements ArrayControl {
   #directors: DirectorPool | undefined;
   #claimers: Piscina | undefined;
   #superblockFd = -1;
+  #registerFd = -1;
   #hostNext = 1;
   #generationNext = 1;
 
@@ -131,6 +147,7 @@ export class StorageArray implements ArrayControl {
     segment.map(SEGMENT_MAP.superblock, this.#superblockFd, SEGMENT_MAP.superblockBytes, true);
     /* From now on nobody, not even by reopening the file, can map it writable. */
     native().seal(this.#superblockFd, true);
+    this.#openRegister(segment);
     this.#writeSuperblock(segment);
     this.#directors = new DirectorPool({
       segment,
@@ -147,6 +164,27 @@ export class StorageArray implements ArrayControl {
     this.#attach.listen(join(this.#options.runDirectory, ATTACH_SOCKET));
   }
 
+  /** Before the directors, who have their records in it. */
+  #openRegister(segment: Segment): void {
+    const { arrayRegister, arrayRegisterBytes } = SEGMENT_MAP;
+    this.#registerFd = this.#claimRegister('stpd-register', arrayRegister, arrayRegisterBytes);
+    new ArrayRegister(segment, arrayRegister).open(this.#instance, native().wallClockUs());
+  }
+
+  /** A memory file of zeros that only stpd maps; its descriptor. */
+  #claimRegister(name: string, offset: number, bytes: number): number {
+    const fd = native().memfdCreate(name);
+    try {
+      native().claim(fd, bytes);
+      native().seal(fd, false);
+      this.#segment?.map(offset, fd, bytes, true);
+    } catch (error) {
+      native().closeDescriptor(fd);
+      throw error;
+    }
+    return fd;
+  }
+
   #writeSuperblock(segment: Segment): void {
     const { at } = SUPERBLOCK;
     const { boards, boardBytes, directors } = this.#options.configuration;
@@ -159,7 +197,9 @@ export class StorageArray implements ArrayControl {
     segment.store(at.directorCount, directors);
     segment.store(at.pid, process.pid);
     segment.store(at.state, 1);
-    segment.storeCounter(at.magic, Number(SUPERBLOCK_MAGIC));
+    /* More bits than a number has. */
+    segment.store(at.magic + 4, Number(SUPERBLOCK_MAGIC >> 32n));
+    segment.store(at.magic, Number(SUPERBLOCK_MAGIC & 0xffffffffn));
   }
 
   async stop(): Promise<void> {
@@ -171,8 +211,11 @@ export class StorageArray implements ArrayControl {
     this.#claimers = undefined;
     for (const stg of this.#stgs.values()) this.#destroy(stg);
     this.#stgs.clear();
-    if (this.#superblockFd >= 0) native().closeDescriptor(this.#superblockFd);
+    for (const fd of [this.#superblockFd, this.#registerFd]) {
+      if (fd >= 0) native().closeDescriptor(fd);
+    }
     this.#superblockFd = -1;
+    this.#registerFd = -1;
     this.#segment?.store(SUPERBLOCK.at.state, 3);
   }
 
@@ -214,6 +257,7 @@ export class StorageArray implements ArrayControl {
       memberCount: STG_MEMBERS_DEFAULT,
     });
     const offset = this.#place(geometry.bytes);
+    const register = this.#claimStgRegister(request, entry, geometry.memberCount);
     const stg: Stg = {
       entry,
       name: request.name,
@@ -223,6 +267,7 @@ export class StorageArray implements ArrayControl {
       offset,
       geometry,
       fd: native().memfdCreate(`stpd-stg-${request.name}`),
+      register,
       portsMax: request.ports,
       allowUids: request.allowUids,
       allowGids: request.allowGids,
@@ -244,6 +289,7 @@ export class StorageArray implements ArrayControl {
         offset,
         geometry,
         portsMax: stg.portsMax,
+        register: stg.register.offset,
       });
     } catch (error) {
       this.#forget(stg);
@@ -251,6 +297,17 @@ export class StorageArray implements ArrayControl {
     }
     this.#publish(stg);
     return this.stgReport(stg.name);
+  }
+
+  #claimStgRegister(request: StgRequest, entry: number, members: number): RegisterFile {
+    const { bytes } = registerGeometry(members, request.ports);
+    assert(bytes <= SEGMENT_MAP.stgRegisterBytesMax, 'a register fits into its place');
+    const offset = SEGMENT_MAP.stgRegisters + entry * SEGMENT_MAP.stgRegisterBytesMax;
+    return {
+      fd: this.#claimRegister(`stpd-register-${request.name}`, offset, bytes),
+      offset,
+      bytes,
+    };
   }
 
   /** The lowest gap of the range that holds so many bytes. */
@@ -287,6 +344,13 @@ export class StorageArray implements ArrayControl {
     segment.u8.fill(0, at + field.name, at + field.name + 64);
     segment.u8.set(Buffer.from(stg.name), at + field.name);
     for (const board of stg.boards) segment.u8[SUPERBLOCK.at.boardStgs + board] = stg.entry + 1;
+    new ArrayRegister(segment, SEGMENT_MAP.arrayRegister).setStg(stg.entry, {
+      generation: stg.generation,
+      file: stg.fd,
+      registerFile: stg.register.fd,
+      portsMax: stg.portsMax,
+      offset: stg.register.offset,
+    });
     segment.store(at + field.state, NUMBERS.STG_LIVE);
   }
 
@@ -318,8 +382,13 @@ export class StorageArray implements ArrayControl {
   }
 
   #destroy(stg: Stg): void {
-    this.#segment?.revoke(stg.offset, stg.geometry.bytes);
+    if (this.#segment !== undefined) {
+      new ArrayRegister(this.#segment, SEGMENT_MAP.arrayRegister).clearStg(stg.entry);
+      this.#segment.revoke(stg.offset, stg.geometry.bytes);
+      this.#segment.revoke(stg.register.offset, stg.register.bytes);
+    }
     native().closeDescriptor(stg.fd);
+    native().closeDescriptor(stg.register.fd);
   }
 
   #find(name: string): Stg {
@@ -375,6 +444,7 @@ export class StorageArray implements ArrayControl {
         uid: who.uid,
         gid: who.gid,
         pid: who.pid,
+        name: request.name,
         ring: ringOffset,
         channel: mine,
       });
@@ -506,8 +576,9 @@ export class StorageArray implements ArrayControl {
       boardBytes: configuration.boardBytes,
       memoryBytes:
         SEGMENT_MAP.superblockBytes +
+        SEGMENT_MAP.arrayRegisterBytes +
         this.#hosts.size * SEGMENT_MAP.memberRingBytes +
-        stgs.reduce((sum, stg) => sum + stg.geometry.bytes, 0),
+        stgs.reduce((sum, stg) => sum + stg.geometry.bytes + stg.register.bytes, 0),
       directors: measured.map((report, number) => ({
         number,
         state: 'running',
@@ -517,7 +588,7 @@ export class StorageArray implements ArrayControl {
       })),
       hosts: this.#hosts.size,
       stgs: stgs.length,
-      sockets: measured.reduce((sum, report) => sum + report.sockets.length, 0),
+      sockets: measured.reduce((sum, report) => sum + report.sockets, 0),
     };
   }
 
@@ -604,24 +675,21 @@ export class StorageArray implements ArrayControl {
     }));
   }
 
+  // --- read from memory, as a tool beside stpd reads it ---------------------------------------
+
   async socketReports(): Promise<SocketReport[]> {
-    return (await this.#measured()).flatMap((report) =>
-      report.sockets.map((row) => ({
-        stg: row.stg,
-        mechanism: 'stp' as const,
-        state: row.state,
-        localPort: row.localPort,
-        remotePort: row.remotePort,
-        localHost: row.localHost,
-        peerHost: row.remoteHost,
-        sendQueueBytes: row.queuedOut,
-        receiveQueueBytes: row.queuedIn,
-        bytesSent: row.bytesOut,
-        bytesReceived: row.bytesIn,
-        sendWaits: row.waitsEmpty,
-        receiveWaits: row.waitsFull,
-      })),
-    );
+    return decodeSockets(this.#running.segment);
+  }
+
+  async figures(): Promise<Figures> {
+    return decodeFigures(this.#running.segment, { pid: 'self' });
+  }
+
+  async trace(name: string, since?: number, slot?: number): Promise<TraceReading> {
+    const { segment } = this.#running;
+    const place = stgPlace(segment, this.#find(name).entry);
+    if (place === undefined) throw stpError('EBUSY', `STG '${name}' is just coming or going`);
+    return readTrace(segment, place, native().wallClockUs(), since, slot);
   }
 }
 

@@ -5,6 +5,8 @@
  * stable, new ones may be added. Bytes and counts are numbers (exact up to 2^53), times are ISO
  * 8601 in UTC, and what is not there is `null`, never left out. No behaviour; any thread.
  */
+import type { Figures, SocketReport } from '../view/figures.js';
+import type { TraceReading } from '../view/trace.js';
 import type { Configuration } from './configuration.js';
 import type { Log } from './log.js';
 
@@ -102,29 +104,6 @@ export interface HostReport {
   readonly attachedAt: string;
 }
 
-export type SocketState = 'LISTEN' | 'ESTABLISHED' | 'CLOSING' | 'BOUND';
-
-/** One end: a connection is two sockets, one for each of its hosts. */
-export interface SocketReport {
-  readonly stg: string;
-  readonly mechanism: 'stp';
-  readonly state: SocketState;
-  readonly localPort: number;
-  /** Null unless connected; so is `peerHost`. */
-  readonly remotePort: number | null;
-  readonly localHost: number;
-  readonly peerHost: number | null;
-  /** Sent, and not yet taken by the peer. */
-  readonly sendQueueBytes: number;
-  /** Arrived, and not yet taken by this host. */
-  readonly receiveQueueBytes: number;
-  readonly bytesSent: number;
-  readonly bytesReceived: number;
-  /** Times the sender found no room, and times the receiver found no bytes. */
-  readonly sendWaits: number;
-  readonly receiveWaits: number;
-}
-
 /** A validated request: see stg-request.ts for the rules. */
 export interface StgRequest {
   readonly name: string;
@@ -160,6 +139,12 @@ export interface HostsDocument {
 export interface SocketsDocument {
   readonly sockets: readonly SocketReport[];
 }
+export interface FiguresDocument {
+  readonly figures: Figures;
+}
+export interface TraceDocument {
+  readonly trace: TraceReading;
+}
 export interface ErrorDocument {
   readonly error: { readonly code: string; readonly message: string };
 }
@@ -182,7 +167,12 @@ export interface ArrayControl {
   /** ENOENT; EBUSY while hosts are in it, unless forced. */
   deleteStg(name: string, force: boolean): Promise<void>;
   hostReports(): Promise<HostReport[]>;
-  socketReports(): Promise<SocketReport[]>;
+  /** One sample: rates are null. */
+  socketReports(): Promise<readonly SocketReport[]>;
+  /** One sample of everything that memory tells; rates are null. */
+  figures(): Promise<Figures>;
+  /** ENOENT. See readTrace. */
+  trace(stg: string, since?: number, slot?: number): Promise<TraceReading>;
 }
 
 /** What the composition root hands to an array. */

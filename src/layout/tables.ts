@@ -28,6 +28,10 @@ export const STG_NAME_BYTES = 64;
 export const STG_DIRECTORY_ENTRIES = 64;
 /** Boards of one array; the superblock has a byte for each. */
 export const BOARDS_MAX = 1024;
+/** Channel directors of one array; the register has a record for each. */
+export const DIRECTORS_MAX = 16;
+/** Control events that an STG's register remembers. Divides 2^32: their number wraps. */
+export const CONTROL_EVENT_ENTRIES = 4096;
 
 export const STG_ENTRY = defineStruct('stg_entry', 256, 'One STG in the superblock directory.', {
   state: { type: 'u32', writer: 'stpd', doc: '0 free, 1 live, 2 being deleted; published last' },
@@ -137,9 +141,19 @@ export const DIRECTION = defineStruct(
     reset: { type: 'u32', writer: 'producer', doc: '1: connection aborted by this end' },
     producerWaits: { type: 'u32', writer: 'producer', doc: 'times it found no empty page' },
     bytesProduced: { type: 'u64', writer: 'producer', doc: 'for display' },
+    finishedAt: {
+      type: 'u64',
+      writer: 'producer',
+      doc: 'when fin or reset was set, microseconds since 1970; for display',
+    },
     head: { type: 'u32', line: true, writer: 'consumer', doc: 'bytes consumed, wrapping at 2^32' },
     consumerWaits: { type: 'u32', writer: 'consumer', doc: 'times it found no full page' },
     bytesConsumed: { type: 'u64', writer: 'consumer', doc: 'for display' },
+    closedAt: {
+      type: 'u64',
+      writer: 'consumer',
+      doc: 'when closed was set, microseconds since 1970; for display',
+    },
     consumerWait: {
       type: 'u32',
       line: true,
@@ -185,6 +199,16 @@ export const CONNECTION = defineStruct(
     },
     ports: { type: 'u32', count: 2, writer: 'director', doc: 'port of each end' },
     hosts: { type: 'u32', count: 2, writer: 'director', doc: 'host number of each end' },
+    openedAt: {
+      type: 'u64',
+      writer: 'director',
+      doc: 'when the connection was made, microseconds since 1970',
+    },
+    closedEnds: {
+      type: 'u32',
+      writer: 'director',
+      doc: 'bit e: the host of end e has let go of it',
+    },
     directions: {
       type: 'u8',
       count: DIRECTION.bytes * 2,
@@ -266,6 +290,135 @@ export const MEMBER_RING = defineStruct(
   },
 );
 
+export const DIRECTOR = defineStruct('director', 128, 'What one channel director has done.', {
+  thread: {
+    type: 'u32',
+    writer: 'the director',
+    doc: 'its thread’s number in stpd’s PID namespace',
+  },
+  pollHits: { type: 'u32', writer: 'the director', doc: 'polls that found work before sleeping' },
+  pollMisses: { type: 'u32', writer: 'the director', doc: 'polls that ended in sleep' },
+  safetyFirings: {
+    type: 'u32',
+    writer: 'the director',
+    doc: 'wake-ups that only the safety timer found',
+  },
+  commands: { type: 'u64', writer: 'the director', doc: 'commands of hosts it has carried out' },
+  loops: { type: 'u64', writer: 'the director', doc: 'turns of its event loop' },
+  wakesSent: { type: 'u32', writer: 'the director', doc: 'hosts it rang for an event, wrapping' },
+  wakesSuppressed: { type: 'u32', writer: 'the director', doc: 'bells not needed: awake already' },
+});
+
+export const REGISTERED_STG = defineStruct(
+  'registered_stg',
+  32,
+  'Where a reader of stpd’s descriptors finds one STG. Same place as its directory entry.',
+  {
+    generation: { type: 'u32', writer: 'stpd', doc: 'of the STG; 0 none. Published last' },
+    file: { type: 'u32', writer: 'stpd', doc: 'descriptor of the STG’s file in stpd' },
+    registerFile: { type: 'u32', writer: 'stpd', doc: 'descriptor of its register in stpd' },
+    portsMax: { type: 'u32', writer: 'stpd', doc: 'listeners and binds it may have' },
+    offset: { type: 'u64', writer: 'stpd', doc: 'where the register is mapped in stpd, bytes' },
+  },
+);
+
+export const ARRAY_REGISTER = defineStruct(
+  'array_register',
+  16384,
+  'What stpd writes down for people about the array. Mapped by stpd, and by who may read its descriptors; never by hosts.',
+  {
+    instance: { type: 'u8', count: 16, writer: 'stpd', doc: 'that of the superblock' },
+    startedAt: { type: 'u64', writer: 'stpd', doc: 'microseconds since 1970' },
+    directors: {
+      type: 'u8',
+      count: DIRECTOR.bytes * DIRECTORS_MAX,
+      line: true,
+      writer: 'see director',
+      doc: 'director[16]',
+    },
+    stgs: {
+      type: 'u8',
+      count: REGISTERED_STG.bytes * STG_DIRECTORY_ENTRIES,
+      line: true,
+      writer: 'stpd',
+      doc: 'registered_stg[64]',
+    },
+  },
+);
+
+export const STG_REGISTER = defineStruct(
+  'stg_register',
+  256,
+  'Start of an STG’s register: what its director writes down for people. Registered members, ports and control events follow it. Never mapped by hosts, so what stands here is the director’s word.',
+  {
+    generation: { type: 'u32', writer: 'director', doc: 'of the STG' },
+    members: { type: 'u32', writer: 'director', doc: 'registered_member[members] follow' },
+    ports: { type: 'u32', writer: 'director', doc: 'registered_port[ports] follow these' },
+    eventTail: {
+      type: 'u32',
+      line: true,
+      writer: 'director',
+      doc: 'control events written, wrapping: published after the event',
+    },
+  },
+);
+
+export const REGISTERED_MEMBER = defineStruct(
+  'registered_member',
+  256,
+  'Who a member is, as the kernel told stpd at attach.',
+  {
+    generation: {
+      type: 'u32',
+      writer: 'director',
+      doc: 'of the member; 0 nobody. Published last',
+    },
+    host: { type: 'u32', writer: 'director', doc: 'number of the host' },
+    uid: { type: 'u32', writer: 'director', doc: 'attested' },
+    gid: { type: 'u32', writer: 'director', doc: 'attested' },
+    pid: { type: 'u32', writer: 'director', doc: 'attested; for display: a PID is no identity' },
+    nameBytes: { type: 'u32', writer: 'director', doc: 'bytes of the name' },
+    attachedAt: { type: 'u64', writer: 'director', doc: 'microseconds since 1970' },
+    name: {
+      type: 'u8',
+      count: 224,
+      writer: 'director',
+      doc: 'what the host calls itself, UTF-8, cut',
+    },
+  },
+);
+
+export const REGISTERED_PORT = defineStruct('registered_port', 32, 'A listener or a bound port.', {
+  port: { type: 'u32', writer: 'director', doc: '1 to 65535; 0 none. Published last' },
+  member: { type: 'u32', writer: 'director', doc: 'its holder' },
+  listening: { type: 'u32', writer: 'director', doc: '1 listener, 0 bound only' },
+  backlog: { type: 'u32', writer: 'director', doc: 'connections that may wait for accept' },
+  waiting: { type: 'u32', writer: 'director', doc: 'connections that wait for accept' },
+  pending: { type: 'u32', writer: 'director', doc: 'connects that wait for a place there' },
+  reserved: { type: 'u32', count: 2, writer: 'nobody', doc: 'zero' },
+});
+
+export const CONTROL_EVENT = defineStruct(
+  'control_event',
+  64,
+  'Something that happened to a port or a connection, in a ring of an STG’s register.',
+  {
+    at: { type: 'u64', writer: 'director', doc: 'microseconds since 1970' },
+    kind: { type: 'u32', writer: 'director', doc: 'a CONTROL_ number' },
+    connection: { type: 'u32', writer: 'director', doc: 'slot, where there is one' },
+    generation: { type: 'u32', writer: 'director', doc: 'of the slot, or 0: no connection' },
+    end: { type: 'u32', writer: 'director', doc: 'whose doing it was: 0 connected, 1 accepted' },
+    port: { type: 'u32', writer: 'director', doc: 'local port of that end, or the listener’s' },
+    remotePort: { type: 'u32', writer: 'director', doc: 'the other end’s port, or 0' },
+    host: { type: 'u32', writer: 'director', doc: 'number of the host whose doing it was' },
+    peerHost: { type: 'u32', writer: 'director', doc: 'number of the other host, or 0' },
+    status: { type: 'u32', writer: 'director', doc: '0, or the POSIX error number of a refusal' },
+    flags: { type: 'u32', writer: 'director', doc: 'CONTROL_FLAG_ bits that it found' },
+    sent: { type: 'u64', writer: 'director', doc: 'bytes that the end had produced' },
+    received: { type: 'u64', writer: 'director', doc: 'bytes that the end had consumed' },
+  },
+);
+
 /** All tables, in the order in which they appear in the header and the document. */
 export const STRUCTS = [
   STG_ENTRY,
@@ -278,6 +431,13 @@ export const STRUCTS = [
   COMMAND,
   EVENT,
   MEMBER_RING,
+  DIRECTOR,
+  REGISTERED_STG,
+  ARRAY_REGISTER,
+  STG_REGISTER,
+  REGISTERED_MEMBER,
+  REGISTERED_PORT,
+  CONTROL_EVENT,
 ] as const;
 
 /** Numbers with a meaning on both sides of the language border. */
@@ -301,6 +461,22 @@ export const NUMBERS = {
   EVENT_INCOMING: 4,
   EVENT_CLOSED: 5,
   EVENT_UNBOUND: 6,
+  CONTROL_LISTENING: 1,
+  CONTROL_BOUND: 2,
+  CONTROL_UNBOUND: 3,
+  CONTROL_OPENED: 4,
+  CONTROL_ACCEPTED: 5,
+  CONTROL_CLOSED: 6,
+  CONTROL_HOST_GONE: 7,
+  CONTROL_FREED: 8,
+  CONTROL_QUEUED: 9,
+  CONTROL_REFUSED: 10,
+  /** What the director found in the directions when an end let go. */
+  CONTROL_FLAG_FIN: 1,
+  CONTROL_FLAG_RESET: 2,
+  CONTROL_FLAG_PEER_FIN: 4,
+  CONTROL_FLAG_PEER_RESET: 8,
+  CONTROL_FLAG_UNREAD: 16,
   STG_LIVE: 1,
   STG_DELETING: 2,
   CONNECTION_FREE: 0,

@@ -10,6 +10,8 @@ import { addStgCreate } from './stg-create.js';
 import { addStgDelete } from './stg-delete.js';
 import { addStgList } from './stg-list.js';
 import { addStgShow } from './stg-show.js';
+import { addTop } from './top.js';
+import { addTrace } from './trace.js';
 
 export function stpctlProgram(): Command {
   const program = new Command('stpctl')
@@ -29,5 +31,7 @@ export function stpctlProgram(): Command {
   addStgDelete(stg);
   addHostList(room('host', 'processes that are attached'));
   addSocketList(room('socket', 'STP sockets'));
+  addTop(program);
+  addTrace(program);
   return program;
 }
