@@ -95,6 +95,8 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   stpd::registerPageRing(env, exports);
   stpd::registerEventLoop(env, exports);
   stpd::registerFileIo(env, exports);
+  stpd::registerTcp(env, exports);
+  stpd::registerReceiveSlabs(env, exports);
   return exports;
 }
 

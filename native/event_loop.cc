@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,6 +37,19 @@ constexpr uint32_t kPairsMax = 2048;
 /* The descriptors of the loop are looked at this often during a poll, so neighbours do not starve. */
 constexpr uint64_t kBackendEveryNs = 8'000;
 constexpr uint32_t kBudgetStartNs = 4'000;
+/* Who finds no place among the pollers asks again for so long. */
+constexpr uint64_t kEnterNs = 3'000;
+/* Where polls only miss (both sides on one core, say), they are tried again once in so many short
+ * sleeps: there a poll takes from the peer the very time that it waits for. */
+constexpr uint32_t kRestartEveryMax = 7;
+/* A bell often brings its sleeper onto the core of who rang. Who polls there would keep it from the
+ * very answer that it waits for, so it lets others run, first of all after so long. */
+constexpr uint64_t kYieldFirstNs = 2'000;
+/* Whoever had the core meanwhile was no peer of ours: sleep, which wakes up sooner than a poll gets
+ * its turn, and do not try again for so many short sleeps. */
+constexpr uint64_t kLostNs = 200'000;
+constexpr uint32_t kRestartLost = 63;
+constexpr uint64_t kCoresEveryNs = 100'000'000;
 constexpr uint64_t kSafetyMs = 1000;
 /* Reads of one cable in one turn of the loop. */
 constexpr int kBellReads = 16;
@@ -74,8 +88,14 @@ struct EventLoop {
   uv_timer_t safety;
   std::vector<Source> sources;
   std::unordered_map<uint32_t, CableWatch*> watches;
-  uint64_t budgetNs = 0, budgetMaxNs = 0, sleptAt = 0;
+  uint64_t budgetNs = 0, budgetMaxNs = 0, sleptAt = 0, backendAt = 0, coresSeenAt = 0;
+  uint32_t coresSeen = 0;
+  bool sharesCore = false;
+  /* Short sleeps until polling is tried again, and how many it will be the next time. */
+  uint32_t restartIn = 0, restartEvery = 0;
   bool closing = false, armed = false, bell = false, more = false, enabled = false;
+  /* Inside of loopWait: JavaScript called us, and its promises wait until it is done. */
+  bool blocking = false;
   int openHandles = 0;
   napi_async_cleanup_hook_handle hook = nullptr;
   uint64_t safetyFirings = 0, pollHits = 0, pollMisses = 0;
@@ -108,61 +128,127 @@ struct EventLoop {
     return nullptr;
   }
 
+  /* Asked for at most every 100 ms: it costs a system call. */
+  uint32_t cores(uint64_t now) {
+    if (coresSeen == 0 || now - coresSeenAt > kCoresEveryNs) {
+      coresSeen = usableCores();
+      coresSeenAt = now;
+    }
+    return coresSeen;
+  }
+
+  /* A place among those who may poll at once, one less than there are cores. Who is just leaving
+   * makes room within a moment, so it is asked for a little while: a sleep costs ten times more. */
+  bool enterPoll(uint32_t* count, uint64_t now) {
+    const int32_t most = int32_t(cores(now)) - 1;
+    if (most < 1) return false;
+    for (;;) {
+      /* Advisory: a host that spoils it only changes who polls. */
+      const int32_t others = int32_t(__atomic_fetch_add(count, 1, __ATOMIC_RELAXED));
+      /* The director resets the count when a host dies: those who polled then leave it too low. */
+      if (others < 0) __atomic_store_n(count, 1, __ATOMIC_RELAXED);
+      if (others < most) return true;
+      __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
+      for (int i = 0; i < 16; i++) {
+        if (ready()) return false;
+        relax();
+      }
+      if (nowNs() - now > kEnterNs) return false;
+    }
+  }
+
+  /* libuv's own descriptors, looked at every kBackendEveryNs: its other users do not starve. */
+  bool backendReady(uint64_t now) {
+    if (now < backendAt) return false;
+    backendAt = now + kBackendEveryNs;
+    pollfd backend = {uv_backend_fd(loop), POLLIN, 0};
+    return poll(&backend, 1, 0) > 0;
+  }
+
+  enum class Poll { found, missed, interrupted };
+
   /* Looks for work until it finds some, the budget ends, or libuv has something to do. */
-  bool pollFor(uint64_t budget) {
+  Poll pollFor(uint64_t budget) {
     const int timeout = uv_backend_timeout(loop);
-    if (timeout == 0) return false;
+    if (timeout == 0) return Poll::interrupted;
     if (timeout > 0 && uint64_t(timeout) * 1'000'000 < budget) {
       budget = uint64_t(timeout) * 1'000'000;
     }
     uint32_t* count = pollers();
-    if (count == nullptr) return false;
-    const uint32_t cores = usableCores();
-    /* Advisory: a host that spoils it only changes who polls. */
-    if (cores < 2) return false;
-    const int32_t others = int32_t(__atomic_fetch_add(count, 1, __ATOMIC_RELAXED));
-    /* The director resets the count when a host dies: those who polled then leave it too low. */
-    if (others < 0) __atomic_store_n(count, 1, __ATOMIC_RELAXED);
-    if (others >= int32_t(cores - 1)) {
-      __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
-      return false;
-    }
+    if (count == nullptr) return Poll::interrupted;
     const uint64_t start = nowNs();
-    uint64_t backendAt = start + kBackendEveryNs;
-    pollfd backend = {uv_backend_fd(loop), POLLIN, 0};
-    bool found = false;
+    if (!enterPoll(count, start)) return ready() ? Poll::found : Poll::missed;
+    Poll outcome = Poll::missed;
+    /* The peer that answered out of the last poll's yield shares this core. */
+    uint64_t yieldAt = start + (sharesCore ? 0 : kYieldFirstNs);
+    bool yielded = false;
     for (;;) {
-      for (int i = 0; i < 8 && !found; i++) {
-        found = ready();
-        if (!found) relax();
+      for (int i = 0; i < 8 && outcome != Poll::found; i++) {
+        if (ready()) outcome = Poll::found;
+        else if (!sharesCore) relax();
       }
-      if (found) break;
+      if (outcome == Poll::found) break;
+      yielded = false;
       const uint64_t now = nowNs();
       if (now - start >= budget) break;
-      if (now >= backendAt) {
-        if (poll(&backend, 1, 0) > 0) break;
-        backendAt = now + kBackendEveryNs;
+      if (backendReady(now)) {
+        outcome = Poll::interrupted;
+        break;
+      }
+      if (now >= yieldAt) {
+        __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
+        sched_yield();
+        __atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+        yielded = true;
+        const uint64_t back = nowNs();
+        yieldAt = back + kBackendEveryNs;
+        if (back - now > kLostNs) {
+          outcome = ready() ? Poll::found : Poll::missed;
+          budgetNs = 0;
+          restartIn = restartEvery = kRestartLost;
+          break;
+        }
       }
     }
     __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
-    return found;
+    sharesCore = yielded && outcome == Poll::found;
+    return outcome;
+  }
+
+  /* Work that was there already, or that a poll within the budget has found. */
+  bool findWork() {
+    if (ready()) return true;
+    if (!enabled || budgetNs == 0) return false;
+    const Poll outcome = pollFor(budgetNs);
+    if (outcome == Poll::found) {
+      pollHits++;
+      tally(&stp_member::poll_hits);
+      restartEvery = 0;
+      budgetNs = budgetNs * 2 > budgetMaxNs ? budgetMaxNs : budgetNs * 2;
+    } else if (outcome == Poll::missed) {
+      pollMisses++;
+      tally(&stp_member::poll_misses);
+      budgetNs = budgetNs / 2 < kBudgetStartNs ? 0 : budgetNs / 2;
+      if (budgetNs == 0) {
+        restartIn = restartEvery;
+        restartEvery = restartEvery * 2 + 1 > kRestartEveryMax ? kRestartEveryMax
+                                                               : restartEvery * 2 + 1;
+      }
+    }
+    return outcome == Poll::found;
   }
 
   void beforePoll() {
     countTurn();
-    bool work = ready();
-    if (!work && enabled && budgetNs > 0) {
-      work = pollFor(budgetNs);
-      if (work) {
-        pollHits++;
-        tally(&stp_member::poll_hits);
-        budgetNs = budgetNs * 2 > budgetMaxNs ? budgetMaxNs : budgetNs * 2;
-      } else {
-        pollMisses++;
-        tally(&stp_member::poll_misses);
-        budgetNs = budgetNs / 2 < kBudgetStartNs ? 0 : budgetNs / 2;
-      }
+    backendAt = nowNs() + kBackendEveryNs;
+    /* As long as libuv has nothing to do, work is served from here: a turn of libuv, with its system
+     * call, for each message would cost more than the message. */
+    while (findWork() && enabled && uv_backend_timeout(loop) != 0) {
+      if (!collect()) return;
+      uv_update_time(loop); /* timers count from now */
+      if (uv_backend_timeout(loop) == 0 || backendReady(nowNs())) break;
     }
+    bool work = ready();
     armed = false;
     if (!work) {
       /* SYNC: sleep word, full barrier, then the work words; pairs with notifyLoop and wordWake,
@@ -183,7 +269,10 @@ struct EventLoop {
       const uint64_t slept = nowNs() - sleptAt;
       const bool work = ready();
       /* A sleep that a poll would have bridged makes the next poll worth while. */
-      if (work && slept < budgetMaxNs && budgetNs < kBudgetStartNs) budgetNs = budgetMaxNs / 2;
+      if (work && slept < budgetMaxNs && budgetNs < kBudgetStartNs && restartIn-- == 0) {
+        restartIn = 0;
+        budgetNs = budgetMaxNs; /* the peer may have to wake up first */
+      }
       if (work && !bell && !stillAsleep && slept >= kSafetyMs * 1'000'000 * 9 / 10) {
         safetyFirings++;
         tally(&stp_member::safety_firings);
@@ -217,8 +306,9 @@ struct EventLoop {
     return true;
   }
 
-  void collect() {
-    if (!ready()) return;
+  /* False where the thread is ending. */
+  bool collect() {
+    if (!ready()) return true;
     more = false;
     uint32_t count = 0;
     for (uint32_t index = 0; index < sources.size(); index++) {
@@ -257,23 +347,29 @@ struct EventLoop {
       }
       if (more) break;
     }
-    if (count > 0) call(onReady, count);
+    return count == 0 || call(onReady, count);
   }
 
   /* Not the C++ wrappers: they end the process when a call fails because the thread is ending. */
-  void call(Napi::FunctionReference& function, uint32_t argument) {
+  bool call(Napi::FunctionReference& function, uint32_t argument) {
     napi_handle_scope scope;
-    if (napi_open_handle_scope(env, &scope) != napi_ok) return;
+    if (napi_open_handle_scope(env, &scope) != napi_ok) return false;
     napi_value callback, receiver, value, result, thrown;
+    napi_status status = napi_generic_failure;
     if (napi_get_reference_value(env, function, &callback) == napi_ok &&
         napi_get_global(env, &receiver) == napi_ok &&
-        napi_create_uint32(env, argument, &value) == napi_ok &&
-        napi_make_callback(env, nullptr, receiver, callback, 1, &value, &result) ==
-            napi_pending_exception &&
-        napi_get_and_clear_last_exception(env, &thrown) == napi_ok) {
-      napi_fatal_exception(env, thrown);
+        napi_create_uint32(env, argument, &value) == napi_ok) {
+      status = blocking
+                   ? napi_call_function(env, receiver, callback, 1, &value, &result)
+                   : napi_make_callback(env, nullptr, receiver, callback, 1, &value, &result);
+      if (status == napi_pending_exception &&
+          napi_get_and_clear_last_exception(env, &thrown) == napi_ok) {
+        napi_fatal_exception(env, thrown);
+        status = napi_ok;
+      }
     }
     napi_close_handle_scope(env, scope);
+    return status == napi_ok;
   }
 };
 
@@ -298,8 +394,7 @@ void endWatch(CableWatch* watch) {
   });
 }
 
-void onCable(uv_poll_t* handle, int status, int) {
-  auto* watch = static_cast<CableWatch*>(handle->data);
+void readCable(CableWatch* watch, bool broken) {
   EventLoop* loop = watch->loop;
   loop->bell = true;
   char bytes[256];
@@ -311,7 +406,7 @@ void onCable(uv_poll_t* handle, int status, int) {
       continue;
     }
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && status == 0) return;
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !broken) return;
     break;
   }
   /* End-of-file or a broken socket: nobody is at the other end any more. */
@@ -319,6 +414,10 @@ void onCable(uv_poll_t* handle, int status, int) {
   const uint32_t id = watch->id;
   endWatch(watch);
   loop->call(loop->onCableEnd, id);
+}
+
+void onCable(uv_poll_t* handle, int status, int) {
+  readCable(static_cast<CableWatch*>(handle->data), status != 0);
 }
 
 void closeLoop(napi_async_cleanup_hook_handle, void* data) {
@@ -475,6 +574,69 @@ void LoopCableEnd(const Napi::CallbackInfo& info) {
   if (found != current->watches.end()) endWatch(found->second);
 }
 
+/* loopWait(timeoutMs, entries: Int32Array of fd, events, revents, spinUs): one turn of the loop
+ * without libuv, for a thread that blocks in JavaScript. Returns after the first of: work of its
+ * sources (the callbacks have run then), an entry that is ready, the time. Works without a loop
+ * too. Returns how many entries are ready. */
+Napi::Value LoopWait(const Napi::CallbackInfo& info) {
+  const int timeoutMs = int(wholeNumber(info, 0, "timeoutMs", 1000));
+  if (!info[1].IsTypedArray()) throw Napi::TypeError::New(info.Env(), "entries: no Int32Array");
+  auto entries = info[1].As<Napi::Int32Array>();
+  const size_t count = entries.ElementLength() / 3;
+  const uint64_t spinNs = wholeNumber(info, 2, "spinUs", 1'000'000) * 1000;
+  EventLoop* loop = current;
+  std::vector<pollfd> fds;
+  for (size_t i = 0; i < count; i++) {
+    fds.push_back({entries[i * 3], short(entries[i * 3 + 1]), 0});
+  }
+  std::vector<uint32_t> ids;
+  if (loop != nullptr) {
+    for (const auto& entry : loop->watches) {
+      ids.push_back(entry.first);
+      fds.push_back({entry.second->cable->fd, POLLIN | POLLRDHUP, 0});
+    }
+  }
+  bool work = loop != nullptr && loop->ready();
+  int found = 0;
+  const uint64_t start = nowNs();
+  for (uint64_t now = start, at = 0; !work && found == 0 && now - start < spinNs; now = nowNs()) {
+    for (int i = 0; i < 8 && !work; i++) {
+      work = loop != nullptr && loop->ready();
+      relax();
+    }
+    if (now < at) continue;
+    found = poll(fds.data(), nfds_t(fds.size()), 0);
+    at = now + kBackendEveryNs;
+  }
+  if (found <= 0) {
+    /* SYNC: as in beforePoll: sleep word, full barrier, then the work words. */
+    if (loop != nullptr && !work) {
+      loop->setSleep(1);
+      work = loop->ready();
+    }
+    poll(fds.data(), nfds_t(fds.size()), work ? 0 : timeoutMs);
+    if (loop != nullptr) loop->setSleep(0);
+  }
+  uint32_t ready = 0;
+  for (size_t i = 0; i < count; i++) {
+    entries[i * 3 + 2] = fds[i].revents;
+    if (fds[i].revents != 0) ready++;
+  }
+  if (loop != nullptr) {
+    loop->blocking = true;
+    for (size_t i = 0; i < ids.size(); i++) {
+      const short revents = fds[count + i].revents;
+      if (revents == 0) continue;
+      const auto watch = loop->watches.find(ids[i]); /* an earlier one's end may have ended it */
+      if (watch != loop->watches.end()) readCable(watch->second, (revents & ~POLLIN) != 0);
+    }
+    loop->bell = false;
+    loop->collect();
+    loop->blocking = false;
+  }
+  return Napi::Number::New(info.Env(), ready);
+}
+
 Napi::Value LoopCounters(const Napi::CallbackInfo& info) {
   EventLoop& loop = loopOf(info);
   Napi::Object out = Napi::Object::New(info.Env());
@@ -495,6 +657,7 @@ void registerEventLoop(Napi::Env env, Napi::Object exports) {
   exports.Set("loopSafety", Napi::Function::New(env, LoopSafety));
   exports.Set("loopCable", Napi::Function::New(env, LoopCable));
   exports.Set("loopCableEnd", Napi::Function::New(env, LoopCableEnd));
+  exports.Set("loopWait", Napi::Function::New(env, LoopWait));
   exports.Set("loopCounters", Napi::Function::New(env, LoopCounters));
 }
 

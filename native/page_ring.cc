@@ -14,7 +14,7 @@ static constexpr uint32_t kWindow = STP_WINDOW_BYTES;
 static_assert((kWindow & (kWindow - 1)) == 0, "the window divides 2^32");
 
 /* How long a blocking caller looks before it sleeps: about one wake-up from idle each way. */
-static constexpr uint64_t kSpinNs = 50'000;
+static constexpr int64_t kSpinNs = 50'000;
 /* A producer that waits is woken when so much is free, or when the consumer goes to sleep: waking
  * it for every page would cost more than the page. */
 static constexpr uint32_t kWakeUsed = kWindow / 2;
@@ -37,8 +37,7 @@ PageRing::PageRing(const Options& o)
       peerReady_(o.connection * 2 + (1 - o.end)),
       own_(o.cursor),
       peer_(o.cursor),
-      hint_(o.connection * 37u + o.end * 11u),
-      spinNs_(usableCores() > 1 ? kSpinNs : 0) {
+      hint_(o.connection * 37u + o.end * 11u) {
   stg_.rings.fetch_add(1);
   if (producer_) {
     for (uint32_t i = 0; i < kEntries; i++) pagesHeld_ += loadRelaxed(&dir_->pages[i]) != 0;
@@ -196,6 +195,7 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
     dir_->consumer_waits++;
     if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
   }
+  if (spinNs_ < 0) spinNs_ = usableCores() > 1 ? kSpinNs : 0;
   if (spinNs_ > 0) {
     for (uint32_t turn = 1;; turn++) {
       now = progress();
@@ -204,7 +204,7 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
         return now;
       }
       relax();
-      if (turn % 16 == 0 && nowNs() - start >= spinNs_) break;
+      if (turn % 16 == 0 && int64_t(nowNs() - start) >= spinNs_) break;
     }
     tally(&stp_member::poll_misses);
   }
@@ -398,6 +398,20 @@ int64_t PageRing::read(uint8_t* into, uint64_t bytes, uint32_t sliceMs) {
     done += chunk;
   }
   return int64_t(done);
+}
+
+int64_t PageRing::take(uint8_t* into, uint64_t bytes, bool* armed) {
+  *armed = false;
+  for (;;) {
+    const int64_t got = read(into, bytes, 0);
+    if (got < 0 || uint64_t(got) == bytes) return got;
+    const int64_t more = arm();
+    if (more == 0) {
+      *armed = true;
+      return got;
+    }
+    if (got > 0 || more < 0) return got > 0 ? got : more;
+  }
 }
 
 int64_t PageRing::peek(uint8_t** at, uint32_t sliceMs) {

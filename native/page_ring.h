@@ -64,6 +64,9 @@ class PageRing {
 
   /* Consumer. */
   int64_t read(uint8_t* into, uint64_t bytes, uint32_t sliceMs);
+  /* For event loops: reads what is there and, where that was all, arms in the same step. `armed`: a
+   * ready bit will come for what comes next. */
+  int64_t take(uint8_t* into, uint64_t bytes, bool* armed);
   int64_t peek(uint8_t** at, uint32_t sliceMs);
   int64_t consume(uint32_t bytes);
   int64_t drainToFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs);
@@ -78,7 +81,7 @@ class PageRing {
   /* Bytes that can be read or written now, or a negative Result. */
   int64_t state();
   void setLimit(uint32_t bytes);
-  void setSpin(uint32_t microseconds) { spinNs_ = uint64_t(microseconds) * 1000; }
+  void setSpin(uint32_t microseconds) { spinNs_ = int64_t(microseconds) * 1000; }
   uint32_t cursor() const { return own_; }
   const StgView& stg() const { return stg_; }
   uint32_t memberOwner() const { return memberOwner_; }
@@ -109,7 +112,7 @@ class PageRing {
   uint32_t hint_;
   uint32_t pagesHeld_ = 0;
   uint32_t outstanding_ = 0; /* bytes handed out by reserve or peek */
-  uint64_t spinNs_;
+  int64_t spinNs_ = -1; /* asked for at the first wait: an event loop never waits */
   bool broken_ = false;
 };
 

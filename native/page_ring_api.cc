@@ -35,7 +35,8 @@ static PageRing* ringArgs(napi_env env, napi_callback_info info, Args* args) {
 
 static napi_value result(napi_env env, int64_t value) {
   napi_value out = nullptr;
-  napi_create_double(env, double(value), &out);
+  if (value == int32_t(value)) napi_create_int32(env, int32_t(value), &out);
+  else napi_create_double(env, double(value), &out);
   return out;
 }
 
@@ -84,6 +85,15 @@ static napi_value RingWrite(napi_env env, napi_callback_info info) {
 static napi_value RingRead(napi_env env, napi_callback_info info) {
   return move(env, info, [](PageRing* ring, uint8_t* at, uint64_t bytes, uint32_t slice) {
     return ring->read(at, bytes, slice);
+  });
+}
+
+/* (ring, bytes: Uint8Array, offset, length): twice the bytes read, and 1 more if it is armed. */
+static napi_value RingTake(napi_env env, napi_callback_info info) {
+  return move(env, info, [](PageRing* ring, uint8_t* at, uint64_t bytes, uint32_t) {
+    bool armed = false;
+    const int64_t got = ring->take(at, bytes, &armed);
+    return got < 0 ? got : got * 2 + (armed ? 1 : 0);
   });
 }
 
@@ -154,33 +164,34 @@ static napi_value RingDrainToFile(napi_env env, napi_callback_info info) {
                                        uint64_t(number(env, args, 3)), u32(env, args, 4)));
 }
 
-/* ringOpen({stg, connection, generation, end, selfMember, selfGeneration, peerMember, cable,
- * producer, cursor}) */
-static Napi::Value RingOpen(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  const Napi::Object from = info[0].As<Napi::Object>();
-  auto field = [&](const char* name) { return from.Get(name).ToNumber().Uint32Value(); };
+/* ringOpen(stg, connection, generation, end, selfMember, selfGeneration, peerMember, cable, producer,
+ * cursor): ten numbers, since a named property costs more to read than the ring to make. */
+static napi_value RingOpen(napi_env env, napi_callback_info info) {
+  napi_value given[10];
+  size_t count = 10;
+  uint32_t field[10] = {0};
+  if (napi_get_cb_info(env, info, &count, given, nullptr, nullptr) != napi_ok) return nullptr;
+  for (size_t i = 0; i < 10 && i < count; i++) napi_get_value_uint32(env, given[i], &field[i]);
   PageRing::Options options;
-  options.stg = stgView(field("stg"));
-  if (options.stg == nullptr) throw Napi::RangeError::New(env, "ringOpen: no such STG");
-  options.connection = field("connection");
-  options.generation = field("generation");
-  options.end = field("end");
-  options.selfMember = field("selfMember");
-  options.selfGeneration = field("selfGeneration");
-  options.peerMember = field("peerMember");
-  options.cursor = field("cursor");
-  options.producer = from.Get("producer").ToBoolean().Value();
-  options.cable = cableOf(field("cable"));
-  if (options.connection >= options.stg->connectionCount || options.end > 1 ||
-      options.selfMember >= options.stg->memberCount ||
+  options.stg = stgView(field[0]);
+  options.connection = field[1];
+  options.generation = field[2];
+  options.end = field[3];
+  options.selfMember = field[4];
+  options.selfGeneration = field[5];
+  options.peerMember = field[6];
+  options.cable = cableOf(field[7]);
+  options.producer = field[8] != 0;
+  options.cursor = field[9];
+  if (options.stg == nullptr || options.connection >= options.stg->connectionCount ||
+      options.end > 1 || options.selfMember >= options.stg->memberCount ||
       options.peerMember >= options.stg->memberCount) {
-    throw Napi::RangeError::New(env, "ringOpen: a number lies outside the STG");
+    napi_throw_range_error(env, "ERANGE", "ERANGE: ringOpen: a number lies outside the STG");
+    return nullptr;
   }
   if (options.cable == nullptr) {
-    Napi::Error error = Napi::Error::New(env, "ECONNRESET: the peer is gone");
-    error.Set("code", Napi::String::New(env, "ECONNRESET"));
-    throw error;
+    napi_throw_error(env, "ECONNRESET", "ECONNRESET: the peer is gone");
+    return nullptr;
   }
   uint32_t handle;
   if (freeRings.empty()) {
@@ -191,15 +202,20 @@ static Napi::Value RingOpen(const Napi::CallbackInfo& info) {
     freeRings.pop_back();
   }
   rings[handle] = std::make_unique<PageRing>(options);
-  return Napi::Number::New(env, handle);
+  return result(env, handle);
 }
 
-static void RingClose(const Napi::CallbackInfo& info) {
-  const uint32_t handle = info[0].ToNumber().Uint32Value();
+static napi_value RingClose(napi_env env, napi_callback_info info) {
+  Args args;
+  if (napi_get_cb_info(env, info, &args.count, args.value, nullptr, nullptr) != napi_ok) {
+    return nullptr;
+  }
+  const uint32_t handle = args.count == 0 ? UINT32_MAX : u32(env, args, 0);
   if (handle < rings.size() && rings[handle] != nullptr) {
     rings[handle].reset();
     freeRings.push_back(handle);
   }
+  return nullptr;
 }
 
 /* connectionInit(stg, connection): director, before the slot is published. */
@@ -322,6 +338,7 @@ static void hot(Napi::Env env, Napi::Object exports, const char* name, napi_call
 void registerPageRing(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringWrite", RingWrite);
   hot(env, exports, "ringRead", RingRead);
+  hot(env, exports, "ringTake", RingTake);
   hot(env, exports, "ringReserve", RingReserve);
   hot(env, exports, "ringPeek", RingPeek);
   hot(env, exports, "ringCommit", Simple<Commit>);
@@ -339,8 +356,8 @@ void registerPageRing(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringMemberOwner", Simple<MemberOwner>);
   hot(env, exports, "ringFillFromFile", RingFillFromFile);
   hot(env, exports, "ringDrainToFile", RingDrainToFile);
-  exports.Set("ringOpen", Napi::Function::New(env, RingOpen));
-  exports.Set("ringClose", Napi::Function::New(env, RingClose));
+  hot(env, exports, "ringOpen", RingOpen);
+  hot(env, exports, "ringClose", RingClose);
   exports.Set("connectionInit", Napi::Function::New(env, ConnectionInit));
   exports.Set("connectionRelease", Napi::Function::New(env, ConnectionRelease));
   exports.Set("connectionAbort", Napi::Function::New(env, ConnectionAbort));

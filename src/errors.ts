@@ -8,6 +8,8 @@ export interface StpError extends Error {
   /** Negative, as Node's own system errors have it. */
   errno?: number;
   syscall?: string;
+  /** What the array lacks for what was asked: a REASON_ number of the layout. */
+  reason?: number;
 }
 
 const numbers: Readonly<Record<string, number>> = { ...constants.errno };

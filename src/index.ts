@@ -3,10 +3,16 @@
  */
 
 export {
+  BlockingConnect,
+  type BlockingConnectOptions,
+  type BlockingOptions,
+} from './connect/blocking-connect.js';
+export {
   STPaccept,
   STPbind,
   STPclose,
   STPconnect,
+  STPdial,
   STPgetpeername,
   STPgetsockname,
   STPgetsockopt,
@@ -14,6 +20,7 @@ export {
   STPpoll,
   STPrecv,
   STPsend,
+  STPserve,
   STPsetsockopt,
   STPshutdown,
   STPsocket,

@@ -12,6 +12,8 @@ export const STG_BOARDS_MIN = 4;
 /** Default connection slots of an STG: 1408 bytes each, 22 MiB. */
 export const STG_CONNECTIONS_DEFAULT = 16384;
 export const STG_CONNECTIONS_MAX = 65536;
+/** At most one slot in eight lists a TCP connection of a host; more go unlisted, and work the same. */
+export const NETWORK_SLOTS_SHARE = 8;
 /** Hosts in one STG: each has a 4 KiB ready bitmap with the default connection count. */
 export const STG_MEMBERS_DEFAULT = 256;
 /** Listeners and explicit binds of one STG. */
@@ -40,6 +42,11 @@ export const BACKLOG_MAX = 4096;
 export const WAIT_SLICE_MS = 50;
 /** Event loops look at armed connections at least this often while any is open. */
 export const SAFETY_PERIOD_MS = 1000;
+/**
+ * ACCEPT and CLOSE do not wake a director that sleeps for longer than this: a wake-up costs more
+ * than all the rest of a connection, and nobody waits for them.
+ */
+export const LAZY_BELL_MS = 2;
 /** Pages of an idle producer go back to the pool after this. */
 export const IDLE_PAGES_MS = 250;
 
@@ -47,3 +54,24 @@ export const IDLE_PAGES_MS = 250;
 export const CONTROL_TIMEOUT_MS = 1000;
 /** Longest message on the attach socket. */
 export const ATTACH_MESSAGE_BYTES_MAX = 16384;
+
+/** `sun_path` has 108 bytes, one for the zero: see unix(7). */
+export const UNIX_PATH_BYTES_MAX = 107;
+
+/** Connections of one `stpctl forward` at a time, unless it is told: two descriptors each. */
+export const FORWARD_CONNECTIONS_DEFAULT = 1024;
+/** As many as an STG may have. */
+export const FORWARD_CONNECTIONS_MAX = STG_CONNECTIONS_MAX;
+/**
+ * Bytes of one direction of one forwarded connection that may wait in the process: some reads, so
+ * that one side is read while the other is written.
+ */
+export const FORWARD_BUFFER_BYTES = 262144;
+/** A read of a forwarded connection: what Node reads at once, and, when it keeps coming, more. */
+export const FORWARD_READ_BYTES_MIN = 65536;
+export const FORWARD_READ_BYTES_MAX = 262144;
+/** Seconds that a stopped forward leaves its streams: half of what containers get to stop. */
+export const FORWARD_GRACE_S_DEFAULT = 5;
+export const FORWARD_GRACE_S_MAX = 86400;
+/** A forward looks this often whether stpd is back. */
+export const FORWARD_ATTACH_PERIOD_MS = 500;

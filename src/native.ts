@@ -93,10 +93,24 @@ export interface Native {
 
   // --- page_ring_api.cc: see src/memory/page-ring.ts ----------------------------------------
   // `sliceMs` 0: never waits (event loops); else waits so long at most (worker threads).
-  ringOpen(options: object): number;
+  /** The number of a new ring; RingOptions of memory/page-ring.ts one by one, since it is called twice a connection. */
+  ringOpen(
+    stg: number,
+    connection: number,
+    generation: number,
+    end: number,
+    selfMember: number,
+    selfGeneration: number,
+    peerMember: number,
+    cable: number,
+    producer: 0 | 1,
+    cursor: number,
+  ): number;
   ringClose(ring: number): void;
   ringWrite(ring: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  /** Reads and, where that was all, arms: twice the bytes, and 1 more if armed; else a negative state. */
+  ringTake(ring: number, into: Uint8Array, offset: number, bytes: number): number;
   ringReserve(ring: number, sliceMs: number): number;
   ringCommit(ring: number, bytes: number): number;
   ringPeek(ring: number, sliceMs: number): number;
@@ -131,6 +145,44 @@ export interface Native {
   /** mknod(2); `mode` with the type bits. The device number counts for devices only. */
   makeNode(path: Buffer | string, mode: number, major: number, minor: number): void;
 
+  // --- tcp.cc: TCP sockets by number --------------------------------------------------------
+  // Each belongs to the thread that made or adopted it, and is closed with it at the latest.
+  // Numbers that a call gives back are descriptors, bytes or 0, or minus an error number.
+  tcpOpen(version: 4 | 6): number;
+  /** `address` is an IPv4 or IPv6 address, not a name. */
+  tcpBind(fd: number, address: string, port: number): number;
+  tcpListen(fd: number, backlog: number): number;
+  /** -EINPROGRESS until it is writable; then TCP_ERROR tells. */
+  tcpConnect(fd: number, address: string, port: number): number;
+  tcpAccept(fd: number): number;
+  tcpName(fd: number, ofPeer: boolean): { host: string; port: number } | undefined;
+  /** Bytes taken within the slice, 0 for none. */
+  tcpSend(fd: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  /** 0 is the orderly end, -EAGAIN that nothing came within the slice. */
+  tcpReceive(fd: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  /** 0 reading, 1 writing. */
+  tcpShutdown(fd: number, how: number): number;
+  /** Of any descriptor: `option` is a TCP_ number of src/connect/tcp-numbers.ts. */
+  tcpSetOption(fd: number, option: number, value: number): number;
+  tcpGetOption(fd: number, option: number): number;
+  /** `reset`: RST instead of an end. */
+  tcpClose(fd: number, reset: boolean): void;
+  /** Somebody else, libuv, closes it from now on. */
+  tcpRelease(fd: number): void;
+  /** A second descriptor of any socket, for the thread that adopts its number: once. */
+  tcpDispatch(fd: number): number;
+  tcpAdopt(number: number): number;
+  /** Asks for the address of a host name on a thread of its own. */
+  hostLookup(name: string): number;
+  /** '' for a name without one, undefined: not yet. After an answer the number is used up. */
+  hostAddress(lookup: number, sliceMs: number): string | undefined;
+  hostForget(lookup: number): void;
+
+  // --- receive_slabs.cc: see src/socket/receive-slabs.ts --------------------------------------
+  /** 1 MiB that comes back to the thread's pool once collected; undefined when all are in use. */
+  slabTake(): ArrayBuffer | undefined;
+  slabTrim(): void;
+
   // --- event_loop.cc: see src/memory/event-loop.ts ------------------------------------------
   loopOpen(
     onReady: (count: number) => void,
@@ -145,6 +197,13 @@ export interface Native {
   loopSafety(active: boolean): void;
   loopCable(cable: number): void;
   loopCableEnd(cable: number): void;
+  /**
+   * One turn of the loop without libuv, for a thread that blocks: waits until its sources have
+   * work (their callbacks have run then), an entry is ready, or the time is over.
+   * @param entries triples: descriptor, poll(2) events, and what came of it
+   * @returns how many entries are ready
+   */
+  loopWait(timeoutMs: number, entries: Int32Array, spinUs: number): number;
   loopCounters(): { safetyFirings: number; pollHits: number; pollMisses: number };
 }
 

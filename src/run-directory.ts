@@ -31,15 +31,14 @@ import {
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isCoded, messageOf, stpError } from './errors.js';
+import { UNIX_PATH_BYTES_MAX } from './limits.js';
 
 export const ATTACH_SOCKET = 'attach.sock';
 export const CONTROL_SOCKET = 'control.sock';
 export const LOCK_FILE = 'stpd.lock';
 export const LOG_FILE = 'stpd.log';
 
-/** `sun_path` has 108 bytes, one for the zero: see unix(7). */
-const SOCKET_PATH_BYTES_MAX = 107;
-const RUN_DIRECTORY_BYTES_MAX = SOCKET_PATH_BYTES_MAX - `/${CONTROL_SOCKET}`.length;
+const RUN_DIRECTORY_BYTES_MAX = UNIX_PATH_BYTES_MAX - `/${CONTROL_SOCKET}`.length;
 
 /** flock(2) with LOCK_EX and LOCK_NB on an open file: false if another process holds it. */
 export type LockFile = (fd: number) => boolean;

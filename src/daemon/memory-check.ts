@@ -12,7 +12,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { registerGeometry, SEGMENT_MAP, stgGeometry } from '../layout/geometry.js';
-import { BOARDS_MIN, STG_MEMBERS_DEFAULT } from '../limits.js';
+import { BOARDS_MIN, STG_MEMBERS_DEFAULT, STG_PORTS_MAX } from '../limits.js';
 import type { Configuration } from './configuration.js';
 import { formatSize, humanSize } from './size.js';
 

@@ -10,6 +10,8 @@ import type { TraceReading } from '../view/trace.js';
 import type { Configuration } from './configuration.js';
 import type { Log } from './log.js';
 
+export type { SocketReport, SocketState } from '../view/figures.js';
+
 export interface DirectorReport {
   /** From 0. */
   readonly number: number;

@@ -21,7 +21,7 @@ import {
   NUMBERS,
   STG_HEADER,
 } from '../layout/tables.js';
-import { BACKLOG_MAX, PORT_MAX } from '../limits.js';
+import { BACKLOG_MAX, NETWORK_SLOTS_SHARE, PORT_MAX } from '../limits.js';
 import {
   addSource,
   countLoop,
@@ -110,6 +110,13 @@ interface Connection {
   readonly cable: number;
   /** A host died with its end open: a page may have an owner word and stand in no list. */
   torn: boolean;
+  /** A TCP connection of end 0's host, which is only listed here; end 1 is closed from the start. */
+  readonly network: Network | undefined;
+}
+
+interface Network {
+  readonly reason: number;
+  readonly address: readonly [number, number, number, number];
 }
 
 interface Stg {
@@ -130,6 +137,8 @@ interface Stg {
   readonly freeSlots: number[];
   slotsUsed: number;
   connectionCount: number;
+  /** Those of them that only list a network connection. */
+  networkCount: number;
   /** Number of the cable of two members: "a:b" with a <= b. */
   readonly cables: Map<string, number>;
 }
@@ -205,6 +214,7 @@ export class ChannelDirector {
       freeSlots: [],
       slotsUsed: 0,
       connectionCount: 0,
+      networkCount: 0,
       cables: new Map(),
     });
   }
@@ -318,8 +328,10 @@ export class ChannelDirector {
     for (const connection of [...member.connections]) {
       for (const end of [0, 1] as const) {
         if (connection.ends[end].member === member && !connection.ends[end].closed) {
-          connection.torn = true;
-          native().connectionAbort(stg.view, connection.slot, end);
+          if (connection.network === undefined) {
+            connection.torn = true;
+            native().connectionAbort(stg.view, connection.slot, end);
+          }
           this.#recordEnd(NUMBERS.CONTROL_HOST_GONE, connection, end);
           this.#closeEnd(connection, end);
         }
@@ -373,6 +385,8 @@ export class ChannelDirector {
         return this.#onAccept(member, command);
       case NUMBERS.OP_CLOSE:
         return this.#onClose(member, command);
+      case NUMBERS.OP_NETWORK_OPEN:
+        return this.#onNetworkOpen(member, command);
       default:
         this.#answer(member, command, 0, 'EOPNOTSUPP');
     }
@@ -380,7 +394,9 @@ export class ChannelDirector {
 
   #onBind(member: Member, command: Command): void {
     const taken = this.#takePort(member, command, 'bound');
-    if (typeof taken === 'string') return this.#answer(member, command, NUMBERS.EVENT_BOUND, taken);
+    if (typeof taken === 'string') {
+      return this.#answer(member, command, NUMBERS.EVENT_BOUND, taken, reasonOfCode(taken));
+    }
     this.#send(member, {
       ...noEvent,
       kind: NUMBERS.EVENT_BOUND,
@@ -400,7 +416,7 @@ export class ChannelDirector {
     } else {
       const taken = this.#takePort(member, command, 'listening');
       if (typeof taken === 'string') {
-        return this.#answer(member, command, NUMBERS.EVENT_LISTENING, taken);
+        return this.#answer(member, command, NUMBERS.EVENT_LISTENING, taken, reasonOfCode(taken));
       }
       port = taken;
     }
@@ -465,7 +481,7 @@ export class ChannelDirector {
       this.#recordPort(NUMBERS.CONTROL_UNBOUND, port);
     }
     for (const { member: waiting, command } of port.pending.splice(0)) {
-      this.#refuse(waiting, command, 'ECONNREFUSED');
+      this.#refuse(waiting, command);
     }
   }
 
@@ -480,14 +496,13 @@ export class ChannelDirector {
   #onConnect(member: Member, command: Command): void {
     const listener = member.stg.ports.get(command.port);
     if (listener === undefined || listener.kind !== 'listening') {
-      return this.#refuse(member, command, 'ECONNREFUSED');
+      return this.#refuse(member, command);
     }
     if (listener.waiting >= listener.backlog) {
       /* As TCP does: the connecting side waits until there is a place, or gives up itself. */
-      if (listener.pending.length >= PENDING_MAX) {
-        return this.#refuse(member, command, 'ECONNREFUSED');
-      }
+      if (listener.pending.length >= PENDING_MAX) return this.#refuse(member, command);
       listener.pending.push({ member, command });
+      this.#hurry(listener.member);
       this.#showPort(listener);
       this.#recordConnect(NUMBERS.CONTROL_QUEUED, member, command, 0);
       return;
@@ -495,9 +510,22 @@ export class ChannelDirector {
     this.#connect(member, command, listener);
   }
 
+  #refuseConnect(member: Member, command: Command, code: string, reason: number): void {
+    this.#recordConnect(NUMBERS.CONTROL_REFUSED, member, command, errnoOfCode(code));
+    this.#answer(member, command, NUMBERS.EVENT_CONNECTED, code, reason);
+  }
+
+  /** Nobody takes the connection: is there anybody else at all? */
+  #refuse(member: Member, command: Command): void {
+    const alone = !member.stg.members.some((other) => other !== undefined && other !== member);
+    const reason = alone ? NUMBERS.REASON_PEER_NOT_ATTACHED : NUMBERS.REASON_PEER_NOT_LISTENING;
+    this.#refuseConnect(member, command, 'ECONNREFUSED', reason);
+  }
+
   #connect(member: Member, command: Command, listener: Port): void {
     const { stg } = member;
-    const fail = (code: string): void => this.#refuse(member, command, code);
+    const fail = (code: string): void =>
+      this.#refuseConnect(member, command, code, reasonOfCode(code));
     let port: Port | undefined;
     if (command.localPort !== 0) {
       port = stg.ports.get(command.localPort);
@@ -505,8 +533,7 @@ export class ChannelDirector {
         return fail('EINVAL');
       }
     }
-    const slot =
-      stg.freeSlots.pop() ?? (stg.slotsUsed < stg.connections.length ? stg.slotsUsed++ : -1);
+    const slot = this.#takeSlot(stg);
     if (slot < 0) return fail('ENOBUFS');
     const number = port?.port ?? stg.ports.dynamic();
     const cable = number === 0 ? 0 : this.#cableOf(member, listener.member);
@@ -515,11 +542,9 @@ export class ChannelDirector {
       return fail(number === 0 ? 'EADDRNOTAVAIL' : 'ENOBUFS');
     }
     if (port === undefined) this.#addPort(member, number, 'connection', command.socket);
-    const generation = ((stg.slotGenerations[slot] as number) % GENERATION_MAX) + 1;
-    stg.slotGenerations[slot] = generation;
     const connection: Connection = {
       slot,
-      generation,
+      generation: this.#nextGeneration(stg, slot),
       ends: [
         { member, port: number, closed: false },
         { member: listener.member, port: listener.port, closed: false },
@@ -527,26 +552,86 @@ export class ChannelDirector {
       listener,
       cable,
       torn: false,
+      network: undefined,
     };
-    native().connectionInit(stg.view, slot);
-    this.#publishHeader(stg, connection, NUMBERS.CONNECTION_ESTABLISHED);
-    this.#recordEnd(NUMBERS.CONTROL_OPENED, connection, 0);
-    stg.connections[slot] = connection;
-    stg.connectionCount++;
-    member.connections.add(connection);
+    this.#establish(stg, connection);
     listener.member.connections.add(connection);
     listener.waiting++;
     this.#showPort(listener);
-    this.#send(listener.member, {
-      ...this.#describe(connection, 1),
-      kind: NUMBERS.EVENT_INCOMING,
-      socket: listener.socket,
-    });
+    /* Who waits comes first: it wakes up while the other is rung. */
     this.#send(member, {
       ...this.#describe(connection, 0),
       kind: NUMBERS.EVENT_CONNECTED,
       seq: command.seq,
       socket: command.socket,
+    });
+    this.#send(listener.member, {
+      ...this.#describe(connection, 1),
+      kind: NUMBERS.EVENT_INCOMING,
+      socket: listener.socket,
+    });
+  }
+
+  /** SYNC: pairs with Host.tellLater. The loop looks at its ring before this thread sleeps. */
+  #hurry(member: Member): void {
+    let hurry = 0;
+    for (const port of member.ports) if (port.pending.length > 0) hurry = 1;
+    this.#segment.store(member.ring.offset + MEMBER_RING.at.hurry, hurry);
+  }
+
+  #takeSlot(stg: Stg): number {
+    return stg.freeSlots.pop() ?? (stg.slotsUsed < stg.connections.length ? stg.slotsUsed++ : -1);
+  }
+
+  #nextGeneration(stg: Stg, slot: number): number {
+    const generation = ((stg.slotGenerations[slot] as number) % GENERATION_MAX) + 1;
+    stg.slotGenerations[slot] = generation;
+    return generation;
+  }
+
+  #establish(stg: Stg, connection: Connection): void {
+    native().connectionInit(stg.view, connection.slot);
+    this.#publishHeader(stg, connection, NUMBERS.CONNECTION_ESTABLISHED);
+    this.#recordEnd(NUMBERS.CONTROL_OPENED, connection, 0);
+    stg.connections[connection.slot] = connection;
+    stg.connectionCount++;
+    connection.ends[0].member.connections.add(connection);
+  }
+
+  /**
+   * A host says that it has a TCP connection: it is listed, nothing more. What it says is shown and
+   * never used. With its share of slots used up it is refused, and the host goes on unlisted.
+   */
+  #onNetworkOpen(member: Member, command: Command): void {
+    const { stg } = member;
+    const kind = NUMBERS.EVENT_NETWORK_OPENED;
+    const { port, localPort, reason, address0, address1, address2, address3 } = command;
+    if (port > PORT_MAX || localPort > PORT_MAX)
+      return this.#answer(member, command, kind, 'EINVAL');
+    const share = Math.floor(stg.connections.length / NETWORK_SLOTS_SHARE);
+    const slot = stg.networkCount < share ? this.#takeSlot(stg) : -1;
+    if (slot < 0) return this.#answer(member, command, kind, 'ENOBUFS');
+    const connection: Connection = {
+      slot,
+      generation: this.#nextGeneration(stg, slot),
+      ends: [
+        { member, port: localPort, closed: false },
+        { member, port, closed: true },
+      ],
+      listener: undefined,
+      cable: 0,
+      torn: false,
+      network: { reason, address: [address0, address1, address2, address3] },
+    };
+    this.#establish(stg, connection);
+    stg.networkCount++;
+    this.#send(member, {
+      ...noEvent,
+      kind,
+      seq: command.seq,
+      socket: command.socket,
+      connection: slot,
+      generation: connection.generation,
     });
   }
 
@@ -572,13 +657,23 @@ export class ChannelDirector {
   #publishHeader(stg: Stg, connection: Connection, state: number): void {
     const at = stg.offset + stg.geometry.connections + connection.slot * CONNECTION.bytes;
     const segment = this.#segment;
+    const { network } = connection;
     connection.ends.forEach((end, i) => {
       segment.store(at + CONNECTION.at.members + i * 4, end.member.index);
       segment.store(at + CONNECTION.at.ports + i * 4, end.port);
-      segment.store(at + CONNECTION.at.hosts + i * 4, end.member.host);
+      const host = network !== undefined && i === 1 ? 0 : end.member.host;
+      segment.store(at + CONNECTION.at.hosts + i * 4, host);
     });
     const [a, b] = connection.ends;
     segment.store(at + CONNECTION.at.closedEnds, (a.closed ? 1 : 0) | (b.closed ? 2 : 0));
+    segment.store(
+      at + CONNECTION.at.mechanism,
+      network === undefined ? NUMBERS.MECHANISM_STORAGE : NUMBERS.MECHANISM_NETWORK,
+    );
+    segment.store(at + CONNECTION.at.reason, network?.reason ?? NUMBERS.REASON_NONE);
+    for (let i = 0; i < 4; i++) {
+      segment.store(at + CONNECTION.at.remoteAddress + i * 4, network?.address[i] ?? 0);
+    }
     if (state === NUMBERS.CONNECTION_ESTABLISHED) {
       segment.storeCounter(at + CONNECTION.at.openedAt, native().wallClockUs());
     }
@@ -627,7 +722,9 @@ export class ChannelDirector {
     assert(listener.waiting >= 0, 'a backlog holds what was put there');
     const next = listener.pending.shift();
     this.#showPort(listener);
-    if (next !== undefined) this.#onConnect(next.member, next.command);
+    if (next === undefined) return;
+    if (listener.pending.length === 0) this.#hurry(listener.member);
+    this.#onConnect(next.member, next.command);
   }
 
   #connectionOf(member: Member, command: Command): Connection | undefined {
@@ -657,13 +754,14 @@ export class ChannelDirector {
       connection.listener = undefined;
       this.#leaveBacklog(listener);
     }
-    if (end === 0) {
+    if (end === 0 && connection.network === undefined) {
       const port = stg.ports.get(self.port);
       if (port?.kind === 'connection' && port.member === self.member) this.#releasePort(port);
     }
     if (!peer.closed) {
       this.#publishHeader(stg, connection, NUMBERS.CONNECTION_CLOSING);
-      /* The survivor looks at its rings again; it finds the end or the reset there. */
+      /* An orderly end has woken whoever waits for it; a reset is also for who does not. */
+      if (!this.#wasReset(connection, end)) return;
       native().memberNotify(
         stg.view,
         peer.member.index,
@@ -685,6 +783,23 @@ export class ChannelDirector {
     stg.connections[connection.slot] = undefined;
     stg.freeSlots.push(connection.slot);
     stg.connectionCount--;
+    if (connection.network !== undefined) stg.networkCount--;
+  }
+
+  /** What the end that let go has left in memory: only whether its peer is told depends on it. */
+  #wasReset(connection: Connection, end: 0 | 1): boolean {
+    const { stg } = connection.ends[end].member;
+    const at =
+      stg.offset +
+      stg.geometry.connections +
+      connection.slot * CONNECTION.bytes +
+      CONNECTION.at.directions;
+    const segment = this.#segment;
+    return (
+      segment.load(at + end * DIRECTION.bytes + DIRECTION.at.reset) !== 0 ||
+      segment.load(at + (1 - end) * DIRECTION.bytes + DIRECTION.at.closed) !==
+        NUMBERS.CLOSED_ORDERLY
+    );
   }
 
   // --- for people ---------------------------------------------------------------------------
@@ -726,7 +841,10 @@ export class ChannelDirector {
     event.port = self.port;
     event.remotePort = peer.port;
     event.host = self.member.host;
-    event.peerHost = peer.member.host;
+    if (connection.network !== undefined) {
+      event.status = connection.network.reason;
+      event.flags = NUMBERS.CONTROL_FLAG_NETWORK;
+    } else event.peerHost = peer.member.host;
     if (kind === NUMBERS.CONTROL_CLOSED || kind === NUMBERS.CONTROL_HOST_GONE) {
       this.#addDirections(event, stg, connection.slot, end);
     }
@@ -761,11 +879,6 @@ export class ChannelDirector {
     });
   }
 
-  #refuse(member: Member, command: Command, code: string): void {
-    this.#recordConnect(NUMBERS.CONTROL_REFUSED, member, command, errnoOfCode(code));
-    this.#answer(member, command, NUMBERS.EVENT_CONNECTED, code);
-  }
-
   /** Rings a host for an event, if it sleeps. */
   #wake(member: Member): void {
     const rung = native().wordWake(this.#segment.number, member.sleepOffset, member.channel);
@@ -777,7 +890,13 @@ export class ChannelDirector {
 
   // --- answers ------------------------------------------------------------------------------
 
-  #answer(member: Member, command: Command, kind: number, code?: string): void {
+  #answer(
+    member: Member,
+    command: Command,
+    kind: number,
+    code?: string,
+    reason: number = NUMBERS.REASON_NONE,
+  ): void {
     this.#send(member, {
       ...noEvent,
       kind,
@@ -785,6 +904,7 @@ export class ChannelDirector {
       socket: command.socket,
       status: code === undefined ? 0 : errnoOfCode(code),
       remotePort: command.port,
+      reason,
     });
   }
 
@@ -876,6 +996,10 @@ export class ChannelDirector {
     return since.utilization;
   }
 }
+
+/** What the STG lacks, where a refusal says that it lacks something. */
+const reasonOfCode = (code: string): number =>
+  code === 'ENOBUFS' || code === 'EADDRNOTAVAIL' ? NUMBERS.REASON_STG_FULL : NUMBERS.REASON_NONE;
 
 /** Counters of one board, read from memory; for the control API. */
 export function boardCounters(

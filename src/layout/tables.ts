@@ -198,7 +198,28 @@ export const CONNECTION = defineStruct(
       doc: 'member of end 0 (connected), 1 (accepted)',
     },
     ports: { type: 'u32', count: 2, writer: 'director', doc: 'port of each end' },
-    hosts: { type: 'u32', count: 2, writer: 'director', doc: 'host number of each end' },
+    hosts: {
+      type: 'u32',
+      count: 2,
+      writer: 'director',
+      doc: 'host number of each end; 0: an end outside of the array',
+    },
+    mechanism: {
+      type: 'u32',
+      writer: 'director',
+      doc: 'MECHANISM_STORAGE; or MECHANISM_NETWORK: a TCP connection of end 0, listed only',
+    },
+    reason: {
+      type: 'u32',
+      writer: 'director',
+      doc: 'why it goes over the network, a REASON_ number; 0 for storage',
+    },
+    remoteAddress: {
+      type: 'u32',
+      count: 4,
+      writer: 'director',
+      doc: 'network: the peer’s IPv6 address, most significant word first, IPv4 as ::ffff:a.b.c.d; 0: not known',
+    },
     openedAt: {
       type: 'u64',
       writer: 'director',
@@ -223,7 +244,11 @@ export const COMMAND = defineStruct('command', 64, 'One command of a host to its
   op: { type: 'u32', writer: 'host', doc: 'an OP_ number' },
   seq: { type: 'u32', writer: 'host', doc: 'repeated in the event that answers' },
   socket: { type: 'u32', writer: 'host', doc: 'the host’s own number for the socket' },
-  port: { type: 'u32', writer: 'host', doc: 'local port of BIND and LISTEN, remote of CONNECT' },
+  port: {
+    type: 'u32',
+    writer: 'host',
+    doc: 'local port of BIND and LISTEN, remote of CONNECT and NETWORK_OPEN',
+  },
   backlog: {
     type: 'u32',
     writer: 'host',
@@ -231,8 +256,17 @@ export const COMMAND = defineStruct('command', 64, 'One command of a host to its
   },
   connection: { type: 'u32', writer: 'host', doc: 'ACCEPT, CLOSE: the slot' },
   generation: { type: 'u32', writer: 'host', doc: 'ACCEPT, CLOSE: its generation' },
-  localPort: { type: 'u32', writer: 'host', doc: 'CONNECT: bound local port, or 0' },
-  reserved: { type: 'u32', count: 8, writer: 'nobody', doc: 'zero' },
+  localPort: {
+    type: 'u32',
+    writer: 'host',
+    doc: 'CONNECT: bound local port, or 0; NETWORK_OPEN: local TCP port',
+  },
+  reason: { type: 'u32', writer: 'host', doc: 'NETWORK_OPEN: a REASON_ number' },
+  address0: { type: 'u32', writer: 'host', doc: 'NETWORK_OPEN: as remoteAddress, first word' },
+  address1: { type: 'u32', writer: 'host', doc: 'second word' },
+  address2: { type: 'u32', writer: 'host', doc: 'third word' },
+  address3: { type: 'u32', writer: 'host', doc: 'fourth word' },
+  reserved: { type: 'u32', count: 3, writer: 'nobody', doc: 'zero' },
 });
 
 export const EVENT = defineStruct('event', 64, 'One answer or notice of a director to a host.', {
@@ -255,7 +289,11 @@ export const EVENT = defineStruct('event', 64, 'One answer or notice of a direct
   peerUid: { type: 'u32', writer: 'director', doc: 'as the kernel attested it at attach' },
   peerGid: { type: 'u32', writer: 'director', doc: 'as the kernel attested it at attach' },
   peerPid: { type: 'u32', writer: 'director', doc: 'for display' },
-  reserved: { type: 'u32', writer: 'nobody', doc: 'zero' },
+  reason: {
+    type: 'u32',
+    writer: 'director',
+    doc: 'CONNECTED with a status: what the array lacks for it, a REASON_ number',
+  },
 });
 
 export const MEMBER_RING = defineStruct(
@@ -272,6 +310,12 @@ export const MEMBER_RING = defineStruct(
       line: true,
       writer: 'director sets, host clears',
       doc: '1 while the director sleeps: whoever changes it to 0 rings',
+    },
+    hurry: {
+      type: 'u32',
+      line: true,
+      writer: 'director',
+      doc: '1 while connects wait for a place in a backlog of this host: then ACCEPT rings too',
     },
     commands: {
       type: 'u8',
@@ -455,12 +499,14 @@ export const NUMBERS = {
   OP_ACCEPT: 4,
   OP_CLOSE: 5,
   OP_UNBIND: 6,
+  OP_NETWORK_OPEN: 7,
   EVENT_BOUND: 1,
   EVENT_LISTENING: 2,
   EVENT_CONNECTED: 3,
   EVENT_INCOMING: 4,
   EVENT_CLOSED: 5,
   EVENT_UNBOUND: 6,
+  EVENT_NETWORK_OPENED: 7,
   CONTROL_LISTENING: 1,
   CONTROL_BOUND: 2,
   CONTROL_UNBOUND: 3,
@@ -477,11 +523,28 @@ export const NUMBERS = {
   CONTROL_FLAG_PEER_FIN: 4,
   CONTROL_FLAG_PEER_RESET: 8,
   CONTROL_FLAG_UNREAD: 16,
+  /** A connection over the network, listed only; the event's status is its REASON_ number. */
+  CONTROL_FLAG_NETWORK: 32,
   STG_LIVE: 1,
   STG_DELETING: 2,
   CONNECTION_FREE: 0,
   CONNECTION_ESTABLISHED: 1,
   CONNECTION_CLOSING: 2,
+  MECHANISM_STORAGE: 0,
+  MECHANISM_NETWORK: 1,
+  /** Why a connection goes over the network: texts in src/connect/reason.ts. */
+  REASON_NONE: 0,
+  REASON_ASKED: 1,
+  REASON_NO_STPD: 2,
+  REASON_NO_STG: 3,
+  REASON_NO_ACCESS: 4,
+  REASON_PEER_NOT_ATTACHED: 5,
+  REASON_PEER_NOT_LISTENING: 6,
+  REASON_STG_FULL: 7,
+  REASON_NO_ANSWER: 8,
+  REASON_OTHER_VERSION: 9,
+  REASON_NOT_HERE: 10,
+  REASON_PEER_CAME: 11,
   OWNER_FREE: 0,
   /** Top two bits of a page's owner word; below them 14 bits of generation, 16 of index. */
   OWNER_MEMBER: 1,

@@ -28,7 +28,12 @@ export function throwLater(error: unknown): void {
   });
 }
 
+/** Pairs are being handed out: who blocks meanwhile must not overwrite those that are left. */
+let dispatching = false;
+
 function onReady(count: number): void {
+  const outer = dispatching;
+  dispatching = true;
   for (let i = 0; i < count * 2; i += 2) {
     /* The bits are taken already: what is skipped here is lost. */
     try {
@@ -37,6 +42,7 @@ function onReady(count: number): void {
       throwLater(error);
     }
   }
+  dispatching = outer;
 }
 
 function onCableEnd(cable: number): void {
@@ -78,6 +84,17 @@ export function addSource(options: LoopSourceOptions, handler: SourceHandler): n
 export function removeSource(source: number): void {
   native().loopSourceEnd(source);
   handlers[source] = undefined;
+}
+
+/**
+ * A turn of the loop for a thread that blocks in JavaScript: `loopWait` of the addon. May be called
+ * from a callback of the loop.
+ */
+export function blockingTurn(timeoutMs: number, entries: Int32Array, spinUs: number): number {
+  const left = dispatching ? pairs.slice() : undefined;
+  const ready = native().loopWait(timeoutMs, entries, spinUs);
+  if (left !== undefined) pairs.set(left);
+  return ready;
 }
 
 /** Watches a cable; `onEnd` is called once, when whoever held its other end is gone. */

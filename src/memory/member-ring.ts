@@ -26,6 +26,11 @@ export interface Command {
   connection: number;
   generation: number;
   localPort: number;
+  reason: number;
+  address0: number;
+  address1: number;
+  address2: number;
+  address3: number;
 }
 
 export interface DirectorEvent {
@@ -44,6 +49,7 @@ export interface DirectorEvent {
   peerUid: number;
   peerGid: number;
   peerPid: number;
+  reason: number;
 }
 
 const commandFields = [
@@ -55,6 +61,11 @@ const commandFields = [
   'connection',
   'generation',
   'localPort',
+  'reason',
+  'address0',
+  'address1',
+  'address2',
+  'address3',
 ] as const;
 const eventFields = [
   'kind',
@@ -72,6 +83,7 @@ const eventFields = [
   'peerUid',
   'peerGid',
   'peerPid',
+  'reason',
 ] as const;
 
 /** What a command or an event says where it says nothing. */
@@ -84,6 +96,11 @@ export const noCommand: Command = {
   connection: 0,
   generation: 0,
   localPort: 0,
+  reason: 0,
+  address0: 0,
+  address1: 0,
+  address2: 0,
+  address3: 0,
 };
 
 export const noEvent: DirectorEvent = {
@@ -102,6 +119,7 @@ export const noEvent: DirectorEvent = {
   peerUid: 0,
   peerGid: 0,
   peerPid: 0,
+  reason: 0,
 };
 
 /** Thrown when the other side's cursor cannot be true. */

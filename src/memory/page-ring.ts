@@ -64,5 +64,16 @@ export function openRing(
   producer: boolean,
   cursor: number = CURSOR_START,
 ): number {
-  return native().ringOpen({ ...options, producer, cursor });
+  return native().ringOpen(
+    options.stg,
+    options.connection,
+    options.generation,
+    options.end,
+    options.selfMember,
+    options.selfGeneration,
+    options.peerMember,
+    options.cable,
+    producer ? 1 : 0,
+    cursor,
+  );
 }

@@ -21,9 +21,16 @@ import {
   STG_HEADER,
   SUPERBLOCK,
 } from '../layout/tables.js';
-import { ATTACH_MESSAGE_BYTES_MAX, IDLE_PAGES_MS, SAFETY_PERIOD_MS } from '../limits.js';
+import {
+  ATTACH_MESSAGE_BYTES_MAX,
+  IDLE_PAGES_MS,
+  LAZY_BELL_MS,
+  SAFETY_PERIOD_MS,
+} from '../limits.js';
+import { addressWords } from '../memory/address-words.js';
 import {
   addSource,
+  blockingTurn,
   dropCable,
   RING_READY,
   removeSource,
@@ -47,6 +54,7 @@ import {
   attachAnswer,
   channelMessage,
 } from './attach-protocol.js';
+import { attachReasons, lacking } from './reason.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
 import { StpSocket, type StpSocketOptions } from './stp-socket.js';
 import type { StreamEnd } from './stream-end.js';
@@ -69,6 +77,25 @@ export interface ConnectOptions extends StpSocketOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Who listens on a port: gets what the director brings. */
+export interface HostListener {
+  onIncoming(event: DirectorEvent): void;
+  /** stpd is gone: nobody brings connections any more. */
+  onLost(): void;
+  close(): unknown;
+}
+
+/** A TCP connection as `stpctl socket list` shows it. */
+export interface NetworkEntry {
+  readonly localPort: number;
+  readonly remotePort: number;
+  readonly remoteAddress: string;
+  /** Why it does not go through the array: a REASON_ number. */
+  readonly reason: number;
+}
+
+/** POLLIN and POLLRDHUP of poll(2). */
+const POLL_OWN = 0x2001;
 const READABLE = 1;
 const DISCONNECT = 4;
 
@@ -100,14 +127,26 @@ async function ask(options: AttachOptions): Promise<Attachment> {
   try {
     fd = native().unixConnect(path);
   } catch (error) {
-    if (isCoded(error) && (error.code === 'ENOENT' || error.code === 'ECONNREFUSED')) {
-      throw stpError(
-        error.code,
-        `no stpd serves ${runDirectory}; start it with: stpd start --run-dir ${runDirectory}`,
-        'attach',
+    if (!isCoded(error)) throw error;
+    if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') {
+      throw lacking(
+        NUMBERS.REASON_NO_STPD,
+        stpError(
+          error.code,
+          `no stpd serves ${runDirectory}; start it with: stpd start --run-dir ${runDirectory}`,
+          'attach',
+        ),
       );
     }
-    throw error;
+    const { REASON_NO_ACCESS, REASON_NO_ANSWER, REASON_NONE } = NUMBERS;
+    throw lacking(
+      error.code === 'EACCES'
+        ? REASON_NO_ACCESS
+        : error.code === 'EAGAIN'
+          ? REASON_NO_ANSWER
+          : REASON_NONE,
+      error,
+    );
   }
   try {
     const request = {
@@ -119,22 +158,34 @@ async function ask(options: AttachOptions): Promise<Attachment> {
       name: options.name ?? '',
     };
     if (!native().sendMessage(fd, Buffer.from(JSON.stringify(request)), [])) {
-      throw stpError('EAGAIN', `stpd on ${runDirectory} takes no message`, 'attach');
+      throw lacking(
+        NUMBERS.REASON_NO_ANSWER,
+        stpError('EAGAIN', `stpd on ${runDirectory} takes no message`, 'attach'),
+      );
     }
     const timeoutMs = options.timeoutMs ?? 5000;
     if (!(await readable(fd, timeoutMs))) {
-      throw stpError(
-        'ETIMEDOUT',
-        `stpd on ${runDirectory} did not answer within ${timeoutMs} ms; see 'stpd status'`,
-        'attach',
+      throw lacking(
+        NUMBERS.REASON_NO_ANSWER,
+        stpError(
+          'ETIMEDOUT',
+          `stpd on ${runDirectory} did not answer within ${timeoutMs} ms; see 'stpd status'`,
+          'attach',
+        ),
       );
     }
     const message = native().receiveMessage(fd, ATTACH_MESSAGE_BYTES_MAX);
     if (message === undefined || message.data.length === 0) {
-      throw stpError('ECONNRESET', `stpd on ${runDirectory} closed the attach socket`, 'attach');
+      throw lacking(
+        NUMBERS.REASON_NO_STPD,
+        stpError('ECONNRESET', `stpd on ${runDirectory} closed the attach socket`, 'attach'),
+      );
     }
     const answer = attachAnswer.parse(JSON.parse(message.data.toString()));
-    if (!answer.ok) throw stpError(answer.code, answer.message, 'attach');
+    if (!answer.ok) {
+      const { code, message: why } = answer;
+      throw lacking(attachReasons[code] ?? NUMBERS.REASON_NONE, stpError(code, why, 'attach'));
+    }
     if (message.fds.length !== ATTACH_DESCRIPTORS) {
       for (const extra of message.fds) native().closeDescriptor(extra);
       throw stpError('EPROTO', `stpd sent ${message.fds.length} descriptors`, 'attach');
@@ -168,7 +219,10 @@ export async function attach(options: AttachOptions): Promise<Host> {
       segment.u8.subarray(SUPERBLOCK.at.layoutHash, SUPERBLOCK.at.layoutHash + 32),
     );
     if (hash.toString('hex') !== layoutHash()) {
-      throw stpError('EPROTONOSUPPORT', 'the superblock carries another layout', 'attach');
+      throw lacking(
+        NUMBERS.REASON_OTHER_VERSION,
+        stpError('EPROTONOSUPPORT', 'the superblock carries another layout', 'attach'),
+      );
     }
     return new Host(attachment, segment, geometry, channel);
   } catch (error) {
@@ -212,6 +266,8 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #ring: MemberRing;
   readonly #channel: number;
   readonly #directorSleep: number;
+  /** Segment offset: connects wait for what this host accepts. */
+  readonly #hurry: number;
   readonly #source: number;
   readonly #channelCable: number;
   readonly #attachFd: number;
@@ -225,11 +281,14 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #answers = new Map<number, (event: DirectorEvent) => void>();
   readonly #unsent: Command[] = [];
   readonly #streams = new Map<number, StreamEnd>();
-  readonly #servers = new Map<number, StpServer>();
+  readonly #servers = new Map<number, HostListener>();
   /** The director's number of a cable, and ours. */
   readonly #cables = new Map<number, number>();
   readonly #idle = new Set<StreamEnd>();
   #idleTimer: NodeJS.Timeout | undefined;
+  /** Commands lie in the ring for which the director has not been rung. */
+  #unrung = false;
+  #bellTimer: NodeJS.Timeout | undefined;
   #safetyTimer: NodeJS.Timeout | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #references = 0;
@@ -250,6 +309,7 @@ export class Host extends EventEmitter<HostEvents> {
     this.#attachCable = native().cableOpen(attachment.fd);
     this.#ring = new MemberRing(segment, grant.ringOffset);
     this.#directorSleep = grant.ringOffset + MEMBER_RING.at.directorSleep;
+    this.#hurry = grant.ringOffset + MEMBER_RING.at.hurry;
     this.#channel = channel;
     this.#channelCable = native().cableOpen(channel);
     const at = grant.stg.offset;
@@ -269,7 +329,7 @@ export class Host extends EventEmitter<HostEvents> {
       (index) => (index === RING_READY ? this.#onEvents() : this.#streams.get(index)?.onReady()),
     );
     this.#watches = [
-      native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel()),
+      native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel(true)),
       native().watchStart(attachment.fd, READABLE | DISCONNECT, () => this.#onAttach()),
     ];
     /* A host of the STG may have spoiled our sleep word, also before the first stream. */
@@ -326,12 +386,15 @@ export class Host extends EventEmitter<HostEvents> {
     this.letGo();
     this.#closed = true;
     openHosts.delete(this);
-    this.#fail(stpError('ECANCELED', 'the host was closed', 'attach'));
+    this.#fail(
+      lacking(NUMBERS.REASON_NOT_HERE, stpError('ECANCELED', 'the host was closed', 'attach')),
+    );
     for (const watch of this.#watches) native().watchStop(watch);
     removeSource(this.#source);
     for (const cable of this.#cables.values()) dropCable(cable);
     this.#cables.clear();
     clearTimeout(this.#idleTimer);
+    clearTimeout(this.#bellTimer);
     clearInterval(this.#safetyTimer);
     clearInterval(this.#keepAlive);
     if (this.#streams.size === 0) this.#hangUp();
@@ -355,16 +418,25 @@ export class Host extends EventEmitter<HostEvents> {
   command(fields: Partial<Command> & { op: number }): Promise<DirectorEvent> {
     return new Promise((resolve, reject) => {
       if (this.#detached !== undefined) return reject(this.#detached);
-      const seq = this.#seq;
-      this.#seq = (this.#seq % 0xffffffff) + 1;
-      this.#answers.set(seq, (event) => {
+      this.ref();
+      this.ask(fields, (event) => {
         this.unref();
         if (event.kind === 0 && this.#detached !== undefined) reject(this.#detached);
         else resolve(event);
       });
-      this.ref();
-      this.#write({ ...noCommand, ...fields, seq });
     });
+  }
+
+  /**
+   * A command for who cannot wait for a promise. `onAnswer` is called once, with an event of kind 0
+   * when no answer can come any more; it must not throw.
+   */
+  ask(fields: Partial<Command> & { op: number }, onAnswer: (event: DirectorEvent) => void): void {
+    if (this.#detached !== undefined) return onAnswer(noEvent);
+    const seq = this.#seq;
+    this.#seq = (this.#seq % 0xffffffff) + 1;
+    this.#answers.set(seq, onAnswer);
+    this.#write({ ...noCommand, ...fields, seq });
   }
 
   /** A command that has no answer. */
@@ -372,11 +444,63 @@ export class Host extends EventEmitter<HostEvents> {
     if (this.#detached === undefined && !this.#closed) this.#write({ ...noCommand, ...fields });
   }
 
+  /**
+   * Shows a TCP connection of this process in `stpctl socket list`. Unlisted, and no worse, where
+   * the STG's share of slots for it is used up or stpd is gone.
+   * @returns takes it off the list; may be called at any time, and twice
+   */
+  listNetwork(entry: NetworkEntry): () => void {
+    let slot: { connection: number; generation: number } | undefined;
+    let gone = false;
+    const close = (): void => {
+      if (slot !== undefined) this.tell({ op: NUMBERS.OP_CLOSE, ...slot, backlog: 0 });
+      slot = undefined;
+      gone = true;
+    };
+    const [address0, address1, address2, address3] = addressWords(entry.remoteAddress);
+    const { localPort, remotePort: port, reason } = entry;
+    const words = { port, localPort, reason, address0, address1, address2, address3 };
+    this.ask(
+      { op: NUMBERS.OP_NETWORK_OPEN, ...words },
+      ({ status, connection, generation, kind }) => {
+        if (kind !== NUMBERS.EVENT_NETWORK_OPENED || status !== 0) return;
+        slot = { connection, generation };
+        if (gone) close();
+      },
+    );
+    return close;
+  }
+
+  /**
+   * A command that has no answer and for which a sleeping director is not woken at once: the next
+   * command that rings, or a timer, takes it along.
+   * SYNC: the command, then `hurry`; pairs with the director, which writes `hurry` and looks at the
+   * ring once more before it sleeps.
+   */
+  tellLater(fields: Partial<Command> & { op: number }): void {
+    if (this.#detached !== undefined || this.#closed) return;
+    const hurry = this.#unsent.length > 0 || !this.#ring.writeCommand({ ...noCommand, ...fields });
+    if (hurry) return this.#write({ ...noCommand, ...fields });
+    if (this.segment.load(this.#hurry) !== 0) return this.#ringDirector();
+    this.#unrung = true;
+    this.#bellTimer ??= setTimeout(() => {
+      this.#bellTimer = undefined;
+      if (this.#unrung && !this.#closed && this.#detached === undefined) this.#ringDirector();
+    }, LAZY_BELL_MS).unref();
+  }
+
+  /** Takes along what waits for a timer or the event loop: a thread that blocks has neither. */
+  hurry(): void {
+    if (this.#closed || this.#detached !== undefined) return;
+    if (this.#unsent.length > 0) this.#writeUnsent();
+    else if (this.#unrung) this.#ringDirector();
+  }
+
   newSocketNumber(): number {
     return this.#socketNumber++;
   }
 
-  addServer(number: number, server: StpServer): void {
+  addServer(number: number, server: HostListener): void {
     this.#servers.set(number, server);
   }
 
@@ -396,12 +520,35 @@ export class Host extends EventEmitter<HostEvents> {
     this.#idle.delete(stream);
     if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
     const { connection, generation, end } = stream.options;
-    this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
+    this.tellLater({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
     if (this.#streams.size === 0 && this.#closed) this.#hangUp();
     if (this.#streams.size === 0 && this.#safetyTimer !== undefined) {
       clearInterval(this.#safetyTimer);
       this.#safetyTimer = undefined;
     }
+  }
+
+  /**
+   * One turn without the event loop, for a thread that blocks: waits until the director or a peer
+   * has something for this host (which is dealt with then), a descriptor is ready, or the time is
+   * over. Sockets of this host that live on the event loop are served meanwhile.
+   * @param watched descriptors and their poll(2) events, in turn
+   * @param spinUs how long it looks before it sleeps
+   * @returns what came of each descriptor
+   */
+  waitTurn(timeoutMs: number, watched: readonly number[], spinUs: number): number[] {
+    this.hurry();
+    const own = this.#closed || this.#detached !== undefined ? [] : [this.#channel, this.#attachFd];
+    const entries = new Int32Array((own.length + watched.length / 2) * 3);
+    for (const [i, fd] of own.entries()) entries.set([fd, POLL_OWN], i * 3);
+    for (let i = 0; i < watched.length; i += 2) {
+      entries.set([watched[i] as number, watched[i + 1] as number], (own.length + i / 2) * 3);
+    }
+    blockingTurn(timeoutMs, entries, spinUs);
+    const ready = (i: number): number => entries[i * 3 + 2] as number;
+    if (own.length > 0 && ready(0) !== 0) this.#onChannel(true);
+    if (own.length > 0 && ready(1) !== 0) this.#onAttach();
+    return Array.from({ length: watched.length / 2 }, (_, i) => ready(own.length + i));
   }
 
   watchIdle(stream: StreamEnd): void {
@@ -436,7 +583,10 @@ export class Host extends EventEmitter<HostEvents> {
       ENOBUFS: `STG '${this.stg}' has no port or connection slot left; see 'stpctl stg show ${this.stg}'`,
       EADDRNOTAVAIL: `STG '${this.stg}' has no dynamic port left`,
     };
-    return stpError(code, why[code] ?? `refused for port ${port} of STG '${this.stg}'`, syscall);
+    return lacking(
+      event.reason,
+      stpError(code, why[code] ?? `refused for port ${port} of STG '${this.stg}'`, syscall),
+    );
   }
 
   // --- the director's side --------------------------------------------------------------------
@@ -446,6 +596,11 @@ export class Host extends EventEmitter<HostEvents> {
       if (this.#unsent.push(command) === 1) setImmediate(() => this.#writeUnsent());
       return;
     }
+    this.#ringDirector();
+  }
+
+  #ringDirector(): void {
+    this.#unrung = false;
     native().wordWake(this.segment.number, this.#directorSleep, this.#channelCable);
   }
 
@@ -454,7 +609,7 @@ export class Host extends EventEmitter<HostEvents> {
     while (this.#unsent.length > 0 && this.#ring.writeCommand(this.#unsent[0] as Command)) {
       this.#unsent.shift();
     }
-    native().wordWake(this.segment.number, this.#directorSleep, this.#channelCable);
+    this.#ringDirector();
     if (this.#unsent.length > 0) setImmediate(() => this.#writeUnsent());
   }
 
@@ -465,7 +620,7 @@ export class Host extends EventEmitter<HostEvents> {
       if (event.kind === NUMBERS.EVENT_INCOMING) {
         const server = this.#servers.get(event.socket);
         try {
-          if (server === undefined) this.#refuse(event);
+          if (server === undefined) this.refuse(event);
           else server.onIncoming(event);
         } catch (error) {
           throwLater(error);
@@ -480,15 +635,18 @@ export class Host extends EventEmitter<HostEvents> {
     }
   }
 
-  /** A connection for a listener that has closed meanwhile. */
-  #refuse(event: DirectorEvent): void {
+  /** A connection that nobody here takes: for a listener or a connect that was given up. */
+  refuse(event: DirectorEvent): void {
     native().connectionAbort(this.stgView, event.connection, event.end);
     const { connection, generation, end } = event;
     this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
   }
 
-  /** Cables of new peers come here; bells only wake; its end is the end of the director. */
-  #onChannel(): void {
+  /**
+   * Cables of new peers come here; bells only wake; its end is the end of the director.
+   * @param once one message will do: the watch calls again for the next
+   */
+  #onChannel(once = false): void {
     if (this.#closed || this.#detached !== undefined) return;
     for (;;) {
       let message: { data: Buffer; fds: number[] } | undefined;
@@ -501,7 +659,10 @@ export class Host extends EventEmitter<HostEvents> {
       }
       if (message === undefined) return;
       if (message.data.length === 0 && message.fds.length === 0) return this.#onDetached();
-      if (message.data.length === 1) continue; /* a bell */
+      if (message.data.length === 1) {
+        if (once) return; /* a bell */
+        continue;
+      }
       const word = channelMessage.parse(JSON.parse(message.data.toString()));
       if ('deleted' in word) return this.#onDeleted();
       const { cable } = word;
@@ -518,7 +679,10 @@ export class Host extends EventEmitter<HostEvents> {
 
   /** The STG is no more: its memory goes back at once, what still points there reads zeros. */
   #onDeleted(): void {
-    const error = stpError('ENETDOWN', `STG '${this.stg}' was deleted`, 'attach');
+    const error = lacking(
+      NUMBERS.REASON_NO_STG,
+      stpError('ENETDOWN', `STG '${this.stg}' was deleted`, 'attach'),
+    );
     for (const stream of [...this.#streams.values()]) stream.onReady();
     for (const cable of this.#cables.values()) native().cableEnd(cable);
     for (const stream of [...this.#streams.values()]) {
@@ -549,10 +713,13 @@ export class Host extends EventEmitter<HostEvents> {
       /* a spoiled ring says nothing */
     }
     this.#leave(
-      stpError(
-        'ENETDOWN',
-        `stpd on ${this.runDirectory} is gone; established streams go on, new ones need a running stpd`,
-        'attach',
+      lacking(
+        NUMBERS.REASON_NO_STPD,
+        stpError(
+          'ENETDOWN',
+          `stpd on ${this.runDirectory} is gone; established streams go on, new ones need a running stpd`,
+          'attach',
+        ),
       ),
     );
   }
@@ -564,6 +731,11 @@ export class Host extends EventEmitter<HostEvents> {
     native().cableClose(this.#attachCable);
     for (const server of [...this.#servers.values()]) server.onLost();
     this.emit('detached', error);
+  }
+
+  /** Why the host can make no new connections, if it cannot. */
+  get detached(): Error | undefined {
+    return this.#detached;
   }
 
   /** Every command that waits gets the reason. */

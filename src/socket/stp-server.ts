@@ -7,6 +7,7 @@ import { NUMBERS } from '../layout/tables.js';
 import { BACKLOG_DEFAULT } from '../limits.js';
 import type { DirectorEvent } from '../memory/member-ring.js';
 import type { Host } from './host.js';
+import { Liveness } from './liveness.js';
 import { type StpAddress, StpSocket, type StpSocketOptions } from './stp-socket.js';
 
 export interface StpServerOptions extends StpSocketOptions {
@@ -30,13 +31,13 @@ export class StpServer extends EventEmitter<StpServerEvents> {
   #closing = false;
   /** The director has not answered yet. */
   #starting = false;
-  #refed = true;
-  #holdsRef = false;
+  readonly #liveness: Liveness;
 
   constructor(host: Host, options: StpServerOptions) {
     super();
     this.host = host;
     this.#options = options;
+    this.#liveness = new Liveness(host);
     this.#number = host.newSocketNumber();
   }
 
@@ -53,7 +54,7 @@ export class StpServer extends EventEmitter<StpServerEvents> {
     if (onListening !== undefined) this.once('listening', onListening);
     this.#starting = true;
     this.#closing = false;
-    this.#hold();
+    this.#liveness.open();
     this.host.addServer(this.#number, this);
     this.host.command({ op: NUMBERS.OP_LISTEN, port, backlog, socket: this.#number }).then(
       (event) => {
@@ -77,13 +78,13 @@ export class StpServer extends EventEmitter<StpServerEvents> {
     this.#starting = false;
     if (this.#closing) return this.#stop();
     this.host.removeServer(this.#number);
-    this.#release();
+    this.#liveness.close();
     this.emit('error', error);
   }
 
   #stop(): void {
     this.host.removeServer(this.#number);
-    this.#release();
+    this.#liveness.close();
     this.#finish();
   }
 
@@ -102,7 +103,7 @@ export class StpServer extends EventEmitter<StpServerEvents> {
   /** For Host: a connection made by the director. */
   onIncoming(event: DirectorEvent): void {
     const { connection, generation } = event;
-    this.host.tell({ op: NUMBERS.OP_ACCEPT, connection, generation });
+    this.host.tellLater({ op: NUMBERS.OP_ACCEPT, connection, generation });
     const socket = new StpSocket(this.host, this.#options);
     socket.on('error', () => {
       /* Until the application has its own listener: a peer that is gone before anybody looked is
@@ -146,27 +147,13 @@ export class StpServer extends EventEmitter<StpServerEvents> {
   }
 
   ref(): this {
-    this.#refed = true;
-    if (this.listening) this.#hold();
+    this.#liveness.want(true);
     return this;
   }
 
   unref(): this {
-    this.#refed = false;
-    this.#release();
+    this.#liveness.want(false);
     return this;
-  }
-
-  #hold(): void {
-    if (!this.#refed || this.#holdsRef) return;
-    this.#holdsRef = true;
-    this.host.ref();
-  }
-
-  #release(): void {
-    if (!this.#holdsRef) return;
-    this.#holdsRef = false;
-    this.host.unref();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -20,10 +20,22 @@ import {
 import type { SegmentHandle } from '../memory/segment.js';
 import { native } from '../native.js';
 import type { ConnectOptions, Host } from './host.js';
+import { IdleTimer } from './idle-timer.js';
+import { Liveness } from './liveness.js';
+import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
 import { type Peer, StreamEnd } from './stream-end.js';
+
+/** As `net`'s option of that name: one buffer for all reads, and no 'data' events. */
+export interface OnReadOptions {
+  /** Where to read to, or what gives a buffer for each read. */
+  readonly buffer: Uint8Array | (() => Uint8Array);
+  /** The bytes lie in `buffer[0, bytes)` until it returns; false: no more until `resume()`. */
+  readonly callback: (bytes: number, buffer: Uint8Array) => boolean;
+}
 
 export interface StpSocketOptions {
   readonly allowHalfOpen?: boolean;
+  readonly onread?: OnReadOptions;
 }
 
 /** A stream on its way to a worker thread: post it with `transferList: [handle.port]`. */
@@ -47,32 +59,30 @@ const READS_PER_TURN = 64;
 /** A full pool is tried again after this. */
 const NO_PAGE_RETRY_MS = 2;
 
-/**
- * Reads of some size are carved from slabs that all sockets of the thread share: fresh memory for
- * each would cost a page fault every 4 KiB. A chunk that is kept keeps its slab. Short reads come
- * from Node's own pool, so that a kept message of a few bytes keeps little.
- */
-const SLAB_BYTES = 262144;
-const SLAB_READ_BYTES_MIN = 4096;
-let slab = Buffer.alloc(0);
-let slabAt = 0;
-
-function room(bytes: number): Buffer {
-  if (bytes < SLAB_READ_BYTES_MIN) return Buffer.allocUnsafe(bytes);
-  if (slab.length - slabAt < bytes) {
-    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-    slabAt = 0;
-  }
-  const into = slab.subarray(slabAt, slabAt + bytes);
-  slabAt += bytes;
-  return into;
-}
-
 export interface StpAddress {
   readonly port: number;
   readonly family: 'stp';
   /** Name of the STG, where TCP has the interface's address. */
   readonly address: string;
+}
+
+/** Who reads into a buffer of the caller. */
+class OnRead {
+  buffer: Uint8Array;
+  readonly #next: (() => Uint8Array) | undefined;
+  readonly #callback: OnReadOptions['callback'];
+
+  constructor({ buffer, callback }: OnReadOptions) {
+    this.#next = typeof buffer === 'function' ? buffer : undefined;
+    this.buffer = typeof buffer === 'function' ? buffer() : buffer;
+    this.#callback = callback;
+  }
+
+  deliver(bytes: number): boolean {
+    const more = this.#callback(bytes, this.buffer);
+    if (this.#next !== undefined) this.buffer = this.#next();
+    return more !== false;
+  }
 }
 
 export class StpSocket extends Duplex {
@@ -88,14 +98,21 @@ export class StpSocket extends Duplex {
   /** The next try of a write, or of a read, that found a page or a board taken. */
   #writeLater: NodeJS.Timeout | NodeJS.Immediate | undefined;
   #readLater: NodeJS.Immediate | undefined;
+  /** A ready bit will come with the next bytes: nothing is to be read before it. */
+  #rxArmed = false;
+  #onread: OnRead | undefined;
+  /** Who has `onread` wants nothing before `resume`, whatever the stream asks for meanwhile. */
+  #held = false;
   #aborted = false;
-  #timer: NodeJS.Timeout | undefined;
-  #refed = true;
-  #holdsRef = false;
+  /** Made by the first setTimeout: most sockets have none. */
+  #idle: IdleTimer | undefined;
+  readonly #liveness: Liveness;
 
   constructor(host: Host, options: StpSocketOptions) {
     super({ allowHalfOpen: options.allowHalfOpen ?? false, autoDestroy: true, emitClose: true });
     this.host = host;
+    this.#onread = options.onread === undefined ? undefined : new OnRead(options.onread);
+    this.#liveness = new Liveness(host);
     this.on('end', () => {
       if (!this.allowHalfOpen && !this.writableEnded) this.end();
     });
@@ -106,7 +123,7 @@ export class StpSocket extends Duplex {
   /** For Host.connect. */
   startConnect(options: ConnectOptions): void {
     this.connecting = true;
-    this.#hold();
+    this.#liveness.open();
     const { signal } = options;
     const onAbort = (): void => {
       this.destroy(
@@ -153,7 +170,7 @@ export class StpSocket extends Duplex {
 
   /** For StpServer: an accepted connection. */
   accepted(event: DirectorEvent, paused: boolean): boolean {
-    this.#hold();
+    this.#liveness.open();
     if (paused) this.pause();
     if (!this.#open(event)) return false;
     process.nextTick(() => this.#startReading());
@@ -223,6 +240,36 @@ export class StpSocket extends Duplex {
 
   // --- writing ----------------------------------------------------------------------------------
 
+  /**
+   * As `stream.Writable.write`. A short write that nothing stands before goes into the array in one
+   * native call, past the stream's queue: with what follows, that queue would see the same.
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: the signature of stream.Writable
+  override write(chunk: any, encoding?: any, callback?: any): boolean {
+    if (
+      encoding !== undefined ||
+      callback !== undefined ||
+      this.#end === undefined ||
+      this.#pending !== undefined ||
+      !(chunk instanceof Uint8Array) ||
+      chunk.length >= this.writableHighWaterMark ||
+      !this.writable ||
+      this.writableLength !== 0 ||
+      this.writableCorked !== 0 ||
+      this.writableNeedDrain ||
+      this.#lent
+    ) {
+      return super.write(chunk, encoding, callback);
+    }
+    const bytes = chunk.length;
+    const sent = native().ringWrite(this.#end.tx, chunk, 0, bytes, 0);
+    if (sent <= 0) return super.write(chunk);
+    this.#bytesSent += sent;
+    this.#end.sent();
+    this.#idle?.touch();
+    return sent === bytes || super.write(chunk.subarray(sent));
+  }
+
   override _write(
     chunk: Buffer,
     _encoding: BufferEncoding,
@@ -270,7 +317,7 @@ export class StpSocket extends Duplex {
       return;
     }
     this.#pending = undefined;
-    this.#touch();
+    this.#idle?.touch();
     pending.done();
   }
 
@@ -292,57 +339,107 @@ export class StpSocket extends Duplex {
   // --- reading ----------------------------------------------------------------------------------
 
   override _read(): void {
+    if (this.#held) return;
     this.#wantsRead = true;
-    if (this.#end !== undefined) this.#readSome();
+    /* Armed: a ready bit comes with what is next. Not here: who reads is still in the middle of it. */
+    if (this.#end !== undefined && !this.#rxArmed) process.nextTick(StpSocket.#readSomeOf, this);
   }
+
+  static readonly #readSomeOf = (socket: StpSocket): void => socket.#readSome();
 
   #readSome(): void {
     const end = this.#end;
     if (end === undefined || this.#lent || this.destroyed) return;
-    if (this.#readLater !== undefined) return;
-    const later = (): void => {
+    if (this.#readLater !== undefined || this.#rxArmed) return;
+    const onread = this.#onread;
+    for (let reads = 0; this.#wantsRead; reads++) {
+      /* A producer that keeps up would keep this thread from everything else. */
+      if (reads === READS_PER_TURN) return this.#readSoon();
+      const into = onread === undefined ? receiveRoom() : onread.buffer;
+      const at = onread === undefined ? receiveAt() : 0;
+      const bytes = onread === undefined ? READ_BYTES : into.length;
+      const taken = native().ringTake(end.rx, into, at, bytes);
+      if (taken < 0) return this.#onReadState(taken);
+      this.#rxArmed = (taken & 1) === 1;
+      const got = taken >> 1;
+      if (got > 0) {
+        this.bytesRead += got;
+        this.#idle?.touch();
+        try {
+          const more =
+            onread === undefined ? this.#deliver(takeReceived(got)) : onread.deliver(got);
+          if (!more) {
+            this.#wantsRead = false;
+            this.#held = onread !== undefined;
+          }
+        } catch (error) {
+          /* Of the application's 'data' listener, if the program goes on after it, so do we. */
+          this.#rxArmed = false;
+          this.#readSoon();
+          throw error;
+        }
+        if (this.destroyed || this.#lent) return;
+      }
+      if (this.#rxArmed) return;
+    }
+  }
+
+  /**
+   * From here on as if `onread` had been an option: for accepted sockets, which have no options of
+   * their own. The socket must be paused (`pauseOnConnect`), and nothing of it read; `resume` begins.
+   * @throws EBUSY
+   */
+  readInto(options: OnReadOptions): this {
+    if (this.#wantsRead || this.readableLength > 0 || this.readableFlowing !== false) {
+      throw stpError('EBUSY', 'the socket is read already; pause it before anything is', 'read');
+    }
+    this.#onread = new OnRead(options);
+    return this;
+  }
+
+  override pause(): this {
+    if (this.#onread !== undefined) {
+      this.#wantsRead = false;
+      this.#held = true;
+    }
+    return super.pause();
+  }
+
+  override resume(): this {
+    this.#held = false;
+    if (this.#onread !== undefined && !this.#wantsRead) this._read();
+    return super.resume();
+  }
+
+  /** What `push` does for a stream that flows, without its way round by the next tick. */
+  #deliver(chunk: Buffer): boolean {
+    if (
+      this.readableFlowing !== true ||
+      this.readableLength !== 0 ||
+      this.readableEncoding !== null ||
+      !this.readableDidRead ||
+      this.listenerCount('data') === 0
+    ) {
+      return this.push(chunk);
+    }
+    this.emit('data', chunk);
+    return true;
+  }
+
+  #readSoon(): void {
+    this.#readLater = setImmediate(() => {
       this.#readLater = undefined;
       this.#readSome();
-    };
-    for (let reads = 0; this.#wantsRead; reads++) {
-      const state = native().ringState(end.rx);
-      if (state > 0) {
-        /* A producer that keeps up would keep this thread from everything else. */
-        if (reads === READS_PER_TURN) {
-          this.#readLater = setImmediate(later);
-          return;
-        }
-        const into = room(Math.min(state, READ_BYTES));
-        const got = native().ringRead(end.rx, into, 0, into.length, 0);
-        if (got === RING_CONTENDED) {
-          this.#readLater = setImmediate(later);
-          return;
-        }
-        if (got > 0) {
-          this.bytesRead += got;
-          this.#touch();
-          try {
-            if (!this.push(got === into.length ? into : into.subarray(0, got)))
-              this.#wantsRead = false;
-          } catch (error) {
-            /* Of the application's 'data' listener, if the program goes on after it, so do we. */
-            this.#readLater = setImmediate(later);
-            throw error;
-          }
-          if (this.destroyed || this.#lent) return;
-          continue;
-        }
-      }
-      const armed = native().ringArm(end.rx);
-      if (armed === 0) return;
-      if (armed > 0) continue;
-      this.#wantsRead = false;
-      if (armed === RING_END) {
-        this.push(null);
-        this.read(0); /* 'end' also where nobody reads, as net has it */
-      } else this.destroy(ringError(armed, 'read'));
-      return;
-    }
+    });
+  }
+
+  #onReadState(state: number): void {
+    if (state === RING_CONTENDED) return this.#readSoon();
+    this.#wantsRead = false;
+    if (state === RING_END) {
+      this.push(null);
+      this.read(0); /* 'end' also where nobody reads, as net has it */
+    } else this.destroy(ringError(state, 'read'));
   }
 
   /** As net: the end and a reset are noticed also where nobody has asked for data yet. */
@@ -354,7 +451,8 @@ export class StpSocket extends Duplex {
 
   #onReady(): void {
     if (this.#lent) return;
-    this.#pump();
+    this.#rxArmed = false;
+    if (this.#pending !== undefined) this.#pump();
     if (this.#wantsRead) this.#readSome();
     else this.#lookForReset();
   }
@@ -370,7 +468,7 @@ export class StpSocket extends Duplex {
   // --- the end ----------------------------------------------------------------------------------
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    clearTimeout(this.#timer);
+    this.#idle?.stop();
     const pending = this.#pending;
     this.#pending = undefined;
     const end = this.#end;
@@ -379,7 +477,7 @@ export class StpSocket extends Duplex {
       const unread = this.readableLength > 0 || native().ringState(end.rx) > 0;
       end.release(this.#aborted || unread);
     }
-    this.#release();
+    this.#liveness.close();
     done(error);
     /* The stream calls back what still waits for its turn; the write under way is ours to call. */
     if (pending !== undefined) {
@@ -407,42 +505,19 @@ export class StpSocket extends Duplex {
       if (ms === 0) this.off('timeout', onTimeout);
       else this.once('timeout', onTimeout);
     }
-    this.#touch();
+    this.#idle ??= new IdleTimer(() => this.emit('timeout'));
+    this.#idle.set(ms);
     return this;
   }
 
-  #touch(): void {
-    if (this.timeout === 0) {
-      clearTimeout(this.#timer);
-      this.#timer = undefined;
-      return;
-    }
-    if (this.#timer !== undefined) this.#timer.refresh();
-    else this.#timer = setTimeout(() => this.emit('timeout'), this.timeout).unref();
-  }
-
   ref(): this {
-    this.#refed = true;
-    if (!this.destroyed && (this.connecting || this.#end !== undefined)) this.#hold();
+    this.#liveness.want(true);
     return this;
   }
 
   unref(): this {
-    this.#refed = false;
-    this.#release();
+    this.#liveness.want(false);
     return this;
-  }
-
-  #hold(): void {
-    if (!this.#refed || this.#holdsRef) return;
-    this.#holdsRef = true;
-    this.host.ref();
-  }
-
-  #release(): void {
-    if (!this.#holdsRef) return;
-    this.#holdsRef = false;
-    this.host.unref();
   }
 
   /** Small writes are never delayed here; kept for programs that ask. */
@@ -452,6 +527,13 @@ export class StpSocket extends Duplex {
 
   /** The peer's death is noticed without probes; kept for programs that ask. */
   setKeepAlive(_enable?: boolean, _initialDelayMs?: number): this {
+    return this;
+  }
+
+  /** Most bytes in flight from here, 64 KiB to 4 MiB; without effect before it is connected. */
+  setWindow(bytes: number): this {
+    const end = this.#end;
+    if (end?.open && end.tx >= 0) native().ringSetLimit(end.tx, bytes);
     return this;
   }
 

@@ -12,6 +12,8 @@ import {
   WINDOW_BYTES,
 } from '../layout/tables.js';
 import { PORT_MAX } from '../limits.js';
+import { addressText } from '../memory/address-words.js';
+import { reasonText } from '../memory/reason-text.js';
 import type { Segment } from '../memory/segment.js';
 import type { SocketState } from './figures.js';
 import type { StgPlace } from './places.js';
@@ -46,6 +48,7 @@ export interface ConnectionSample {
   readonly ports: readonly [number, number];
   readonly mechanism: 'stp' | 'tcp';
   readonly reason: string | null;
+  readonly remoteAddress: string | null;
   readonly openedAtUs: number;
   readonly directions: readonly [DirectionSample, DirectionSample];
 }
@@ -88,6 +91,21 @@ function readDirection(segment: Segment, base: number): DirectionSample {
   };
 }
 
+type Mechanism = Pick<ConnectionSample, 'mechanism' | 'reason' | 'remoteAddress'>;
+
+function readMechanism(segment: Segment, base: number): Mechanism {
+  const { at } = CONNECTION;
+  if (segment.load(base + at.mechanism) !== NUMBERS.MECHANISM_NETWORK) {
+    return { mechanism: 'stp', reason: null, remoteAddress: null };
+  }
+  const words = [0, 4, 8, 12].map((word) => segment.load(base + at.remoteAddress + word));
+  return {
+    mechanism: 'tcp',
+    reason: reasonText(segment.load(base + at.reason)),
+    remoteAddress: addressText(words),
+  };
+}
+
 /** The connection of a slot; undefined where it is free, or changed hands meanwhile. */
 export function readConnection(
   segment: Segment,
@@ -105,8 +123,7 @@ export function readConnection(
     closedEnds: segment.load(base + at.closedEnds) & 3,
     members: [segment.load(base + at.members), segment.load(base + at.members + 4)],
     ports: [port(0), port(1)],
-    mechanism: 'stp',
-    reason: null,
+    ...readMechanism(segment, base),
     openedAtUs: segment.counter(base + at.openedAt),
     directions: [
       readDirection(segment, base + at.directions),
@@ -121,6 +138,7 @@ export function readConnection(
 
 /** The state as the end sees it. */
 export function stateOf(sample: ConnectionSample, end: 0 | 1): SocketState {
+  if (sample.mechanism === 'tcp') return 'ESTABLISHED';
   const out = sample.directions[end];
   const inn = sample.directions[end === 0 ? 1 : 0];
   const peerGone = (sample.closedEnds & (end === 0 ? 2 : 1)) !== 0;

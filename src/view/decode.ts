@@ -77,6 +77,7 @@ function portRows({ place, members }: StgReading): SocketReport[] {
       stg: place.name,
       mechanism: 'stp',
       reason: null,
+      remoteAddress: null,
       state: port.listening ? 'LISTEN' : 'BOUND',
       end: null,
       localPort: port.port,
@@ -114,7 +115,8 @@ function connectionRow(
 ): SocketReport {
   const other = end === 0 ? 1 : 0;
   const local = members.get(sample.members[end]);
-  const peer = members.get(sample.members[other]);
+  /* A listed network connection has its peer elsewhere. */
+  const peer = sample.mechanism === 'tcp' ? undefined : members.get(sample.members[other]);
   const out = sample.directions[end];
   const inn = sample.directions[other];
   return {
@@ -122,6 +124,7 @@ function connectionRow(
     stg: place.name,
     mechanism: sample.mechanism,
     reason: sample.reason,
+    remoteAddress: sample.remoteAddress,
     state: stateOf(sample, end),
     end,
     localPort: sample.ports[end],

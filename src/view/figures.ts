@@ -26,9 +26,12 @@ export interface SocketReport {
   /** `STG/SLOT.GENERATION` of a connection, `STG:PORT` of a listener: what `stpctl trace` takes. */
   readonly id: string;
   readonly stg: string;
+  /** 'tcp': a connection of the host over the network, which would rather go through the array. */
   readonly mechanism: 'stp' | 'tcp';
-  /** Why it is this mechanism, where a policy had the choice. */
+  /** Why it goes over the network: "peer not attached", ...; null for 'stp'. */
   readonly reason: string | null;
+  /** 'tcp': the peer's address, null where it is not known. Null for 'stp'. */
+  readonly remoteAddress: string | null;
   readonly state: SocketState;
   /** 0 the end that connected, 1 the end that accepted; null for a port. */
   readonly end: 0 | 1 | null;

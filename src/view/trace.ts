@@ -10,6 +10,7 @@
  */
 import { codeOfErrno } from '../errors.js';
 import { MEMBER, NUMBERS, WINDOW_BYTES } from '../layout/tables.js';
+import { reasonText } from '../memory/reason-text.js';
 import type { EventsRead, NumberedEvent } from '../memory/register.js';
 import type { Segment } from '../memory/segment.js';
 import { type ConnectionSample, readConnection } from './connection.js';
@@ -430,7 +431,9 @@ const resetText = (unread: boolean): string => (unread ? 'aborts, with bytes unr
 function eventText(kind: TraceKind, event: NumberedEvent): string {
   switch (kind) {
     case 'opened':
-      return `by host ${event.host}, to host ${event.peerHost}`;
+      return (event.flags & NUMBERS.CONTROL_FLAG_NETWORK) !== 0
+        ? `by host ${event.host}, over the network: ${reasonText(event.status)}`
+        : `by host ${event.host}, to host ${event.peerHost}`;
     case 'closed':
     case 'host-gone': {
       const totals = `sent ${event.sent}, received ${event.received} bytes`;
@@ -485,6 +488,8 @@ export function findTarget(
     return { stg, slot: s ?? 0, generation: g ?? 0 };
   };
   const here = sockets.filter((socket) => socket.stg === stg);
+  /* Ports of the network have nothing to do with the STG's. */
+  const inArray = here.filter(({ mechanism }) => mechanism === 'stp');
   if (slot !== undefined) {
     if (generation !== undefined) return { stg, slot, generation };
     const living = here.find(({ id }) => id.startsWith(`${stg}/${slot}.`));
@@ -493,12 +498,16 @@ export function findTarget(
     return past === undefined ? undefined : { stg, slot, generation: past.generation };
   }
   if (port === undefined) return undefined;
-  if (here.some((socket) => socket.end === null && socket.localPort === port)) return { stg, port };
-  const living = here.find(
+  if (inArray.some((socket) => socket.end === null && socket.localPort === port))
+    return { stg, port };
+  const living = inArray.find(
     ({ end, localPort, remotePort }) => (end === 0 ? localPort : remotePort) === port,
   );
   if (living !== undefined && living.end !== null) return slotOf(living.id);
-  const past = events.findLast((e) => e.port === port || e.remotePort === port);
+  const past = events.findLast(
+    (e) =>
+      (e.flags & NUMBERS.CONTROL_FLAG_NETWORK) === 0 && (e.port === port || e.remotePort === port),
+  );
   if (past === undefined) return undefined;
   const byConnector =
     past.generation !== 0 && (past.end === 0 ? past.port : past.remotePort) === port;

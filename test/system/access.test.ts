@@ -2,15 +2,13 @@
  * The STG is the unit of isolation: who is not in its access list gets EACCES and no descriptor.
  */
 import { spawn } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import test from 'ava';
 import { attach } from '../../src/index.js';
 import { finished, startArray } from '../support/array.js';
-
-const OTHER_UID = 65534;
+import { OTHER_UID, packageForOthers } from '../support/other-user.js';
 
 /** Attaches as another user and prints the code, and how many descriptors came with the answer. */
 const program = (packageRoot: string, runDirectory: string): string => `
@@ -59,19 +57,10 @@ async function attachAs(
   t: import('ava').ExecutionContext,
   runDirectory: string,
 ): Promise<{ stdout: string }> {
-  /* The other user must be able to read the package and to reach the run directory. */
-  const base = mkdtempSync(join(tmpdir(), 'stpd-access-'));
-  t.teardown(() => rmSync(base, { recursive: true, force: true }));
-  const root = fileURLToPath(new URL('../../../', import.meta.url));
-  for (const part of ['dist/src', 'build/Release', 'package.json', 'node_modules/zod']) {
-    if (existsSync(join(root, part)))
-      cpSync(join(root, part), join(base, part), { recursive: true });
-  }
-  chmodSync(base, 0o755);
-  chmodSync(dirname(runDirectory), 0o755);
+  const { root } = packageForOthers(t, runDirectory);
   const child = spawn(
     process.execPath,
-    ['--input-type=module', '-e', program(base, runDirectory)],
+    ['--input-type=module', '-e', program(root, runDirectory)],
     { uid: OTHER_UID, gid: OTHER_UID, cwd: '/', stdio: ['ignore', 'pipe', 'pipe'] },
   );
   const result = await finished(child);

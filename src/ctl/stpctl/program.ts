@@ -4,6 +4,7 @@ import { VERSION } from '../../daemon/version.js';
 import { EXIT_CODES_HELP } from '../command-line.js';
 import { addArrayShow } from './array-show.js';
 import { addBoardList } from './board-list.js';
+import { addForward } from './forward.js';
 import { addHostList } from './host-list.js';
 import { addSocketList } from './socket-list.js';
 import { addStgCreate } from './stg-create.js';
@@ -33,5 +34,6 @@ export function stpctlProgram(): Command {
   addSocketList(room('socket', 'STP sockets'));
   addTop(program);
   addTrace(program);
+  addForward(program);
   return program;
 }

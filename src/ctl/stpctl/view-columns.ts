@@ -112,7 +112,10 @@ const ENDS: readonly SortableColumn<SocketReport>[] = [
     (s) => s.remotePort ?? -1,
     (s) => orDash(s.remotePort),
   ),
-  left('PEER-HOST', (s) => hostText(s.peerHost, s.peerName, s.peerPid, s.peerUid)),
+  left(
+    'PEER-HOST',
+    (s) => s.remoteAddress ?? hostText(s.peerHost, s.peerName, s.peerPid, s.peerUid),
+  ),
 ];
 const ofConnection = (head: string, value: (s: SocketReport) => number | null, form = humanCount) =>
   right<SocketReport>(

@@ -197,6 +197,7 @@ export const exampleSocket: SocketReport = {
   stg: 'backup',
   mechanism: 'stp',
   reason: null,
+  remoteAddress: null,
   state: 'ESTABLISHED',
   end: 0,
   localPort: 40000,

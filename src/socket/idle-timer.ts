@@ -1,0 +1,29 @@
+/**
+ * `setTimeout` of a socket: says when nothing has moved for a while. The timer never keeps the
+ * process alive. Event loop's thread.
+ */
+
+export class IdleTimer {
+  readonly #onIdle: () => void;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(onIdle: () => void) {
+    this.#onIdle = onIdle;
+  }
+
+  /** @param ms 0 for never */
+  set(ms: number): void {
+    this.stop();
+    if (ms > 0) this.#timer = setTimeout(this.#onIdle, ms).unref();
+  }
+
+  /** Something has moved; one that has fired already starts again. */
+  touch(): void {
+    this.#timer?.refresh();
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+}
