@@ -1,14 +1,15 @@
 #include "page_ring.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "copy.h"
 
 namespace stpd {
 
-static constexpr uint32_t kPage = STP_PAGE_BYTES;
 static constexpr uint32_t kEntries = STP_PAGE_LIST_ENTRIES;
 static constexpr uint32_t kWindow = STP_WINDOW_BYTES;
 static_assert((kWindow & (kWindow - 1)) == 0, "the window divides 2^32");
@@ -19,7 +20,21 @@ static constexpr int64_t kSpinNs = 50'000;
  * it for every page would cost more than the page. */
 static constexpr uint32_t kWakeUsed = kWindow / 2;
 
-static uint32_t entryOf(uint32_t cursor) { return (cursor / kPage) % kEntries; }
+/* A woken thread runs after so long. */
+static constexpr int64_t kWakeNs = 50'000;
+/* What a producer that looks for room likes to find, and for how many turns it stays for it. */
+static constexpr uint32_t kRoomyBytes = 4 * kPage;
+static constexpr uint32_t kRoomyTurns = 200;
+/* Far longer than from a cursor's store to the load of the wait word behind it. */
+static constexpr uint32_t kMissedTurns = 2000;
+/* Copies of less than this do not take the board's lock: its line would move between the cores twice,
+ * which costs more than the copy. */
+static constexpr uint64_t kLockBytesMin = 4096;
+/* A board hears of accesses without its lock after so many, at the latest. */
+static constexpr uint32_t kBypassTold = 64;
+/* Turns of a spin without a pause: an answer that comes in less than a microsecond is seen at once. */
+static constexpr uint32_t kEagerTurns = 128;
+
 static uint32_t ownerOf(uint32_t kind, uint32_t index, uint32_t generation) {
   return (kind << 30) | ((generation & 0x3fff) << 16) | (index & 0xffff);
 }
@@ -42,6 +57,13 @@ PageRing::PageRing(const Options& o)
   if (producer_) {
     for (uint32_t i = 0; i < kEntries; i++) pagesHeld_ += loadRelaxed(&dir_->pages[i]) != 0;
   }
+}
+
+PageRing::~PageRing() {
+  settleBypass(0);
+  for (const uint32_t page : held_) releasePage(stg_, page, memberOwner_);
+  if (spare_ >= 0) releasePage(stg_, uint32_t(spare_), memberOwner_);
+  stg_.rings.fetch_sub(1);
 }
 
 void PageRing::setLimit(uint32_t bytes) {
@@ -131,40 +153,55 @@ int64_t PageRing::recycle(uint32_t cursor) {
 
 /* ---- publishing and waking --------------------------------------------------------------------- */
 
+/* For display; other threads of the host count there too. */
+void PageRing::tally(uint32_t stp_member::*counter) {
+  __atomic_fetch_add(&(stg_.member(selfMember_)->*counter), 1, __ATOMIC_RELAXED);
+}
+
+/* Here, beside the own cursor, and for the host: what happens too often for a line that all its
+ * threads share is counted for the ring only. */
+inline void PageRing::count(uint64_t* own, uint32_t which, uint32_t stp_member::*counter) {
+  ++*own;
+  ++(producer_ ? dir_->producer_counts : dir_->consumer_counts)[which];
+  if (counter != nullptr) tally(counter);
+}
+
 void PageRing::wake(uint32_t* word) {
   const uint32_t waiter = swap(word, STP_WAIT_NONE);
-  stp_member* self = stg_.member(selfMember_);
+  bool rung = false;
   if (waiter == STP_WAIT_FUTEX) {
     futexWake(word);
-    __atomic_fetch_add(&self->wakes_sent, 1, __ATOMIC_RELAXED);
+    rung = true;
   } else if (waiter == STP_WAIT_LOOP) {
-    const bool rung = notifyLoop(stg_, peerMember_, peerReady_, cable_.get());
-    __atomic_fetch_add(rung ? &self->wakes_sent : &self->wakes_suppressed, 1, __ATOMIC_RELAXED);
+    rung = notifyLoop(stg_, peerMember_, peerReady_, cable_.get());
+    if (!rung) tally(&stp_member::wakes_suppressed);
+  }
+  if (rung) {
+    count(&counters_.wakesSent, STP_COUNT_WAKES_SENT, &stp_member::wakes_sent);
+  } else {
+    count(&counters_.wakesSuppressed, STP_COUNT_WAKES_SUPPRESSED);
   }
 }
 
 /* SYNC: the cursor, a full barrier, then the wait word; pairs with arm() and wait(), which write
- * the wait word and then read the cursor. Either side sees the other: no wake-up is lost. */
+ * the wait word and then read the cursor. Either side sees the other: no wake-up is lost. The store
+ * needs no barrier of its own: the payload's lines and the cursor's move at the same time. */
 void PageRing::publish(uint32_t bytes) {
   own_ += bytes;
   if (producer_) {
     dir_->bytes_produced += bytes;
-    __atomic_store_n(&dir_->tail, own_, __ATOMIC_SEQ_CST);
+    store(&dir_->tail, own_);
     fence();
-    if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
+    if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) return wake(&dir_->consumer_wait);
   } else {
     dir_->bytes_consumed += bytes;
-    __atomic_store_n(&dir_->head, own_, __ATOMIC_SEQ_CST);
+    store(&dir_->head, own_);
     fence();
     if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE && peer_ - own_ <= kWakeUsed) {
-      wake(&dir_->producer_wait);
+      return wake(&dir_->producer_wait);
     }
   }
-}
-
-/* For display; other threads of the host count there too. */
-void PageRing::tally(uint32_t stp_member::*counter) {
-  __atomic_fetch_add(&(stg_.member(selfMember_)->*counter), 1, __ATOMIC_RELAXED);
+  count(&counters_.wakesSuppressed, STP_COUNT_WAKES_SUPPRESSED);
 }
 
 int64_t PageRing::arm() {
@@ -183,39 +220,64 @@ int64_t PageRing::arm() {
   return now;
 }
 
+/* Looks for `need` bytes as long as it has been worth it. A producer that found the window full
+ * stays a little for more than it needs: else both sides would meet at each message. */
+bool PageRing::look(uint64_t start, uint32_t need, int64_t* now) {
+  const uint32_t roomy = producer_ ? (limit_ / 4 < kRoomyBytes ? limit_ / 4 : kRoomyBytes) : 0;
+  uint32_t enough = 0;
+  for (uint32_t turn = 1;; turn++) {
+    *now = progress();
+    if (*now < 0) return true;
+    if (*now >= int64_t(need)) {
+      if (*now >= int64_t(roomy) || ++enough > kRoomyTurns) return true;
+      if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) return true;
+    }
+    if (turn > kEagerTurns) relax();
+    if (turn % 16 == 0 && int64_t(nowNs() - start) >= spinNs_) return false;
+  }
+}
+
+/* After a sleep: would looking have been better? Then as long as allowed the next time, else less. */
+void PageRing::learn(uint64_t start) {
+  const int64_t slept = int64_t(nowNs() - start);
+  if (slept < spinMaxNs_ + kWakeNs) spinNs_ = spinMaxNs_;
+  else spinNs_ = spinNs_ / 2 < spinMaxNs_ / 8 ? 0 : spinNs_ / 2;
+}
+
 /* Blocks until `need` bytes can be moved, for one slice at most. */
 int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
-  const uint64_t start = nowNs();
   uint32_t* word = producer_ ? &dir_->producer_wait : &dir_->consumer_wait;
   int64_t now = progress();
   if (now < 0 || now >= int64_t(need)) return now;
+  counters_.waits++;
   if (producer_) {
     dir_->producer_waits++;
   } else {
     dir_->consumer_waits++;
     if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
   }
-  if (spinNs_ < 0) spinNs_ = usableCores() > 1 ? kSpinNs : 0;
+  if (spinMaxNs_ < 0) spinNs_ = spinMaxNs_ = usableCores() > 1 ? kSpinNs : 0;
+  const uint64_t start = nowNs();
   if (spinNs_ > 0) {
-    for (uint32_t turn = 1;; turn++) {
-      now = progress();
-      if (now < 0 || now >= int64_t(need)) {
-        tally(&stp_member::poll_hits);
-        return now;
-      }
-      relax();
-      if (turn % 16 == 0 && int64_t(nowNs() - start) >= spinNs_) break;
+    if (look(start, need, &now)) {
+      count(&counters_.pollHits, STP_COUNT_POLL_HITS, &stp_member::poll_hits);
+      return now;
     }
-    tally(&stp_member::poll_misses);
+    count(&counters_.pollMisses, STP_COUNT_POLL_MISSES, &stp_member::poll_misses);
   }
+  settleBypass(0);
   swap(word, STP_WAIT_FUTEX);
   fence();
   now = progress();
   /* A consumer that sleeps has told of its room already: use what there is. */
   const bool useSome = producer_ && now > 0 && load(&dir_->consumer_wait) != STP_WAIT_NONE;
   if (now >= 0 && now < int64_t(need) && !useSome) {
-    futexWait(word, STP_WAIT_FUTEX, sliceMs);
+    const bool woken = futexWait(word, STP_WAIT_FUTEX, sliceMs);
     now = progress();
+    if (woken) learn(start);
+    else if (now >= int64_t(need) && missed(word)) {
+      count(&counters_.safetyFirings, STP_COUNT_SAFETY_FIRINGS, &stp_member::safety_firings);
+    }
   }
   store(word, STP_WAIT_NONE);
   if (now == 0 && cable_ != nullptr) {
@@ -230,22 +292,58 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
   return now;
 }
 
+/* The slice is over and there is work: true if nobody is on the way to wake us for it. */
+bool PageRing::missed(const uint32_t* word) const {
+  /* A producer is woken for half of the window only. */
+  if (producer_ && own_ - peer_ > kWakeUsed) return false;
+  for (uint32_t turn = 0; turn < kMissedTurns; turn++) {
+    if (load(word) != STP_WAIT_FUTEX) return false;
+    relax();
+  }
+  return true;
+}
+
+/* Counts an access without the lock; told to the board now and then, since all its hosts count there. */
+void PageRing::bypass(uint32_t page, uint64_t bytes) {
+  const uint32_t board = stg_.boardOf(page);
+  if (board != bypassBoard_ || bypassCount_ == kBypassTold) settleBypass(board);
+  bypassCount_++;
+  bypassBytes_ += bytes;
+}
+
+void PageRing::settleBypass(uint32_t next) {
+  if (bypassCount_ != 0) countBypass(stg_, bypassBoard_, bypassCount_, bypassBytes_);
+  bypassBoard_ = next;
+  bypassCount_ = 0;
+  bypassBytes_ = 0;
+}
+
 /* ---- producer ---------------------------------------------------------------------------------- */
 
+/* Room for `bytes`, or for a page if that is less: how much there is, after a wait if need be. */
+int64_t PageRing::roomFor(uint64_t bytes, uint32_t sliceMs) {
+  const uint32_t need = bytes < kPage ? uint32_t(bytes) : kPage;
+  int64_t free = own_ - peer_ >= limit_ ? 0 : limit_ - (own_ - peer_);
+  if (free < int64_t(need)) free = room();
+  if (free < int64_t(need) && free >= 0 && sliceMs != 0) free = wait(sliceMs, need);
+  return free;
+}
+
 int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
+  const iovec part = {const_cast<uint8_t*>(from), bytes};
+  return writeParts(&part, bytes, sliceMs);
+}
+
+/* `bytes`: of all parts together. */
+int64_t PageRing::writeParts(const iovec* first, uint64_t bytes, uint32_t sliceMs) {
   const auto how = sliceMs == 0 ? BoardLock::Wait::loop : BoardLock::Wait::thread;
+  Parts parts{first};
   uint64_t done = 0;
   if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
   if (broken_ || load(&dir_->closed) != 0) return room();
   while (done < bytes) {
     const uint64_t left = bytes - done;
-    const uint32_t need = left < kPage ? uint32_t(left) : kPage;
-    int64_t free = own_ - peer_ >= limit_ ? 0 : limit_ - (own_ - peer_);
-    if (free < int64_t(need)) free = room();
-    if (free < int64_t(need) && free >= 0 && sliceMs != 0) {
-      if (done > 0 && free == 0) break; /* tell the caller of what is done before waiting */
-      free = wait(sliceMs, need);
-    }
+    const int64_t free = roomFor(left, sliceMs);
     if (free <= 0) return done > 0 ? int64_t(done) : free;
     const uint32_t offset = own_ % kPage;
     uint64_t chunk = kPage - offset;
@@ -253,10 +351,18 @@ int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
     if (chunk > uint64_t(free)) chunk = uint64_t(free);
     const int64_t page = pageAt(own_, true);
     if (page < 0) return done > 0 ? int64_t(done) : page;
-    {
+    uint8_t* into = stg_.page(uint32_t(page)) + offset;
+    const auto put = [&into](const uint8_t* from, uint64_t n) {
+      copyToShared(into, from, n);
+      into += n;
+    };
+    if (chunk < kLockBytesMin) {
+      parts.next(chunk, put);
+      bypass(uint32_t(page), chunk);
+    } else {
       BoardLock lock(stg_, stg_.boardOf(uint32_t(page)), identity_, how);
       if (!lock.held()) return done > 0 ? int64_t(done) : int64_t(kContended);
-      copyToShared(stg_.page(uint32_t(page)) + offset, from + done, chunk);
+      parts.next(chunk, put);
       lock.account(chunk);
     }
     publish(uint32_t(chunk));
@@ -265,26 +371,54 @@ int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
   return int64_t(done);
 }
 
-int64_t PageRing::reserve(uint8_t** at, uint32_t sliceMs) {
-  const uint32_t offset = own_ % kPage;
-  const uint32_t toPageEnd = kPage - offset;
-  int64_t free = own_ - peer_ >= limit_ ? 0 : limit_ - (own_ - peer_);
-  if (free < int64_t(toPageEnd) || broken_ || load(&dir_->closed) != 0) free = room();
-  if (free >= 0 && free < int64_t(toPageEnd) && sliceMs != 0) free = wait(sliceMs, toPageEnd);
+bool PageRing::fits(uint64_t bytes) {
+  if (outstanding_ != 0 || broken_ || load(&dir_->closed) != 0 || bytes > kPage) return false;
+  if (roomFor(bytes, 0) < int64_t(bytes) || pageAt(own_, true) < 0) return false;
+  return own_ % kPage + bytes <= kPage || pageAt(own_ + uint32_t(bytes) - 1, true) >= 0;
+}
+
+int64_t PageRing::reserve(Span* spans, uint32_t* count, uint32_t sliceMs) {
+  const uint32_t max = *count;
+  *count = 0;
+  if (broken_ || load(&dir_->closed) != 0) return room();
+  const int64_t free = roomFor(kPage - own_ % kPage, sliceMs);
   if (free <= 0) return free;
-  const int64_t page = pageAt(own_, true);
-  if (page < 0) return page;
-  *at = stg_.page(uint32_t(page)) + offset;
-  outstanding_ = free < int64_t(toPageEnd) ? uint32_t(free) : toPageEnd;
-  return outstanding_;
+  return span(spans, count, max, uint32_t(free), true);
+}
+
+/* The pages of the next `bytes` from own_ on, as far as there are pages and places for them. */
+int64_t PageRing::span(Span* spans, uint32_t* count, uint32_t max, uint32_t bytes, bool mayClaim) {
+  uint32_t total = 0;
+  while (*count < max && total < bytes) {
+    const uint32_t offset = (own_ + total) % kPage;
+    const int64_t page = pageAt(own_ + total, mayClaim);
+    if (page < 0) {
+      if (*count == 0) return page;
+      break;
+    }
+    uint32_t chunk = kPage - offset;
+    if (chunk > bytes - total) chunk = bytes - total;
+    spans[(*count)++] = {stg_.page(uint32_t(page)) + offset, chunk};
+    total += chunk;
+  }
+  outstanding_ = total;
+  return total;
 }
 
 int64_t PageRing::commit(uint32_t bytes) {
   if (bytes > outstanding_) return int64_t(kErrno) - EINVAL;
   outstanding_ = 0;
-  if (bytes == 0) return 0;
-  const uint32_t listed = load(&dir_->pages[entryOf(own_)]);
-  if (listed != 0) countBypass(stg_, stg_.boardOf(listed - 1), bytes);
+  return bytes == 0 ? 0 : used(bytes);
+}
+
+/* Bytes used in place: counts and publishes them. */
+int64_t PageRing::used(uint32_t bytes) {
+  for (uint32_t done = 0, chunk; done < bytes; done += chunk) {
+    chunk = kPage - (own_ + done) % kPage;
+    if (chunk > bytes - done) chunk = bytes - done;
+    const uint32_t listed = load(&dir_->pages[entryOf(own_ + done)]);
+    if (listed != 0 && listed - 1 < stg_.pageCount) bypass(listed - 1, chunk);
+  }
   publish(bytes);
   return bytes;
 }
@@ -313,28 +447,43 @@ int64_t PageRing::moved(ssize_t bytes, const FileParts& parts) {
   for (uint32_t i = 0; i < parts.count && left > 0; i++) {
     const uint32_t length = uint32_t(parts.span[i].iov_len);
     const uint32_t chunk = length < left ? length : left;
-    countBypass(stg_, parts.boards[i], chunk);
+    countBypass(stg_, parts.boards[i], 1, chunk);
     left -= chunk;
   }
   publish(uint32_t(bytes));
   return bytes;
 }
 
+/* What is no file or disk (a pipe, a socket, a terminal) may block for ever: it is asked first, for
+ * one slice. > 0: go on; 0: nothing yet; < 0: why not. `most`: bytes that surely do not block. */
+static int64_t readyFor(int fd, short events, uint32_t sliceMs, uint64_t* most) {
+  struct stat about;
+  if (fstat(fd, &about) != 0) return int64_t(kErrno) - errno;
+  if (S_ISREG(about.st_mode) || S_ISBLK(about.st_mode) || S_ISDIR(about.st_mode)) return 1;
+  /* A writer of a pipe blocks until all is in, and only so much is promised to fit. */
+  if (events == POLLOUT && *most > PIPE_BUF) *most = PIPE_BUF;
+  pollfd look = {fd, events, 0};
+  const int ready = poll(&look, 1, int(sliceMs));
+  if (ready < 0 && errno != EINTR) return int64_t(kErrno) - errno;
+  return ready > 0 ? 1 : 0;
+}
+
 int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs) {
   if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
-  const uint32_t need = bytes < kPage ? uint32_t(bytes) : kPage;
-  int64_t free = room();
-  if (free >= 0 && free < int64_t(need) && sliceMs != 0) free = wait(sliceMs, need);
+  const int64_t free = roomFor(bytes, sliceMs);
   if (free <= 0) return free;
-  if (uint64_t(free) > bytes) free = int64_t(bytes);
+  if (bytes > uint64_t(free)) bytes = uint64_t(free);
+  const int64_t ready = readyFor(fd, POLLIN, sliceMs, &bytes);
+  if (ready <= 0) return ready;
   FileParts parts;
-  const int64_t gathered = gather(uint64_t(free), true, &parts);
+  const int64_t gathered = gather(bytes, true, &parts);
   if (gathered < 0) return gathered;
   ssize_t got;
   do {
     got = position < 0 ? readv(fd, parts.span, int(parts.count))
                        : preadv(fd, parts.span, int(parts.count), position);
   } while (got < 0 && errno == EINTR);
+  if (got < 0 && errno == EAGAIN) return 0;
   return got == 0 ? int64_t(kEnd) : moved(got, parts);
 }
 
@@ -354,6 +503,7 @@ void PageRing::abort() {
 
 /* Gives back the pages that carry no unread byte; how many are still held. */
 uint32_t PageRing::releaseIdle() {
+  settleBypass(0);
   if (pagesHeld_ == 0 || room() < 0) return 0;
   if (outstanding_ != 0) return pagesHeld_;
   const uint32_t used = own_ - peer_;
@@ -374,8 +524,15 @@ uint32_t PageRing::releaseIdle() {
 /* ---- consumer ---------------------------------------------------------------------------------- */
 
 int64_t PageRing::read(uint8_t* into, uint64_t bytes, uint32_t sliceMs) {
+  const iovec part = {into, bytes};
+  return readParts(&part, bytes, sliceMs);
+}
+
+/* `bytes`: of all parts together. Waits for the first byte only. */
+int64_t PageRing::readParts(const iovec* first, uint64_t bytes, uint32_t sliceMs) {
   if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
   const auto how = sliceMs == 0 ? BoardLock::Wait::loop : BoardLock::Wait::thread;
+  Parts parts{first};
   uint64_t done = 0;
   while (done < bytes) {
     int64_t ready = peer_ - own_;
@@ -388,10 +545,18 @@ int64_t PageRing::read(uint8_t* into, uint64_t bytes, uint32_t sliceMs) {
     if (chunk > uint64_t(ready)) chunk = uint64_t(ready);
     const int64_t page = pageAt(own_, false);
     if (page < 0) return done > 0 ? int64_t(done) : page;
-    {
+    const uint8_t* from = stg_.page(uint32_t(page)) + offset;
+    const auto get = [&from](uint8_t* into, uint64_t n) {
+      memcpy(into, from, n);
+      from += n;
+    };
+    if (chunk < kLockBytesMin) {
+      parts.next(chunk, get);
+      bypass(uint32_t(page), chunk);
+    } else {
       BoardLock lock(stg_, stg_.boardOf(uint32_t(page)), identity_, how);
       if (!lock.held()) return done > 0 ? int64_t(done) : int64_t(kContended);
-      memcpy(into + done, stg_.page(uint32_t(page)) + offset, chunk);
+      parts.next(chunk, get);
       lock.account(chunk);
     }
     publish(uint32_t(chunk));
@@ -414,30 +579,20 @@ int64_t PageRing::take(uint8_t* into, uint64_t bytes, bool* armed) {
   }
 }
 
-int64_t PageRing::peek(uint8_t** at, uint32_t sliceMs) {
+int64_t PageRing::peek(Span* spans, uint32_t* count, uint32_t sliceMs) {
+  const uint32_t max = *count;
+  *count = 0;
   int64_t ready = peer_ - own_;
-  const uint32_t offset = own_ % kPage;
-  if (ready < int64_t(kPage - offset)) ready = available();
+  if (ready < int64_t(kPage - own_ % kPage) || max > 1) ready = available();
   if (ready == 0 && sliceMs != 0) ready = wait(sliceMs, 1);
   if (ready <= 0) return ready;
-  const int64_t page = pageAt(own_, false);
-  if (page < 0) return page;
-  *at = stg_.page(uint32_t(page)) + offset;
-  const uint32_t toPageEnd = kPage - offset;
-  outstanding_ = ready < int64_t(toPageEnd) ? uint32_t(ready) : toPageEnd;
-  return outstanding_;
+  return span(spans, count, max, uint32_t(ready), false);
 }
 
 int64_t PageRing::consume(uint32_t bytes) {
   if (bytes > outstanding_) return int64_t(kErrno) - EINVAL;
   outstanding_ = 0;
-  if (bytes == 0) return 0;
-  const uint32_t listed = load(&dir_->pages[entryOf(own_)]);
-  if (listed != 0 && listed - 1 < stg_.pageCount) {
-    countBypass(stg_, stg_.boardOf(listed - 1), bytes);
-  }
-  publish(bytes);
-  return bytes;
+  return bytes == 0 ? 0 : used(bytes);
 }
 
 int64_t PageRing::drainToFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs) {
@@ -445,15 +600,18 @@ int64_t PageRing::drainToFile(int fd, int64_t position, uint64_t bytes, uint32_t
   int64_t ready = available();
   if (ready == 0 && sliceMs != 0) ready = wait(sliceMs, 1);
   if (ready <= 0) return ready;
-  if (uint64_t(ready) > bytes) ready = int64_t(bytes);
+  if (bytes > uint64_t(ready)) bytes = uint64_t(ready);
+  ready = readyFor(fd, POLLOUT, sliceMs, &bytes);
+  if (ready <= 0) return ready;
   FileParts parts;
-  const int64_t gathered = gather(uint64_t(ready), false, &parts);
+  const int64_t gathered = gather(bytes, false, &parts);
   if (gathered < 0) return gathered;
   ssize_t put;
   do {
     put = position < 0 ? writev(fd, parts.span, int(parts.count))
                        : pwritev(fd, parts.span, int(parts.count), position);
   } while (put < 0 && errno == EINTR);
+  if (put < 0 && errno == EAGAIN) return 0;
   return moved(put, parts);
 }
 

@@ -42,9 +42,10 @@ uint64_t wallClockUs() {
 
 /* Shared futex (no PRIVATE flag): the word lies in memory of two processes. A relative time-out of
  * FUTEX_WAIT runs on the monotonic clock. */
-void futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs) {
+bool futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs) {
   timespec timeout = {time_t(timeoutMs / 1000), long(timeoutMs % 1000) * 1000000};
-  syscall(SYS_futex, word, FUTEX_WAIT, expected, &timeout, nullptr, 0);
+  return syscall(SYS_futex, word, FUTEX_WAIT, expected, &timeout, nullptr, 0) == 0 ||
+         errno != ETIMEDOUT;
 }
 
 void futexWake(uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
@@ -206,9 +207,9 @@ BoardLock::~BoardLock() {
   if (held_) cas(&board_->lock, word_, 0);
 }
 
-void countBypass(const StgView& stg, uint32_t board, uint64_t bytes) {
+void countBypass(const StgView& stg, uint32_t board, uint64_t accesses, uint64_t bytes) {
   stp_board* at = stg.board(board);
-  __atomic_fetch_add(&at->bypassed, 1, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&at->bypassed, accesses, __ATOMIC_RELAXED);
   __atomic_fetch_add(&at->bypassed_bytes, bytes, __ATOMIC_RELAXED);
 }
 

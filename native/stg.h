@@ -89,7 +89,8 @@ inline void relax() {
 uint64_t nowNs();
 /* Microseconds since 1970: for people, never for waits. */
 uint64_t wallClockUs();
-void futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs);
+/* False when the time was over first. */
+bool futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs);
 void futexWake(uint32_t* word);
 
 /* Cores this thread may run on; 1 also where a CPU quota leaves less than two. */
@@ -121,6 +122,6 @@ class BoardLock {
   bool held_ = false;
 };
 
-void countBypass(const StgView& stg, uint32_t board, uint64_t bytes);
+void countBypass(const StgView& stg, uint32_t board, uint64_t accesses, uint64_t bytes);
 
 }  // namespace stpd

@@ -111,11 +111,79 @@ export interface Native {
   ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   /** Reads and, where that was all, arms: twice the bytes, and 1 more if armed; else a negative state. */
   ringTake(ring: number, into: Uint8Array, offset: number, bytes: number): number;
-  ringReserve(ring: number, sliceMs: number): number;
+  /** `done` bytes of the view before are committed first, unless negative. */
+  ringReserve(ring: number, sliceMs: number, done?: number): number;
+  /** Packed views of `count` pages at most; how many. */
+  ringReservePages(
+    ring: number,
+    views: Float64Array,
+    count: number,
+    sliceMs: number,
+    done?: number,
+  ): number;
   ringCommit(ring: number, bytes: number): number;
-  ringPeek(ring: number, sliceMs: number): number;
+  /** `done` bytes of the view before are consumed first, unless negative. */
+  ringPeek(ring: number, sliceMs: number, done?: number): number;
+  ringPeekPages(
+    ring: number,
+    views: Float64Array,
+    count: number,
+    sliceMs: number,
+    done?: number,
+  ): number;
   ringConsume(ring: number, bytes: number): number;
   ringExchange(ring: number, page: number): number;
+  /** The buffers from index `from` on, without their first `skip` bytes, 1024 at most. */
+  ringWriteVector(
+    ring: number,
+    buffers: readonly Uint8Array[],
+    from: number,
+    skip: number,
+    sliceMs: number,
+  ): number;
+  ringReadVector(
+    ring: number,
+    buffers: readonly Uint8Array[],
+    from: number,
+    skip: number,
+    sliceMs: number,
+  ): number;
+  /** `count` pairs of offset and length within one buffer, without their first `skip` bytes. */
+  ringWriteFlat(
+    ring: number,
+    bytes: Uint8Array,
+    spans: Uint32Array,
+    count: number,
+    skip: number,
+    sliceMs: number,
+  ): number;
+  ringReadFlat(
+    ring: number,
+    bytes: Uint8Array,
+    spans: Uint32Array,
+    count: number,
+    skip: number,
+    sliceMs: number,
+  ): number;
+  /** Writes all, then reads what comes; RING_NOT_NOW: did neither. */
+  ringCall(
+    tx: number,
+    from: Uint8Array,
+    offset: number,
+    bytes: number,
+    rx: number,
+    into: Uint8Array,
+    sliceMs: number,
+  ): number;
+  /** (page * 2 + exchanged) * 2^17 + bytes; 0: not all there yet. */
+  ringTakePage(rx: number, sliceMs: number): number;
+  /** 1 when `tx` has the page that `rx` held; RING_NOT_NOW: no page starts at its cursor. */
+  ringGivePage(tx: number, page: number, rx: number, sliceMs: number): number;
+  ringClaimPage(rx: number): number;
+  /** 1, or 0 for a page that the ring does not hold. */
+  ringReleasePage(rx: number, page: number): number;
+  ringPageOffset(ring: number, page: number): number;
+  ringCounters(ring: number): RingCounters;
   ringFillFromFile(ring: number, fd: number, at: number, bytes: number, sliceMs: number): number;
   ringDrainToFile(ring: number, fd: number, at: number, bytes: number, sliceMs: number): number;
   /** 0: armed, a ready bit will come; else the state of the ring, not armed. */
@@ -135,6 +203,8 @@ export interface Native {
   connectionRelease(stg: number, connection: number, generation: number): number;
   /** Resets what an end that is gone has left open, and wakes threads that wait for it. */
   connectionAbort(stg: number, connection: number, end: number): void;
+
+  // --- touch.cc -----------------------------------------------------------------------------
   fillBytes(segment: number, offset: number, bytes: number, value: number): void;
   /** Sum of the little-endian 64-bit words modulo 2^64; read in place. */
   sumBytes(segment: number, offset: number, bytes: number): bigint;
@@ -205,6 +275,16 @@ export interface Native {
    */
   loopWait(timeoutMs: number, entries: Int32Array, spinUs: number): number;
   loopCounters(): { safetyFirings: number; pollHits: number; pollMisses: number };
+}
+
+/** What one ring has counted since this thread opened it. */
+export interface RingCounters {
+  readonly wakesSent: number;
+  readonly wakesSuppressed: number;
+  readonly pollHits: number;
+  readonly pollMisses: number;
+  readonly waits: number;
+  readonly safetyFirings: number;
 }
 
 /** Byte offsets in the segment; see native/event_loop.cc. */

@@ -76,9 +76,9 @@ const sink = new Float64Array(1);
 
 type Rig = ReturnType<typeof makeRig>;
 
-function descriptorsOf(count: number): { table: DescriptorTable; fds: number[] } {
-  const table = new DescriptorTable();
-  const fds = Array.from({ length: count }, () => table.add('stp', () => ({}) as never));
+function descriptorsOf(count: number): { table: DescriptorTable<object>; fds: number[] } {
+  const table = new DescriptorTable<object>();
+  const fds = Array.from({ length: count }, () => table.add('stp', () => ({})));
   return { table, fds };
 }
 

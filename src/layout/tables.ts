@@ -131,6 +131,9 @@ export const MEMBER = defineStruct(
   },
 );
 
+/** Counters of one end of one direction: the COUNT_ numbers. */
+const COUNTS = 5;
+
 export const DIRECTION = defineStruct(
   'direction',
   640,
@@ -146,6 +149,12 @@ export const DIRECTION = defineStruct(
       writer: 'producer',
       doc: 'when fin or reset was set, microseconds since 1970; for display',
     },
+    producerCounts: {
+      type: 'u32',
+      count: COUNTS,
+      writer: 'producer',
+      doc: 'of the producer, by COUNT_ number, wrapping; for display',
+    },
     head: { type: 'u32', line: true, writer: 'consumer', doc: 'bytes consumed, wrapping at 2^32' },
     consumerWaits: { type: 'u32', writer: 'consumer', doc: 'times it found no full page' },
     bytesConsumed: { type: 'u64', writer: 'consumer', doc: 'for display' },
@@ -153,6 +162,12 @@ export const DIRECTION = defineStruct(
       type: 'u64',
       writer: 'consumer',
       doc: 'when closed was set, microseconds since 1970; for display',
+    },
+    consumerCounts: {
+      type: 'u32',
+      count: COUNTS,
+      writer: 'consumer',
+      doc: 'of the consumer, by COUNT_ number, wrapping; for display',
     },
     consumerWait: {
       type: 'u32',
@@ -507,6 +522,14 @@ export const NUMBERS = {
   EVENT_CLOSED: 5,
   EVENT_UNBOUND: 6,
   EVENT_NETWORK_OPENED: 7,
+  /** Bells and futex calls; publications that needed none. */
+  COUNT_WAKES_SENT: 0,
+  COUNT_WAKES_SUPPRESSED: 1,
+  /** Of threads that wait: looks that found what they waited for, and those that ended in sleep. */
+  COUNT_POLL_HITS: 2,
+  COUNT_POLL_MISSES: 3,
+  /** Sleeps that only the end of a slice has ended although there was work. */
+  COUNT_SAFETY_FIRINGS: 4,
   CONTROL_LISTENING: 1,
   CONTROL_BOUND: 2,
   CONTROL_UNBOUND: 3,

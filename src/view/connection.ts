@@ -20,6 +20,15 @@ import type { StgPlace } from './places.js';
 
 export type Waiter = 'nobody' | 'thread' | 'event loop';
 
+/** What one end of a direction has counted. */
+export interface DirectionCounts {
+  readonly wakesSent: number;
+  readonly wakesSuppressed: number;
+  readonly pollHits: number;
+  readonly pollMisses: number;
+  readonly safetyFirings: number;
+}
+
 /** One direction: what the end of its number sends. */
 export interface DirectionSample {
   /** Bytes between the cursors, at most the window. */
@@ -34,6 +43,8 @@ export interface DirectionSample {
   readonly closedAtUs: number;
   readonly producerWaits: number;
   readonly consumerWaits: number;
+  readonly producerCounts: DirectionCounts;
+  readonly consumerCounts: DirectionCounts;
   readonly producerSleeps: Waiter;
   readonly consumerSleeps: Waiter;
   readonly pages: number;
@@ -67,6 +78,17 @@ function pagesOf(segment: Segment, list: number): number {
   return pages;
 }
 
+function readCounts(segment: Segment, base: number): DirectionCounts {
+  const count = (which: number): number => segment.load(base + which * 4);
+  return {
+    wakesSent: count(NUMBERS.COUNT_WAKES_SENT),
+    wakesSuppressed: count(NUMBERS.COUNT_WAKES_SUPPRESSED),
+    pollHits: count(NUMBERS.COUNT_POLL_HITS),
+    pollMisses: count(NUMBERS.COUNT_POLL_MISSES),
+    safetyFirings: count(NUMBERS.COUNT_SAFETY_FIRINGS),
+  };
+}
+
 function readDirection(segment: Segment, base: number): DirectionSample {
   const { at } = DIRECTION;
   const fin = segment.load(base + at.fin) !== 0;
@@ -85,6 +107,8 @@ function readDirection(segment: Segment, base: number): DirectionSample {
     closedAtUs: segment.counter(base + at.closedAt),
     producerWaits: segment.load(base + at.producerWaits),
     consumerWaits: segment.load(base + at.consumerWaits),
+    producerCounts: readCounts(segment, base + at.producerCounts),
+    consumerCounts: readCounts(segment, base + at.consumerCounts),
     producerSleeps: waiterOf(segment.load(base + at.producerWait)),
     consumerSleeps: waiterOf(segment.load(base + at.consumerWait)),
     pages: pagesOf(segment, base + at.pages),

@@ -20,7 +20,12 @@ import {
 } from '../layout/tables.js';
 import { ArrayRegister, type RegisteredMember } from '../memory/register.js';
 import type { Segment } from '../memory/segment.js';
-import { type ConnectionSample, readConnection, stateOf } from './connection.js';
+import {
+  type ConnectionSample,
+  type DirectionCounts,
+  readConnection,
+  stateOf,
+} from './connection.js';
 import type {
   ArrayFigures,
   BoardFigures,
@@ -98,6 +103,11 @@ function portRows({ place, members }: StgReading): SocketReport[] {
       receiveBytesPerSecond: null,
       sendWaits: 0,
       receiveWaits: 0,
+      wakesSent: 0,
+      wakesSuppressed: 0,
+      pollHits: 0,
+      pollMisses: 0,
+      safetyFirings: 0,
       sendPages: 0,
       receivePages: 0,
       waiting: port.listening ? port.waiting : null,
@@ -106,6 +116,17 @@ function portRows({ place, members }: StgReading): SocketReport[] {
       openedAt: null,
     };
   });
+}
+
+/** What an end has counted as the producer of one direction and the consumer of the other. */
+function addCounts(produced: DirectionCounts, consumed: DirectionCounts): DirectionCounts {
+  return {
+    wakesSent: produced.wakesSent + consumed.wakesSent,
+    wakesSuppressed: produced.wakesSuppressed + consumed.wakesSuppressed,
+    pollHits: produced.pollHits + consumed.pollHits,
+    pollMisses: produced.pollMisses + consumed.pollMisses,
+    safetyFirings: produced.safetyFirings + consumed.safetyFirings,
+  };
 }
 
 function connectionRow(
@@ -145,6 +166,7 @@ function connectionRow(
     receiveBytesPerSecond: null,
     sendWaits: out.producerWaits,
     receiveWaits: inn.consumerWaits,
+    ...addCounts(out.producerCounts, inn.consumerCounts),
     sendPages: out.pages,
     receivePages: inn.pages,
     waiting: null,

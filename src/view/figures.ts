@@ -60,6 +60,14 @@ export interface SocketReport {
   readonly sendWaits: number;
   /** Times this end waited for a full page to read from. */
   readonly receiveWaits: number;
+  /** Times it woke its peer, and times there was no need: the peer was awake. */
+  readonly wakesSent: number;
+  readonly wakesSuppressed: number;
+  /** Of a worker thread that blocks: waits that ended while it looked, and those that it slept in. */
+  readonly pollHits: number;
+  readonly pollMisses: number;
+  /** Sleeps that only the end of their slice has ended although there was work; expected: none. */
+  readonly safetyFirings: number;
   /** Pages in the list of each direction. */
   readonly sendPages: number;
   readonly receivePages: number;

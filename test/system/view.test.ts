@@ -172,7 +172,10 @@ function startTrace(t: ExecutionContext, array: ArrayForTest, socket: string): R
 
 /** Kinds in their order, each once in a row. */
 const kindsOf = (lines: readonly TraceLineDocument[]): string[] =>
-  lines.map(({ kind }) => kind).filter((kind, i, all) => kind !== 'wakes' && kind !== all[i - 1]);
+  lines
+    .map(({ kind }) => kind)
+    .filter((kind) => kind !== 'wakes')
+    .filter((kind, i, all) => kind !== all[i - 1]);
 
 test('a trace tells a connection’s whole life', async (t) => {
   const array = await startArray(t);

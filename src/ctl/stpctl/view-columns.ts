@@ -133,12 +133,37 @@ const WAITS: readonly SortableColumn<SocketReport>[] = [
   ofConnection('PAGES-OUT', (s) => s.sendPages),
   ofConnection('PAGES-IN', (s) => s.receivePages),
 ];
+const COUNTS: readonly SortableColumn<SocketReport>[] = [
+  ofConnection('WAKES', (s) => s.wakesSent),
+  ofConnection('SPARED', (s) => s.wakesSuppressed),
+  ofConnection('HITS', (s) => s.pollHits),
+  ofConnection('MISSES', (s) => s.pollMisses),
+  ofConnection('SAFETY', (s) => s.safetyFirings),
+];
 const VIA = left<SocketReport>('VIA', viaText);
 
 /** Who talks to whom first, as in ss. */
-export const SOCKET_LIST_COLUMNS = [SOCKET, STATE, ...QUEUES, ...ENDS, ...MOVEMENT, ...WAITS, VIA];
+export const SOCKET_LIST_COLUMNS = [
+  SOCKET,
+  STATE,
+  ...QUEUES,
+  ...ENDS,
+  ...MOVEMENT,
+  ...WAITS,
+  ...COUNTS,
+  VIA,
+];
 /** What changes first: terminals are narrow. */
-export const SOCKET_TOP_COLUMNS = [SOCKET, STATE, ...MOVEMENT, ...QUEUES, ...WAITS, ...ENDS, VIA];
+export const SOCKET_TOP_COLUMNS = [
+  SOCKET,
+  STATE,
+  ...MOVEMENT,
+  ...QUEUES,
+  ...WAITS,
+  ...ENDS,
+  ...COUNTS,
+  VIA,
+];
 
 export const BOARD_COLUMNS: readonly SortableColumn<BoardFigures>[] = [
   right('BOARD', (b) => b.number),

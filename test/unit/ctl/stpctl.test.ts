@@ -113,7 +113,10 @@ test.serial(
       sockets[1] ?? '',
       /^backup\/17\.2 +ESTAB +0 B +64 KiB +40000 +3 evil\?\[2Jname\[4711] /,
     );
-    t.regex(sockets[1] ?? '', / 7398 +4 -\[4712] uid 0 +1 KiB +0 B +12 +0 +1 +0 +STP$/);
+    t.regex(
+      sockets[1] ?? '',
+      / 7398 +4 -\[4712] uid 0 +1 KiB +0 B +12 +0 +1 +0 +3 +70 +0 +0 +0 +STP$/,
+    );
     t.regex(sockets[2] ?? '', /^backup:40000 +LISTEN +2 +16 +40000 +3 .* - +- +- +- /);
   },
 );

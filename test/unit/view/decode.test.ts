@@ -3,6 +3,7 @@ import test from 'ava';
 import { SEGMENT_MAP } from '../../../src/layout/geometry.js';
 import {
   BOARD,
+  CONNECTION,
   MEMBER,
   NUMBERS,
   STG_DIRECTORY_ENTRIES,
@@ -124,6 +125,37 @@ test('an end whose host has let go is no socket any more', (t) => {
     sockets.map(({ end, state }) => [end, state]),
     [[1, 'CLOSE-WAIT']],
   );
+});
+
+test('a listed network connection has one end, a reason and an address', (t) => {
+  const rig = arrayRig();
+  rig.connect(0);
+  rig.setConnection(0, 'closedEnds', 2);
+  rig.setConnection(0, 'mechanism', NUMBERS.MECHANISM_NETWORK);
+  rig.setConnection(0, 'reason', NUMBERS.REASON_PEER_NOT_ATTACHED);
+  const address = rig.offset + rig.geometry.connections + CONNECTION.at.remoteAddress;
+  rig.segment.store(address + 8, 0xffff);
+  rig.segment.store(address + 12, 0xc0000207);
+  const sockets = decodeSockets(rig.segment);
+  t.is(sockets.length, 1);
+  t.like(sockets[0], {
+    mechanism: 'tcp',
+    reason: 'peer not attached',
+    remoteAddress: '192.0.2.7',
+    state: 'ESTABLISHED',
+    localHost: 11,
+    peerHost: null,
+  });
+});
+
+test('an end counts as producer of one direction and consumer of the other', (t) => {
+  const rig = arrayRig();
+  rig.connect(0);
+  rig.set(0, 0, 'producerCounts', 5);
+  rig.set(0, 1, 'consumerCounts', 2);
+  rig.set(0, 0, 'consumerCounts', 40);
+  const [near, far] = sides(rig);
+  t.deepEqual([near.wakesSent, far.wakesSent], [7, 40]);
 });
 
 test('boards, hosts and STGs have their counters', (t) => {
