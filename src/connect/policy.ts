@@ -7,7 +7,8 @@
  */
 import { isCoded, type StpError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
-import { reasonOf, reasonText } from '../socket/reason.js';
+import { reasonText } from '../memory/reason-text.js';
+import { reasonOf } from '../socket/reason.js';
 import { ARRAY_FIRST_MS, MS_MAX } from './bounds.js';
 import type { Target } from './endpoint.js';
 import type { WaitOptions } from './limit.js';
