@@ -359,6 +359,7 @@ export class StpSocket extends Duplex {
     if (this.#end === undefined && !this.connecting) {
       return done(nodeError(Error, 'ERR_SOCKET_CLOSED', 'the socket is not connected'));
     }
+    this.#idle?.touch();
     this.#pending = { chunk, offset: 0, done };
     if (this.connecting) this.once('connect', () => this.#pump());
     else this.#pump();
@@ -381,6 +382,7 @@ export class StpSocket extends Duplex {
         pending.offset += sent;
         this.#bytesSent += sent;
         end.sent();
+        this.#idle?.touch();
         continue;
       }
       if (sent === RING_CONTENDED) {
@@ -402,7 +404,6 @@ export class StpSocket extends Duplex {
       return;
     }
     this.#pending = undefined;
-    this.#idle?.touch();
     pending.done();
   }
 
