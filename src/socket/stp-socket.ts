@@ -365,6 +365,7 @@ export class StpSocket extends Duplex {
   }
 
   #send(pending: Pending): void {
+    this.#idle?.touch();
     this.#pending = pending;
     if (this.connecting) this.once('connect', () => this.#pump());
     else this.#pump();
@@ -419,6 +420,7 @@ export class StpSocket extends Duplex {
         this.#bytesSent += sent;
         this.#sentOfWrite += sent;
         end.sent();
+        this.#idle?.touch();
         continue;
       }
       if (sent === RING_CONTENDED) {
@@ -440,7 +442,6 @@ export class StpSocket extends Duplex {
       return;
     }
     this.#pending = undefined;
-    this.#idle?.touch();
     pending.done();
   }
 
