@@ -404,7 +404,7 @@ export const DIRECTOR = defineStruct('director', 128, 'What one channel director
 
 export const REGISTERED_STG = defineStruct(
   'registered_stg',
-  88,
+  128,
   'Where a reader of stpd’s descriptors finds one STG. Same place as its directory entry.',
   {
     generation: { type: 'u32', writer: 'stpd', doc: 'of the STG; 0 none. Published last' },
