@@ -4,16 +4,22 @@
  * Exit codes: 0 measured; 1 a path failed or delivered other bytes; 2 wrong usage; 75 inconclusive
  * (too few near rounds in the time given: neither good nor bad); 130 and 143 after SIGINT, SIGTERM.
  */
+import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { isNeeded } from './bars.js';
+import { CASES, type CaseName } from './harness/cases.js';
+import { chartFile, chartOf } from './harness/chart.js';
 import { isSize } from './harness/content.js';
 import type { CpuPair } from './harness/cpus.js';
+import { runIdentity } from './harness/identity.js';
 import { OTHER_CORES_MAX } from './harness/load.js';
-import type { CaseName } from './harness/protocol.js';
 import { NEAR_ROUNDS_MIN, REGIME_LIMITS } from './harness/regime.js';
 import type { Row } from './harness/rows.js';
-import { groupRows, numberText, textTable } from './harness/table.js';
-import { CASES, PATHS, runTransport, STREAM_SIZES_DEFAULT } from './suites/transport.js';
+import { groupRows, numberText, ratioTable, textTable } from './harness/table.js';
+import { runMicro } from './suites/micro.js';
+import { runTransport } from './suites/transport.js';
+import { PATHS, STREAM_SIZES, STREAM_SIZES_TINY } from './suites/transport-paths.js';
 
 const EXIT_INCONCLUSIVE = 75;
 
@@ -21,9 +27,11 @@ interface Flags {
   json?: string;
   tiny?: true;
   rounds: number;
-  size: number[];
+  size: readonly number[];
   path: string[];
   case: CaseName[];
+  quick?: true;
+  verbose?: true;
   secondsMax: number;
   nearNs: number;
   farNs: number;
@@ -87,9 +95,10 @@ function summaryOf(rows: readonly Row[]): string {
     return `${regime} rounds: probe ${range} ns a hop (median of each row)`;
   });
   const bytes = rows.reduce((n, r) => n + r.bytes, 0);
-  const work = `work: ${(bytes / 1e9).toFixed(2)} GB arrived, digests equal on both sides: ${rows
-    .map((r) => r.digest)
-    .join(' ')}`;
+  const digest = createHash('sha256').update(rows.map((r) => r.digest).join(' '));
+  const work =
+    `work: ${(bytes / 1e9).toFixed(2)} GB arrived, the digest of every round equal on both sides; ` +
+    `of all rows together ${digest.digest('hex').slice(0, 16)}`;
   return [...probes, work].join('\n');
 }
 
@@ -108,17 +117,29 @@ async function transport(flags: Flags, atEnd: AtEnd): Promise<number> {
     secondsMax: flags.secondsMax,
     sizes: flags.size,
     cases: CASES.filter((name) => flags.case.includes(name)),
-    paths: flags.path,
+    wants: (name, size, path) =>
+      (flags.path.length === 0 || flags.path.includes(path)) &&
+      (flags.quick === undefined || isNeeded(name, size, path)),
+    verbose: flags.verbose === true,
     limits: { nearNs: flags.nearNs, farNs: flags.farNs },
     ...(flags.cpus !== undefined && { cpus: flags.cpus }),
     log: progress,
     atEnd: (task) => atEnd.add(task),
   });
-  for (const group of groupRows(rows)) process.stdout.write(`${textTable(group)}\n\n`);
+  const groups = groupRows(rows);
+  for (const group of groups) process.stdout.write(`${textTable(group)}\n\n`);
+  for (const regime of ['none', 'near', 'far'] as const) {
+    const table = ratioTable(groups, regime);
+    if (table !== undefined) process.stdout.write(`${table}\n\n`);
+  }
   process.stdout.write(`${summaryOf(rows)}\n`);
   if (otherCores !== undefined) process.stdout.write(`${loadText(otherCores)}\n`);
   if (flags.json !== undefined) {
     writeFileSync(flags.json, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+    for (const theme of ['light', 'dark'] as const) {
+      const chart = chartOf(rows, theme);
+      if (chart !== undefined) writeFileSync(chartFile(flags.json, theme), chart);
+    }
   }
   if (inconclusive.length === 0) return 0;
   process.stdout.write(
@@ -147,6 +168,33 @@ async function run(flags: Flags): Promise<void> {
   process.exit();
 }
 
+function micro({ json, tiny }: { json?: string; tiny?: true }): void {
+  const log = (line: string): void => void process.stderr.write(`${line}\n`);
+  const results = runMicro({ tiny: tiny === true, log });
+  const widest = Math.max(...results.map(({ name }) => name.length));
+  for (const { name, ns, margin, samples } of results) {
+    const figure = `${numberText(ns)} ns`.padStart(9);
+    process.stdout.write(
+      `${name.padEnd(widest)}  ${figure}  ±${margin.toFixed(1)} %  ${samples} samples\n`,
+    );
+  }
+  if (json === undefined) return;
+  const regime = tiny === true ? 'none' : 'near';
+  const rows = results.map(({ name, ns, margin, samples }) => ({
+    suite: 'micro',
+    case: name,
+    path: 'one-thread',
+    size: 0,
+    regime,
+    value: Number(ns.toPrecision(4)),
+    unit: 'ns',
+    rounds: samples,
+    ...runIdentity(),
+    margin_percent: Number(margin.toPrecision(3)),
+  }));
+  writeFileSync(json, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+}
+
 const program = new Command('bench')
   .description('Measures this machine. One JSON object a line with --json, a table in any case.')
   .exitOverride((e) => process.exit(e.exitCode === 0 ? 0 : 2));
@@ -154,22 +202,35 @@ const program = new Command('bench')
 program
   .command('transport')
   .description('bytes and round trips between two processes: STP, sockets, memcpy')
-  .option('--json <file>', 'write one JSON object a line')
+  .option('--json <file>', 'write one JSON object a line, and charts beside it')
   .option('--tiny', 'a few milliseconds of everything, one round, no regimes: shows that it works')
   .option('--rounds <n>', 'near rounds of each path', wholePositive, NEAR_ROUNDS_MIN)
   .addOption(
     new Option('--size <bytes...>', 'message sizes of case stream')
       .argParser(sizes)
-      .default(undefined, STREAM_SIZES_DEFAULT.join(' ')),
+      .default(undefined, STREAM_SIZES.join(' ')),
   )
   .addOption(new Option('--path <path...>', 'only these paths').choices(PATHS.map((p) => p.name)))
   .addOption(new Option('--case <case...>', 'only these cases').choices(CASES).default([...CASES]))
-  .option('--seconds-max <n>', 'time bound of the whole run', positive, 600)
+  .option('--quick', 'only the rows that a bar needs (npm run bench:bars)')
+  .option('--verbose', 'a line for each round')
+  .option('--seconds-max <n>', 'give up after so long in rounds that do not count', positive, 600)
   .option('--near-ns <n>', 'near: probes below this, ns a hop', positive, REGIME_LIMITS.nearNs)
   .option('--far-ns <n>', 'far: probes above this, ns a hop', positive, REGIME_LIMITS.farNs)
   .option('--cpus <a,b>', 'the two CPUs to use (default: chosen)', cpuPair)
   .action((flags: Flags) =>
-    run({ ...flags, size: flags.size ?? STREAM_SIZES_DEFAULT, path: flags.path ?? [] }),
+    run({
+      ...flags,
+      size: flags.size ?? (flags.tiny === true ? STREAM_SIZES_TINY : STREAM_SIZES),
+      path: flags.path ?? [],
+    }),
   );
+
+program
+  .command('micro')
+  .description('small operations: locks, cursors, look-ups, calls into the addon')
+  .option('--json <file>', 'write one JSON object a line')
+  .option('--tiny', 'a millisecond of each: shows that it works')
+  .action(micro);
 
 await program.parseAsync();

@@ -93,8 +93,11 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   stpd::registerStg(env, exports);
   stpd::registerDescriptors(env, exports);
   stpd::registerPageRing(env, exports);
+  stpd::registerPageBatch(env, exports);
+  stpd::registerTouch(env, exports);
   stpd::registerEventLoop(env, exports);
   stpd::registerFileIo(env, exports);
+  stpd::registerTcp(env, exports);
   stpd::registerReceiveSlabs(env, exports);
   return exports;
 }

@@ -20,8 +20,11 @@ void registerSegment(Napi::Env env, Napi::Object exports);
 void registerDescriptors(Napi::Env env, Napi::Object exports);
 void registerStg(Napi::Env env, Napi::Object exports);
 void registerPageRing(Napi::Env env, Napi::Object exports);
+void registerPageBatch(Napi::Env env, Napi::Object exports);
+void registerTouch(Napi::Env env, Napi::Object exports);
 void registerEventLoop(Napi::Env env, Napi::Object exports);
 void registerFileIo(Napi::Env env, Napi::Object exports);
+void registerTcp(Napi::Env env, Napi::Object exports);
 void registerReceiveSlabs(Napi::Env env, Napi::Object exports);
 
 /*

@@ -36,7 +36,7 @@ namespace stpd {
 namespace {
 
 /* Descriptors of one message. The grant of a host is the longest: superblock, STG, ring, socket. */
-constexpr size_t kDescriptorsMax = 16;
+constexpr size_t kDescriptorsMax = 32;
 /* A message is allocated at its greatest length before it is known: bounds what that may be. */
 constexpr uint64_t kMessageBytesMax = 1 << 20;
 constexpr uint64_t kWatchEvents = UV_READABLE | UV_WRITABLE | UV_DISCONNECT;

@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
@@ -32,6 +33,8 @@ namespace {
 /* What uv_check hands to JavaScript: pairs (source, index); index kRing says "look at the ring". */
 constexpr uint32_t kRing = 0xffffffff;
 constexpr uint32_t kPairsMax = 2048;
+/* The word behind the pairs: JavaScript has something to do before it is given more work. */
+constexpr uint32_t kSoon = kPairsMax * 2;
 /* The descriptors of the loop are looked at this often during a poll, so neighbours do not starve. */
 constexpr uint64_t kBackendEveryNs = 8'000;
 constexpr uint32_t kBudgetStartNs = 4'000;
@@ -39,9 +42,18 @@ constexpr uint32_t kBudgetStartNs = 4'000;
 constexpr uint64_t kEnterNs = 3'000;
 /* Where polls only miss (both sides on one core, say), they are tried again once in so many short
  * sleeps: there a poll takes from the peer the very time that it waits for. */
-constexpr uint32_t kRestartEveryMax = 255;
+constexpr uint32_t kRestartEveryMax = 7;
+/* A bell often brings its sleeper onto the core of who rang. Who polls there would keep it from the
+ * very answer that it waits for, so it lets others run, first of all after so long. */
+constexpr uint64_t kYieldFirstNs = 2'000;
+/* Whoever had the core meanwhile was no peer of ours: sleep, which wakes up sooner than a poll gets
+ * its turn, and do not try again for so many short sleeps. */
+constexpr uint64_t kLostNs = 200'000;
+constexpr uint32_t kRestartLost = 63;
 constexpr uint64_t kCoresEveryNs = 100'000'000;
 constexpr uint64_t kSafetyMs = 1000;
+/* From the publication of work to the bell; more only if who rings has no core. */
+constexpr int kBellMs = 1;
 /* Reads of one cable in one turn of the loop. */
 constexpr int kBellReads = 16;
 
@@ -81,9 +93,12 @@ struct EventLoop {
   std::unordered_map<uint32_t, CableWatch*> watches;
   uint64_t budgetNs = 0, budgetMaxNs = 0, sleptAt = 0, backendAt = 0, coresSeenAt = 0;
   uint32_t coresSeen = 0;
+  bool sharesCore = false;
   /* Short sleeps until polling is tried again, and how many it will be the next time. */
   uint32_t restartIn = 0, restartEvery = 0;
   bool closing = false, armed = false, bell = false, more = false, enabled = false;
+  /* Inside of loopWait: JavaScript called us, and its promises wait until it is done. */
+  bool blocking = false;
   int openHandles = 0;
   napi_async_cleanup_hook_handle hook = nullptr;
   uint64_t safetyFirings = 0, pollHits = 0, pollMisses = 0;
@@ -93,9 +108,10 @@ struct EventLoop {
   bool ready() const {
     for (const Source& s : sources) {
       if (!s.used) continue;
+      /* SYNC[loop.ring] pairs with [ring.tail] */
       if (s.ringTail != nullptr && load(s.ringTail) != s.ringSeen) return true;
       for (uint32_t i = 0; i < s.summaryWords; i++) {
-        if (load(s.summary + i) != 0) return true;
+        if (load(s.summary + i) != 0) return true; /* SYNC[loop.ready] pairs with [notify.summary] */
       }
     }
     return more;
@@ -166,20 +182,39 @@ struct EventLoop {
     const uint64_t start = nowNs();
     if (!enterPoll(count, start)) return ready() ? Poll::found : Poll::missed;
     Poll outcome = Poll::missed;
+    /* The peer that answered out of the last poll's yield shares this core. */
+    uint64_t yieldAt = start + (sharesCore ? 0 : kYieldFirstNs);
+    bool yielded = false;
     for (;;) {
       for (int i = 0; i < 8 && outcome != Poll::found; i++) {
         if (ready()) outcome = Poll::found;
-        else relax();
+        else if (!sharesCore) relax();
       }
       if (outcome == Poll::found) break;
+      yielded = false;
       const uint64_t now = nowNs();
       if (now - start >= budget) break;
       if (backendReady(now)) {
         outcome = Poll::interrupted;
         break;
       }
+      if (now >= yieldAt) {
+        __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
+        sched_yield();
+        __atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+        yielded = true;
+        const uint64_t back = nowNs();
+        yieldAt = back + kBackendEveryNs;
+        if (back - now > kLostNs) {
+          outcome = ready() ? Poll::found : Poll::missed;
+          budgetNs = 0;
+          restartIn = restartEvery = kRestartLost;
+          break;
+        }
+      }
     }
     __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
+    sharesCore = yielded && outcome == Poll::found;
     return outcome;
   }
 
@@ -206,7 +241,14 @@ struct EventLoop {
     return outcome == Poll::found;
   }
 
+  /* What JavaScript put off comes before what the array brings next: a callback of its own, since
+   * ticks and microtasks of one are done before the next begins. */
+  void serveSoon() {
+    if (pairs[kSoon] != 0) call(onReady, 0);
+  }
+
   void beforePoll() {
+    serveSoon();
     backendAt = nowNs() + kBackendEveryNs;
     /* As long as libuv has nothing to do, work is served from here: a turn of libuv, with its system
      * call, for each message would cost more than the message. */
@@ -218,12 +260,12 @@ struct EventLoop {
     bool work = ready();
     armed = false;
     if (!work) {
-      /* SYNC: sleep word, full barrier, then the work words; pairs with notifyLoop and wordWake,
-       * which publish work and then exchange the sleep word. */
-      setSleep(1);
+      /* Sleep word, full barrier, then the work words; pairs with notifyLoop and wordWake, which
+       * publish work and then exchange the sleep word. */
+      setSleep(1); /* SYNC[loop.sleep] SYNC[loop.sleep-fence] pairs with [notify.sleep] */
       armed = true;
       sleptAt = nowNs();
-      work = ready();
+      work = ready(); /* SYNC[loop.sleep-look] */
     }
     if (work) uv_idle_start(&idle, [](uv_idle_t*) {}); /* forces a zero time-out */
   }
@@ -231,21 +273,23 @@ struct EventLoop {
   void afterPoll() {
     uv_idle_stop(&idle);
     if (armed) {
-      const bool stillAsleep = !sources.empty() && stillSet();
-      setSleep(0);
       const uint64_t slept = nowNs() - sleptAt;
+      const bool missed =
+          slept >= kSafetyMs * 1'000'000 * 9 / 10 && !bell && ready() && !bellIsComing();
+      setSleep(0); /* SYNC[loop.awake] SYNC[loop.awake-fence] */
       const bool work = ready();
       /* A sleep that a poll would have bridged makes the next poll worth while. */
       if (work && slept < budgetMaxNs && budgetNs < kBudgetStartNs && restartIn-- == 0) {
         restartIn = 0;
-        budgetNs = budgetMaxNs / 2;
+        budgetNs = budgetMaxNs; /* the peer may have to wake up first */
       }
-      if (work && !bell && !stillAsleep && slept >= kSafetyMs * 1'000'000 * 9 / 10) {
+      if (missed) {
         safetyFirings++;
         tally(&stp_member::safety_firings);
       }
     }
     bell = false;
+    serveSoon();
     collect();
   }
 
@@ -256,11 +300,10 @@ struct EventLoop {
     }
   }
 
-  bool stillSet() const {
-    for (const Source& s : sources) {
-      if (s.used && load(s.sleep) == 0) return false;
-    }
-    return true;
+  /* The safety timer has found work and no bell: somebody may be just about to ring. */
+  bool bellIsComing() const {
+    pollfd backend = {uv_backend_fd(loop), POLLIN, 0};
+    return poll(&backend, 1, kBellMs) > 0;
   }
 
   /* False where the thread is ending. */
@@ -272,7 +315,7 @@ struct EventLoop {
       Source& s = sources[index];
       if (!s.used) continue;
       if (s.ringTail != nullptr) {
-        const uint32_t tail = load(s.ringTail);
+        const uint32_t tail = load(s.ringTail); /* SYNC[collect.ring] */
         if (tail != s.ringSeen && count < kPairsMax) {
           s.ringSeen = tail;
           pairs[count * 2] = index;
@@ -282,6 +325,7 @@ struct EventLoop {
       }
       for (uint32_t i = 0; i < s.summaryWords; i++) {
         if (load(s.summary + i) == 0) continue;
+        /* SYNC[collect.summary] before the bits below it; pairs with [notify.summary] */
         uint32_t above = swap(s.summary + i, 0);
         while (above != 0) {
           const uint32_t word = i * 32 + uint32_t(__builtin_ctz(above));
@@ -292,7 +336,7 @@ struct EventLoop {
           }
           above &= above - 1;
           if (word >= s.bitWords) continue;
-          uint32_t set = swap(s.bits + word, 0);
+          uint32_t set = swap(s.bits + word, 0); /* SYNC[collect.bits] */
           while (set != 0) {
             pairs[count * 2] = index;
             pairs[count * 2 + 1] = word * 32 + uint32_t(__builtin_ctz(set));
@@ -316,7 +360,9 @@ struct EventLoop {
     if (napi_get_reference_value(env, function, &callback) == napi_ok &&
         napi_get_global(env, &receiver) == napi_ok &&
         napi_create_uint32(env, argument, &value) == napi_ok) {
-      status = napi_make_callback(env, nullptr, receiver, callback, 1, &value, &result);
+      status = blocking
+                   ? napi_call_function(env, receiver, callback, 1, &value, &result)
+                   : napi_make_callback(env, nullptr, receiver, callback, 1, &value, &result);
       if (status == napi_pending_exception &&
           napi_get_and_clear_last_exception(env, &thrown) == napi_ok) {
         napi_fatal_exception(env, thrown);
@@ -349,8 +395,7 @@ void endWatch(CableWatch* watch) {
   });
 }
 
-void onCable(uv_poll_t* handle, int status, int) {
-  auto* watch = static_cast<CableWatch*>(handle->data);
+void readCable(CableWatch* watch, bool broken) {
   EventLoop* loop = watch->loop;
   loop->bell = true;
   char bytes[256];
@@ -362,7 +407,7 @@ void onCable(uv_poll_t* handle, int status, int) {
       continue;
     }
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && status == 0) return;
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !broken) return;
     break;
   }
   /* End-of-file or a broken socket: nobody is at the other end any more. */
@@ -370,6 +415,10 @@ void onCable(uv_poll_t* handle, int status, int) {
   const uint32_t id = watch->id;
   endWatch(watch);
   loop->call(loop->onCableEnd, id);
+}
+
+void onCable(uv_poll_t* handle, int status, int) {
+  readCable(static_cast<CableWatch*>(handle->data), status != 0);
 }
 
 void closeLoop(napi_async_cleanup_hook_handle, void* data) {
@@ -397,12 +446,12 @@ EventLoop& loopOf(const Napi::CallbackInfo& info) {
   return *current;
 }
 
-/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4096) */
+/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4097) */
 void LoopOpen(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (current != nullptr) throw Napi::Error::New(env, "loopOpen: this thread has its loop already");
   auto pairs = info[2].As<Napi::Uint32Array>();
-  if (pairs.ElementLength() < kPairsMax * 2) throw Napi::RangeError::New(env, "loopOpen: pairs");
+  if (pairs.ElementLength() <= kSoon) throw Napi::RangeError::New(env, "loopOpen: pairs");
   auto* loop = new EventLoop(env);
   loop->onReady = Napi::Persistent(info[0].As<Napi::Function>());
   loop->onCableEnd = Napi::Persistent(info[1].As<Napi::Function>());
@@ -512,6 +561,69 @@ void LoopCableEnd(const Napi::CallbackInfo& info) {
   if (found != current->watches.end()) endWatch(found->second);
 }
 
+/* loopWait(timeoutMs, entries: Int32Array of fd, events, revents, spinUs): one turn of the loop
+ * without libuv, for a thread that blocks in JavaScript. Returns after the first of: work of its
+ * sources (the callbacks have run then), an entry that is ready, the time. Works without a loop
+ * too. Returns how many entries are ready. */
+Napi::Value LoopWait(const Napi::CallbackInfo& info) {
+  const int timeoutMs = int(wholeNumber(info, 0, "timeoutMs", 1000));
+  if (!info[1].IsTypedArray()) throw Napi::TypeError::New(info.Env(), "entries: no Int32Array");
+  auto entries = info[1].As<Napi::Int32Array>();
+  const size_t count = entries.ElementLength() / 3;
+  const uint64_t spinNs = wholeNumber(info, 2, "spinUs", 1'000'000) * 1000;
+  EventLoop* loop = current;
+  std::vector<pollfd> fds;
+  for (size_t i = 0; i < count; i++) {
+    fds.push_back({entries[i * 3], short(entries[i * 3 + 1]), 0});
+  }
+  std::vector<uint32_t> ids;
+  if (loop != nullptr) {
+    for (const auto& entry : loop->watches) {
+      ids.push_back(entry.first);
+      fds.push_back({entry.second->cable->fd, POLLIN | POLLRDHUP, 0});
+    }
+  }
+  bool work = loop != nullptr && loop->ready();
+  int found = 0;
+  const uint64_t start = nowNs();
+  for (uint64_t now = start, at = 0; !work && found == 0 && now - start < spinNs; now = nowNs()) {
+    for (int i = 0; i < 8 && !work; i++) {
+      work = loop != nullptr && loop->ready();
+      relax();
+    }
+    if (now < at) continue;
+    found = poll(fds.data(), nfds_t(fds.size()), 0);
+    at = now + kBackendEveryNs;
+  }
+  if (found <= 0) {
+    /* SYNC: as in beforePoll: sleep word, full barrier, then the work words. */
+    if (loop != nullptr && !work) {
+      loop->setSleep(1);
+      work = loop->ready();
+    }
+    poll(fds.data(), nfds_t(fds.size()), work ? 0 : timeoutMs);
+    if (loop != nullptr) loop->setSleep(0);
+  }
+  uint32_t ready = 0;
+  for (size_t i = 0; i < count; i++) {
+    entries[i * 3 + 2] = fds[i].revents;
+    if (fds[i].revents != 0) ready++;
+  }
+  if (loop != nullptr) {
+    loop->blocking = true;
+    for (size_t i = 0; i < ids.size(); i++) {
+      const short revents = fds[count + i].revents;
+      if (revents == 0) continue;
+      const auto watch = loop->watches.find(ids[i]); /* an earlier one's end may have ended it */
+      if (watch != loop->watches.end()) readCable(watch->second, (revents & ~POLLIN) != 0);
+    }
+    loop->bell = false;
+    loop->collect();
+    loop->blocking = false;
+  }
+  return Napi::Number::New(info.Env(), ready);
+}
+
 Napi::Value LoopCounters(const Napi::CallbackInfo& info) {
   EventLoop& loop = loopOf(info);
   Napi::Object out = Napi::Object::New(info.Env());
@@ -531,6 +643,7 @@ void registerEventLoop(Napi::Env env, Napi::Object exports) {
   exports.Set("loopSafety", Napi::Function::New(env, LoopSafety));
   exports.Set("loopCable", Napi::Function::New(env, LoopCable));
   exports.Set("loopCableEnd", Napi::Function::New(env, LoopCableEnd));
+  exports.Set("loopWait", Napi::Function::New(env, LoopWait));
   exports.Set("loopCounters", Napi::Function::New(env, LoopCounters));
 }
 

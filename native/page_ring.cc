@@ -1,14 +1,15 @@
 #include "page_ring.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "copy.h"
 
 namespace stpd {
 
-static constexpr uint32_t kPage = STP_PAGE_BYTES;
 static constexpr uint32_t kEntries = STP_PAGE_LIST_ENTRIES;
 static constexpr uint32_t kWindow = STP_WINDOW_BYTES;
 static_assert((kWindow & (kWindow - 1)) == 0, "the window divides 2^32");
@@ -19,7 +20,21 @@ static constexpr int64_t kSpinNs = 50'000;
  * it for every page would cost more than the page. */
 static constexpr uint32_t kWakeUsed = kWindow / 2;
 
-static uint32_t entryOf(uint32_t cursor) { return (cursor / kPage) % kEntries; }
+/* A woken thread runs after so long. */
+static constexpr int64_t kWakeNs = 50'000;
+/* What a producer that looks for room likes to find, and for how many turns it stays for it. */
+static constexpr uint32_t kRoomyBytes = 4 * kPage;
+static constexpr uint32_t kRoomyTurns = 200;
+/* Far longer than from a cursor's store to the load of the wait word behind it. */
+static constexpr uint32_t kMissedTurns = 2000;
+/* Copies of less than this do not take the board's lock: its line would move between the cores twice,
+ * which costs more than the copy. */
+static constexpr uint64_t kLockBytesMin = 4096;
+/* A board hears of accesses without its lock after so many, at the latest. */
+static constexpr uint32_t kBypassTold = 64;
+/* Turns of a spin without a pause: an answer that comes in less than a microsecond is seen at once. */
+static constexpr uint32_t kEagerTurns = 128;
+
 static uint32_t ownerOf(uint32_t kind, uint32_t index, uint32_t generation) {
   return (kind << 30) | ((generation & 0x3fff) << 16) | (index & 0xffff);
 }
@@ -44,6 +59,13 @@ PageRing::PageRing(const Options& o)
   }
 }
 
+PageRing::~PageRing() {
+  settleBypass(0);
+  for (const uint32_t page : held_) releasePage(stg_, page, memberOwner_);
+  if (spare_ >= 0) releasePage(stg_, uint32_t(spare_), memberOwner_);
+  stg_.rings.fetch_sub(1);
+}
+
 void PageRing::setLimit(uint32_t bytes) {
   limit_ = bytes < kPage ? kPage : bytes > kWindow ? kWindow : bytes;
 }
@@ -55,9 +77,9 @@ bool PageRing::peerGone() { return cable_ != nullptr && cable_->dead.load(); }
 /* Producer: free bytes, or why there never will be any. */
 int64_t PageRing::room() {
   if (broken_) return kBroken;
-  const uint32_t closed = load(&dir_->closed);
+  const uint32_t closed = load(&dir_->closed); /* SYNC[room.closed] pairs with [close.flag] */
   if (closed != 0) return closed == STP_CLOSED_RESET ? kReset : kClosed;
-  const uint32_t head = load(&dir_->head); /* SYNC: acquire, pairs with the consumer's publish */
+  const uint32_t head = load(&dir_->head); /* SYNC[room.head] acquire, pairs with [publish.head] */
   if (own_ - head > kWindow) {
     broken_ = true;
     return kBroken;
@@ -71,9 +93,10 @@ int64_t PageRing::room() {
 /* Consumer: bytes to read, or why there never will be more. */
 int64_t PageRing::available() {
   if (broken_) return kBroken;
-  const bool gone = peerGone();
+  const bool gone = peerGone(); /* SYNC[available.gone] before what it sent is looked at */
+  /* SYNC[available.flags] before the tail, so that they never overtake data */
   const uint32_t fin = load(&dir_->fin), reset = load(&dir_->reset);
-  const uint32_t tail = load(&dir_->tail); /* SYNC: acquire, pairs with the producer's publish */
+  const uint32_t tail = load(&dir_->tail); /* SYNC[available.tail] pairs with [publish.tail] */
   if (tail - own_ > kWindow) {
     broken_ = true;
     return kBroken;
@@ -87,12 +110,23 @@ int64_t PageRing::available() {
 
 int64_t PageRing::state() { return progress(); }
 
+/* The files whose pages may go into this list: those that both ends have mapped. The peer's number
+ * is the director's word, published after the peer said so; a host that spoils it breaks streams of
+ * its own STG, as it could anyway. */
+uint32_t PageRing::commonExtents() const {
+  const uint32_t mine = stg_.extentCount;
+  if (mine == 1) return 1;
+  const uint32_t theirs = load(&stg_.member(peerMember_)->extents);
+  return theirs < 1 ? 1 : theirs < mine ? theirs : mine;
+}
+
 /* The page of the cursor's entry, checked: inside the STG and owned by this connection. */
 int64_t PageRing::pageAt(uint32_t cursor, bool mayClaim) {
   const uint32_t entry = entryOf(cursor);
+  /* SYNC[page.list] after the other's cursor: pairs with [claim.list] and [exchange.list] */
   const uint32_t listed = load(&dir_->pages[entry]);
   if (listed != 0) {
-    const uint32_t page = listed - 1;
+    const uint32_t page = listed - 1; /* SYNC[page.owner] pairs with [claim.owner], [exchange.given] */
     if (page < stg_.pageCount && loadRelaxed(stg_.owner(page)) == ownerWord_) return page;
     broken_ = true;
     return kBroken;
@@ -101,12 +135,11 @@ int64_t PageRing::pageAt(uint32_t cursor, bool mayClaim) {
     broken_ = true;
     return kBroken;
   }
-  const int64_t page = claimPage(stg_, ownerWord_, hint_, pagesHeld_ == 0);
+  const int64_t page = claimPage(stg_, ownerWord_, &hint_, pagesHeld_ == 0, commonExtents());
   if (page < 0) return recycle(cursor);
   /* Only now, with the owner word written, may the page stand in the list. */
-  hint_ = uint32_t(page) + 1;
   pagesHeld_++;
-  store(&dir_->pages[entry], uint32_t(page) + 1);
+  store(&dir_->pages[entry], uint32_t(page) + 1); /* SYNC[claim.list] pairs with [page.list] */
   return page;
 }
 
@@ -122,8 +155,8 @@ int64_t PageRing::recycle(uint32_t cursor) {
     if (used != 0 && (candidate - entryOf(peer_)) % kEntries <= live % kEntries) continue;
     const uint32_t listed = load(&dir_->pages[candidate]);
     if (listed == 0) continue;
-    store(&dir_->pages[candidate], 0);
-    store(&dir_->pages[entry], listed);
+    store(&dir_->pages[candidate], 0);  /* SYNC[recycle.from] */
+    store(&dir_->pages[entry], listed); /* SYNC[recycle.to] */
     return pageAt(cursor, false);
   }
   return kNoPage;
@@ -132,78 +165,116 @@ int64_t PageRing::recycle(uint32_t cursor) {
 /* ---- publishing and waking --------------------------------------------------------------------- */
 
 void PageRing::wake(uint32_t* word) {
+  /* SYNC[wake.word] one of several that wake gets it; pairs with [arm.word] and [wait.word] */
   const uint32_t waiter = swap(word, STP_WAIT_NONE);
   stp_member* self = stg_.member(selfMember_);
+  bool rung = false;
   if (waiter == STP_WAIT_FUTEX) {
-    futexWake(word);
-    __atomic_fetch_add(&self->wakes_sent, 1, __ATOMIC_RELAXED);
+    futexWake(word); /* SYNC[wake.futex] pairs with [wait.sleep] */
+    rung = true;
   } else if (waiter == STP_WAIT_LOOP) {
-    const bool rung = notifyLoop(stg_, peerMember_, peerReady_, cable_.get());
-    __atomic_fetch_add(rung ? &self->wakes_sent : &self->wakes_suppressed, 1, __ATOMIC_RELAXED);
+    rung = notifyLoop(stg_, peerMember_, peerReady_, cable_.get()); /* SYNC[wake.loop] */
+    if (!rung) __atomic_fetch_add(&self->wakes_suppressed, 1, __ATOMIC_RELAXED);
   }
+  if (rung) __atomic_fetch_add(&self->wakes_sent, 1, __ATOMIC_RELAXED);
+  ++(rung ? counters_.wakesSent : counters_.wakesSuppressed);
 }
 
-/* SYNC: the cursor, a full barrier, then the wait word; pairs with arm() and wait(), which write
- * the wait word and then read the cursor. Either side sees the other: no wake-up is lost. */
+/* The cursor, a full barrier, then the wait word; pairs with arm() and wait(), which write the wait
+ * word and then read the cursor. Either side sees the other: no wake-up is lost. The store needs no
+ * barrier of its own: the payload's lines and the cursor's move at the same time. Proved, like
+ * everything with a SYNC label, by the models in test/model, where the names are found again. */
 void PageRing::publish(uint32_t bytes) {
   own_ += bytes;
   if (producer_) {
     dir_->bytes_produced += bytes;
-    __atomic_store_n(&dir_->tail, own_, __ATOMIC_SEQ_CST);
-    fence();
-    if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
+    store(&dir_->tail, own_); /* SYNC[publish.tail] */
+    fence();                  /* SYNC[publish.tail-fence] */
+    /* SYNC[publish.consumer-wait] */
+    if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) return wake(&dir_->consumer_wait);
   } else {
     dir_->bytes_consumed += bytes;
-    __atomic_store_n(&dir_->head, own_, __ATOMIC_SEQ_CST);
-    fence();
+    store(&dir_->head, own_); /* SYNC[publish.head] */
+    fence();                  /* SYNC[publish.head-fence] */
+    /* SYNC[publish.producer-wait] */
     if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE && peer_ - own_ <= kWakeUsed) {
-      wake(&dir_->producer_wait);
+      return wake(&dir_->producer_wait);
     }
   }
+  counters_.wakesSuppressed++;
 }
 
 int64_t PageRing::arm() {
   uint32_t* word = producer_ ? &dir_->producer_wait : &dir_->consumer_wait;
-  /* Before the consumer sleeps, the producer learns of all room that there is. */
+  /* SYNC[arm.tell-room] before the consumer sleeps, the producer learns of all room that there is */
   if (!producer_ && loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
-  swap(word, STP_WAIT_LOOP);
-  fence();
-  const int64_t now = progress();
-  if (now != 0) store(word, STP_WAIT_NONE);
+  swap(word, STP_WAIT_LOOP); /* SYNC[arm.word] pairs with [wake.word] */
+  fence();                   /* SYNC[arm.fence] pairs with [publish.tail-fence], ... */
+  const int64_t now = progress();             /* SYNC[arm.look] */
+  if (now != 0) store(word, STP_WAIT_NONE); /* SYNC[arm.disarm] */
   return now;
+}
+
+/* Looks for `need` bytes as long as it has been worth it. A producer that found the window full
+ * stays a little for more than it needs: else both sides would meet at each message. */
+bool PageRing::look(uint64_t start, uint32_t need, int64_t* now) {
+  const uint32_t roomy = producer_ ? (limit_ / 4 < kRoomyBytes ? limit_ / 4 : kRoomyBytes) : 0;
+  uint32_t enough = 0;
+  for (uint32_t turn = 1;; turn++) {
+    *now = progress();
+    if (*now < 0) return true;
+    if (*now >= int64_t(need)) {
+      if (*now >= int64_t(roomy) || ++enough > kRoomyTurns) return true;
+      if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) return true;
+    }
+    if (turn > kEagerTurns) relax();
+    if (turn % 16 == 0 && int64_t(nowNs() - start) >= spinNs_) return false;
+  }
+}
+
+/* After a sleep: would looking have been better? Then as long as allowed the next time, else less. */
+void PageRing::learn(uint64_t start) {
+  const int64_t slept = int64_t(nowNs() - start);
+  if (slept < spinMaxNs_ + kWakeNs) spinNs_ = spinMaxNs_;
+  else spinNs_ = spinNs_ / 2 < spinMaxNs_ / 8 ? 0 : spinNs_ / 2;
 }
 
 /* Blocks until `need` bytes can be moved, for one slice at most. */
 int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
-  const uint64_t start = nowNs();
   uint32_t* word = producer_ ? &dir_->producer_wait : &dir_->consumer_wait;
   int64_t now = progress();
   if (now < 0 || now >= int64_t(need)) return now;
+  counters_.waits++;
   if (producer_) {
     dir_->producer_waits++;
   } else {
     dir_->consumer_waits++;
+    /* SYNC[wait.tell-room] */
     if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
   }
-  if (spinNs_ < 0) spinNs_ = usableCores() > 1 ? kSpinNs : 0;
+  if (spinMaxNs_ < 0) spinNs_ = spinMaxNs_ = usableCores() > 1 ? kSpinNs : 0;
+  const uint64_t start = nowNs();
   if (spinNs_ > 0) {
-    for (uint32_t turn = 1;; turn++) {
-      now = progress();
-      if (now < 0 || now >= int64_t(need)) return now;
-      relax();
-      if (turn % 16 == 0 && int64_t(nowNs() - start) >= spinNs_) break;
+    if (look(start, need, &now)) {
+      counters_.pollHits++;
+      return now;
     }
+    counters_.pollMisses++;
   }
-  swap(word, STP_WAIT_FUTEX);
-  fence();
-  now = progress();
-  /* A consumer that sleeps has told of its room already: use what there is. */
+  settleBypass(0);
+  swap(word, STP_WAIT_FUTEX); /* SYNC[wait.word] pairs with [wake.word] */
+  fence();                    /* SYNC[wait.fence] pairs with [publish.tail-fence], ... */
+  now = progress();           /* SYNC[wait.look] */
+  /* SYNC[wait.use-some] a consumer that sleeps has told of its room already: use what there is */
   const bool useSome = producer_ && now > 0 && load(&dir_->consumer_wait) != STP_WAIT_NONE;
   if (now >= 0 && now < int64_t(need) && !useSome) {
-    futexWait(word, STP_WAIT_FUTEX, sliceMs);
+    /* SYNC[wait.sleep] pairs with [wake.futex] */
+    const bool woken = futexWait(word, STP_WAIT_FUTEX, sliceMs);
     now = progress();
+    if (woken) learn(start);
+    else if (now >= int64_t(need) && missed(word)) counters_.safetyFirings++;
   }
-  store(word, STP_WAIT_NONE);
+  store(word, STP_WAIT_NONE); /* SYNC[wait.disarm] */
   if (now == 0 && cable_ != nullptr) {
     /* The event loop that watches the cable may be busy, so the end of the peer is looked for here
      * as well. */
@@ -216,22 +287,58 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
   return now;
 }
 
+/* The slice is over and there is work: true if nobody is on the way to wake us for it. */
+bool PageRing::missed(const uint32_t* word) const {
+  /* A producer is woken for half of the window only. */
+  if (producer_ && own_ - peer_ > kWakeUsed) return false;
+  for (uint32_t turn = 0; turn < kMissedTurns; turn++) {
+    if (load(word) != STP_WAIT_FUTEX) return false;
+    relax();
+  }
+  return true;
+}
+
+/* Counts an access without the lock; told to the board now and then, since all its hosts count there. */
+void PageRing::bypass(uint32_t page, uint64_t bytes) {
+  const uint32_t board = stg_.boardOf(page);
+  if (board != bypassBoard_ || bypassCount_ == kBypassTold) settleBypass(board);
+  bypassCount_++;
+  bypassBytes_ += bytes;
+}
+
+void PageRing::settleBypass(uint32_t next) {
+  if (bypassCount_ != 0) countBypass(stg_, bypassBoard_, bypassCount_, bypassBytes_);
+  bypassBoard_ = next;
+  bypassCount_ = 0;
+  bypassBytes_ = 0;
+}
+
 /* ---- producer ---------------------------------------------------------------------------------- */
 
+/* Room for `bytes`, or for a page if that is less: how much there is, after a wait if need be. */
+int64_t PageRing::roomFor(uint64_t bytes, uint32_t sliceMs) {
+  const uint32_t need = bytes < kPage ? uint32_t(bytes) : kPage;
+  int64_t free = own_ - peer_ >= limit_ ? 0 : limit_ - (own_ - peer_);
+  if (free < int64_t(need)) free = room();
+  if (free < int64_t(need) && free >= 0 && sliceMs != 0) free = wait(sliceMs, need);
+  return free;
+}
+
 int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
+  const iovec part = {const_cast<uint8_t*>(from), bytes};
+  return writeParts(&part, bytes, sliceMs);
+}
+
+/* `bytes`: of all parts together. */
+int64_t PageRing::writeParts(const iovec* first, uint64_t bytes, uint32_t sliceMs) {
   const auto how = sliceMs == 0 ? BoardLock::Wait::loop : BoardLock::Wait::thread;
+  Parts parts{first};
   uint64_t done = 0;
   if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
   if (broken_ || load(&dir_->closed) != 0) return room();
   while (done < bytes) {
     const uint64_t left = bytes - done;
-    const uint32_t need = left < kPage ? uint32_t(left) : kPage;
-    int64_t free = own_ - peer_ >= limit_ ? 0 : limit_ - (own_ - peer_);
-    if (free < int64_t(need)) free = room();
-    if (free < int64_t(need) && free >= 0 && sliceMs != 0) {
-      if (done > 0 && free == 0) break; /* tell the caller of what is done before waiting */
-      free = wait(sliceMs, need);
-    }
+    const int64_t free = roomFor(left, sliceMs);
     if (free <= 0) return done > 0 ? int64_t(done) : free;
     const uint32_t offset = own_ % kPage;
     uint64_t chunk = kPage - offset;
@@ -239,10 +346,18 @@ int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
     if (chunk > uint64_t(free)) chunk = uint64_t(free);
     const int64_t page = pageAt(own_, true);
     if (page < 0) return done > 0 ? int64_t(done) : page;
-    {
+    uint8_t* into = stg_.page(uint32_t(page)) + offset;
+    const auto put = [&into](const uint8_t* from, uint64_t n) {
+      copyToShared(into, from, n);
+      into += n;
+    };
+    if (chunk < kLockBytesMin) {
+      parts.next(chunk, put);
+      bypass(uint32_t(page), chunk);
+    } else {
       BoardLock lock(stg_, stg_.boardOf(uint32_t(page)), identity_, how);
       if (!lock.held()) return done > 0 ? int64_t(done) : int64_t(kContended);
-      copyToShared(stg_.page(uint32_t(page)) + offset, from + done, chunk);
+      parts.next(chunk, put);
       lock.account(chunk);
     }
     publish(uint32_t(chunk));
@@ -251,26 +366,54 @@ int64_t PageRing::write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs) {
   return int64_t(done);
 }
 
-int64_t PageRing::reserve(uint8_t** at, uint32_t sliceMs) {
-  const uint32_t offset = own_ % kPage;
-  const uint32_t toPageEnd = kPage - offset;
-  int64_t free = own_ - peer_ >= limit_ ? 0 : limit_ - (own_ - peer_);
-  if (free < int64_t(toPageEnd) || broken_ || load(&dir_->closed) != 0) free = room();
-  if (free >= 0 && free < int64_t(toPageEnd) && sliceMs != 0) free = wait(sliceMs, toPageEnd);
+bool PageRing::fits(uint64_t bytes) {
+  if (outstanding_ != 0 || broken_ || load(&dir_->closed) != 0 || bytes > kPage) return false;
+  if (roomFor(bytes, 0) < int64_t(bytes) || pageAt(own_, true) < 0) return false;
+  return own_ % kPage + bytes <= kPage || pageAt(own_ + uint32_t(bytes) - 1, true) >= 0;
+}
+
+int64_t PageRing::reserve(Span* spans, uint32_t* count, uint32_t sliceMs) {
+  const uint32_t max = *count;
+  *count = 0;
+  if (broken_ || load(&dir_->closed) != 0) return room();
+  const int64_t free = roomFor(kPage - own_ % kPage, sliceMs);
   if (free <= 0) return free;
-  const int64_t page = pageAt(own_, true);
-  if (page < 0) return page;
-  *at = stg_.page(uint32_t(page)) + offset;
-  outstanding_ = free < int64_t(toPageEnd) ? uint32_t(free) : toPageEnd;
-  return outstanding_;
+  return span(spans, count, max, uint32_t(free), true);
+}
+
+/* The pages of the next `bytes` from own_ on, as far as there are pages and places for them. */
+int64_t PageRing::span(Span* spans, uint32_t* count, uint32_t max, uint32_t bytes, bool mayClaim) {
+  uint32_t total = 0;
+  while (*count < max && total < bytes) {
+    const uint32_t offset = (own_ + total) % kPage;
+    const int64_t page = pageAt(own_ + total, mayClaim);
+    if (page < 0) {
+      if (*count == 0) return page;
+      break;
+    }
+    uint32_t chunk = kPage - offset;
+    if (chunk > bytes - total) chunk = bytes - total;
+    spans[(*count)++] = {stg_.page(uint32_t(page)) + offset, chunk};
+    total += chunk;
+  }
+  outstanding_ = total;
+  return total;
 }
 
 int64_t PageRing::commit(uint32_t bytes) {
   if (bytes > outstanding_) return int64_t(kErrno) - EINVAL;
   outstanding_ = 0;
-  if (bytes == 0) return 0;
-  const uint32_t listed = load(&dir_->pages[entryOf(own_)]);
-  if (listed != 0) countBypass(stg_, stg_.boardOf(listed - 1), bytes);
+  return bytes == 0 ? 0 : used(bytes);
+}
+
+/* Bytes used in place: counts and publishes them. */
+int64_t PageRing::used(uint32_t bytes) {
+  for (uint32_t done = 0, chunk; done < bytes; done += chunk) {
+    chunk = kPage - (own_ + done) % kPage;
+    if (chunk > bytes - done) chunk = bytes - done;
+    const uint32_t listed = load(&dir_->pages[entryOf(own_ + done)]);
+    if (listed != 0 && listed - 1 < stg_.pageCount) bypass(listed - 1, chunk);
+  }
   publish(bytes);
   return bytes;
 }
@@ -299,45 +442,66 @@ int64_t PageRing::moved(ssize_t bytes, const FileParts& parts) {
   for (uint32_t i = 0; i < parts.count && left > 0; i++) {
     const uint32_t length = uint32_t(parts.span[i].iov_len);
     const uint32_t chunk = length < left ? length : left;
-    countBypass(stg_, parts.boards[i], chunk);
+    countBypass(stg_, parts.boards[i], 1, chunk);
     left -= chunk;
   }
   publish(uint32_t(bytes));
   return bytes;
 }
 
+/* What is no file or disk (a pipe, a socket, a terminal) may block for ever: it is asked first, for
+ * one slice. > 0: go on; 0: nothing yet; < 0: why not. `most`: bytes that surely do not block. */
+static int64_t readyFor(int fd, short events, uint32_t sliceMs, uint64_t* most) {
+  struct stat about;
+  if (fstat(fd, &about) != 0) return int64_t(kErrno) - errno;
+  if (S_ISREG(about.st_mode) || S_ISBLK(about.st_mode) || S_ISDIR(about.st_mode)) return 1;
+  /* A writer of a pipe blocks until all is in, and only so much is promised to fit. */
+  if (events == POLLOUT && *most > PIPE_BUF) *most = PIPE_BUF;
+  pollfd look = {fd, events, 0};
+  const int ready = poll(&look, 1, int(sliceMs));
+  if (ready < 0 && errno != EINTR) return int64_t(kErrno) - errno;
+  return ready > 0 ? 1 : 0;
+}
+
 int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs) {
   if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
-  const uint32_t need = bytes < kPage ? uint32_t(bytes) : kPage;
+  /* Not what was known: as long as a pipe stays empty, nothing else hears of the peer's end. */
   int64_t free = room();
-  if (free >= 0 && free < int64_t(need) && sliceMs != 0) free = wait(sliceMs, need);
+  if (free >= 0) free = roomFor(bytes, sliceMs);
   if (free <= 0) return free;
-  if (uint64_t(free) > bytes) free = int64_t(bytes);
+  if (bytes > uint64_t(free)) bytes = uint64_t(free);
+  const int64_t ready = readyFor(fd, POLLIN, sliceMs, &bytes);
+  if (ready <= 0) return ready;
   FileParts parts;
-  const int64_t gathered = gather(uint64_t(free), true, &parts);
+  const int64_t gathered = gather(bytes, true, &parts);
   if (gathered < 0) return gathered;
   ssize_t got;
   do {
     got = position < 0 ? readv(fd, parts.span, int(parts.count))
                        : preadv(fd, parts.span, int(parts.count), position);
   } while (got < 0 && errno == EINTR);
+  if (got < 0 && errno == EAGAIN) return 0;
   return got == 0 ? int64_t(kEnd) : moved(got, parts);
 }
 
 void PageRing::finish() {
-  __atomic_store_n(&dir_->fin, 1, __ATOMIC_SEQ_CST); /* after the last tail */
-  fence();
+  /* SYNC[finish.flag] after the last tail; pairs with [available.flags] */
+  __atomic_store_n(&dir_->fin, 1, __ATOMIC_SEQ_CST);
+  fence(); /* SYNC[finish.fence] */
+  /* SYNC[finish.wake] */
   if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
 }
 
 void PageRing::abort() {
-  __atomic_store_n(&dir_->reset, 1, __ATOMIC_SEQ_CST);
-  fence();
+  __atomic_store_n(&dir_->reset, 1, __ATOMIC_SEQ_CST); /* SYNC[abort.flag] as [finish.flag] */
+  fence();                                             /* SYNC[abort.fence] */
+  /* SYNC[abort.wake] */
   if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
 }
 
 /* Gives back the pages that carry no unread byte; how many are still held. */
 uint32_t PageRing::releaseIdle() {
+  settleBypass(0);
   if (pagesHeld_ == 0 || room() < 0) return 0;
   if (outstanding_ != 0) return pagesHeld_;
   const uint32_t used = own_ - peer_;
@@ -348,8 +512,8 @@ uint32_t PageRing::releaseIdle() {
     uint32_t* entry = &dir_->pages[(first + i) % kEntries];
     const uint32_t listed = load(entry);
     if (listed == 0) continue;
-    store(entry, 0);
-    releasePage(stg_, listed - 1, ownerWord_);
+    store(entry, 0);                           /* SYNC[idle.list] */
+    releasePage(stg_, listed - 1, ownerWord_); /* SYNC[idle.owner] */
     if (pagesHeld_ > 0) pagesHeld_--;
   }
   return pagesHeld_;
@@ -358,8 +522,15 @@ uint32_t PageRing::releaseIdle() {
 /* ---- consumer ---------------------------------------------------------------------------------- */
 
 int64_t PageRing::read(uint8_t* into, uint64_t bytes, uint32_t sliceMs) {
+  const iovec part = {into, bytes};
+  return readParts(&part, bytes, sliceMs);
+}
+
+/* `bytes`: of all parts together. Waits for the first byte only. */
+int64_t PageRing::readParts(const iovec* first, uint64_t bytes, uint32_t sliceMs) {
   if (outstanding_ != 0) return int64_t(kErrno) - EBUSY;
   const auto how = sliceMs == 0 ? BoardLock::Wait::loop : BoardLock::Wait::thread;
+  Parts parts{first};
   uint64_t done = 0;
   while (done < bytes) {
     int64_t ready = peer_ - own_;
@@ -372,10 +543,18 @@ int64_t PageRing::read(uint8_t* into, uint64_t bytes, uint32_t sliceMs) {
     if (chunk > uint64_t(ready)) chunk = uint64_t(ready);
     const int64_t page = pageAt(own_, false);
     if (page < 0) return done > 0 ? int64_t(done) : page;
-    {
+    const uint8_t* from = stg_.page(uint32_t(page)) + offset;
+    const auto get = [&from](uint8_t* into, uint64_t n) {
+      memcpy(into, from, n);
+      from += n;
+    };
+    if (chunk < kLockBytesMin) {
+      parts.next(chunk, get);
+      bypass(uint32_t(page), chunk);
+    } else {
       BoardLock lock(stg_, stg_.boardOf(uint32_t(page)), identity_, how);
       if (!lock.held()) return done > 0 ? int64_t(done) : int64_t(kContended);
-      memcpy(into + done, stg_.page(uint32_t(page)) + offset, chunk);
+      parts.next(chunk, get);
       lock.account(chunk);
     }
     publish(uint32_t(chunk));
@@ -398,30 +577,20 @@ int64_t PageRing::take(uint8_t* into, uint64_t bytes, bool* armed) {
   }
 }
 
-int64_t PageRing::peek(uint8_t** at, uint32_t sliceMs) {
+int64_t PageRing::peek(Span* spans, uint32_t* count, uint32_t sliceMs) {
+  const uint32_t max = *count;
+  *count = 0;
   int64_t ready = peer_ - own_;
-  const uint32_t offset = own_ % kPage;
-  if (ready < int64_t(kPage - offset)) ready = available();
+  if (ready < int64_t(kPage - own_ % kPage) || max > 1) ready = available();
   if (ready == 0 && sliceMs != 0) ready = wait(sliceMs, 1);
   if (ready <= 0) return ready;
-  const int64_t page = pageAt(own_, false);
-  if (page < 0) return page;
-  *at = stg_.page(uint32_t(page)) + offset;
-  const uint32_t toPageEnd = kPage - offset;
-  outstanding_ = ready < int64_t(toPageEnd) ? uint32_t(ready) : toPageEnd;
-  return outstanding_;
+  return span(spans, count, max, uint32_t(ready), false);
 }
 
 int64_t PageRing::consume(uint32_t bytes) {
   if (bytes > outstanding_) return int64_t(kErrno) - EINVAL;
   outstanding_ = 0;
-  if (bytes == 0) return 0;
-  const uint32_t listed = load(&dir_->pages[entryOf(own_)]);
-  if (listed != 0 && listed - 1 < stg_.pageCount) {
-    countBypass(stg_, stg_.boardOf(listed - 1), bytes);
-  }
-  publish(bytes);
-  return bytes;
+  return bytes == 0 ? 0 : used(bytes);
 }
 
 int64_t PageRing::drainToFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs) {
@@ -429,15 +598,18 @@ int64_t PageRing::drainToFile(int fd, int64_t position, uint64_t bytes, uint32_t
   int64_t ready = available();
   if (ready == 0 && sliceMs != 0) ready = wait(sliceMs, 1);
   if (ready <= 0) return ready;
-  if (uint64_t(ready) > bytes) ready = int64_t(bytes);
+  if (bytes > uint64_t(ready)) bytes = uint64_t(ready);
+  ready = readyFor(fd, POLLOUT, sliceMs, &bytes);
+  if (ready <= 0) return ready;
   FileParts parts;
-  const int64_t gathered = gather(uint64_t(ready), false, &parts);
+  const int64_t gathered = gather(bytes, false, &parts);
   if (gathered < 0) return gathered;
   ssize_t put;
   do {
     put = position < 0 ? writev(fd, parts.span, int(parts.count))
                        : pwritev(fd, parts.span, int(parts.count), position);
   } while (put < 0 && errno == EINTR);
+  if (put < 0 && errno == EAGAIN) return 0;
   return moved(put, parts);
 }
 
@@ -452,15 +624,17 @@ int64_t PageRing::exchange(uint32_t given) {
   const uint32_t entry = entryOf(own_);
   const int64_t taken = pageAt(own_, false);
   if (taken < 0) return taken;
-  if (given >= stg_.pageCount || loadRelaxed(stg_.owner(given)) != memberOwner_) {
+  if (given >= stg_.extents[commonExtents() - 1].endPage ||
+      loadRelaxed(stg_.owner(given)) != memberOwner_) {
     return int64_t(kErrno) - EINVAL;
   }
   {
     BoardLock lock(stg_, stg_.boardOf(uint32_t(taken)), identity_, BoardLock::Wait::thread);
     /* The ledger first, then the list: a page in the list always has the connection as its owner. */
+    /* SYNC[exchange.given] pairs with [page.owner] */
     if (!cas(stg_.owner(given), memberOwner_, ownerWord_)) return int64_t(kErrno) - EINVAL;
-    store(&dir_->pages[entry], given + 1);
-    cas(stg_.owner(uint32_t(taken)), ownerWord_, memberOwner_);
+    store(&dir_->pages[entry], given + 1); /* SYNC[exchange.list] pairs with [page.list] */
+    cas(stg_.owner(uint32_t(taken)), ownerWord_, memberOwner_); /* SYNC[exchange.taken] */
     lock.account(kPage);
   }
   publish(kPage);
@@ -468,8 +642,10 @@ int64_t PageRing::exchange(uint32_t given) {
 }
 
 void PageRing::closeReading(bool reset) {
+  /* SYNC[close.flag] pairs with [room.closed] */
   __atomic_store_n(&dir_->closed, reset ? STP_CLOSED_RESET : STP_CLOSED_ORDERLY, __ATOMIC_SEQ_CST);
-  fence();
+  fence(); /* SYNC[close.fence] */
+  /* SYNC[close.wake] */
   if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
 }
 

@@ -15,6 +15,8 @@
 #pragma once
 #include <sys/uio.h>
 
+#include <vector>
+
 #include "stg.h"
 
 namespace stpd {
@@ -28,8 +30,14 @@ enum Result : int64_t {
   kBroken = -4,    /* the peer spoiled cursors or pages: ECONNRESET, counted */
   kNoPage = -5,    /* the pool is empty; try again later */
   kContended = -6, /* an event loop found the board taken; try again on the next turn */
+  kNotNow = -7,    /* nothing was done: take the longer way */
   kErrno = -1000,  /* kErrno - errno: a file operation failed */
 };
+
+constexpr uint32_t kPage = STP_PAGE_BYTES;
+
+/* Which entry of the list carries the byte at a cursor. */
+inline uint32_t entryOf(uint32_t cursor) { return (cursor / kPage) % STP_PAGE_LIST_ENTRIES; }
 
 /* Pages of one system call between file and ring: long enough to amortise it, short enough that the
  * other side works on the first half while this one fills the second. */
@@ -41,6 +49,44 @@ struct FileParts {
   uint32_t count = 0;
 };
 
+/* A place in a row of buffers that are moved as one: what stands before it is done. */
+struct Parts {
+  const iovec* part;
+  uint64_t done = 0; /* of *part */
+
+  /* Calls `move(memory, bytes)` for the next `bytes` of the row, which has as many. */
+  template <typename Move>
+  void next(uint64_t bytes, Move move) {
+    while (bytes > 0) {
+      uint64_t n = part->iov_len - done;
+      if (n > bytes) n = bytes;
+      if (n > 0) move(static_cast<uint8_t*>(part->iov_base) + done, n);
+      bytes -= n;
+      done += n;
+      if (done == part->iov_len) {
+        part++;
+        done = 0;
+      }
+    }
+  }
+};
+
+/* A part of a page, in place. */
+struct Span {
+  uint8_t* at;
+  uint32_t bytes;
+};
+
+/* What a ring has counted since this thread opened it. */
+struct RingCounters {
+  uint64_t wakesSent = 0;       /* bells and futex calls */
+  uint64_t wakesSuppressed = 0; /* publications that needed none: the other side was awake */
+  uint64_t pollHits = 0;        /* waits that ended while looking */
+  uint64_t pollMisses = 0;      /* waits that looked in vain and slept */
+  uint64_t waits = 0;
+  uint64_t safetyFirings = 0; /* what only the end of a slice has found: expected 0 */
+};
+
 class PageRing {
  public:
   struct Options {
@@ -50,15 +96,21 @@ class PageRing {
     bool producer;
   };
   explicit PageRing(const Options& options);
-  ~PageRing() { stg_.rings.fetch_sub(1); }
+  ~PageRing();
   PageRing(const PageRing&) = delete;
   PageRing& operator=(const PageRing&) = delete;
 
   /* Producer. `sliceMs` 0: an event loop calls, never waits; else waits that long for room. */
   int64_t write(const uint8_t* from, uint64_t bytes, uint32_t sliceMs);
-  int64_t reserve(uint8_t** at, uint32_t sliceMs);
+  int64_t writeParts(const iovec* parts, uint64_t bytes, uint32_t sliceMs);
+  /* True if so many bytes, a page at most, can be written now, whole and without a wait. */
+  bool fits(uint64_t bytes);
+  /* The pages of the next bytes, `count` at most: how many bytes they have together. */
+  int64_t reserve(Span* spans, uint32_t* count, uint32_t sliceMs);
   int64_t commit(uint32_t bytes);
   int64_t fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs);
+  /* Puts a page that `holder` holds into the list, whole: 1, or kNotNow where no page starts. */
+  int64_t givePage(uint32_t page, PageRing& holder, uint32_t sliceMs);
   void finish();
   uint32_t releaseIdle();
 
@@ -67,11 +119,19 @@ class PageRing {
   /* For event loops: reads what is there and, where that was all, arms in the same step. `armed`: a
    * ready bit will come for what comes next. */
   int64_t take(uint8_t* into, uint64_t bytes, bool* armed);
-  int64_t peek(uint8_t** at, uint32_t sliceMs);
+  int64_t readParts(const iovec* parts, uint64_t bytes, uint32_t sliceMs);
+  int64_t peek(Span* spans, uint32_t* count, uint32_t sliceMs);
   int64_t consume(uint32_t bytes);
   int64_t drainToFile(int fd, int64_t position, uint64_t bytes, uint32_t sliceMs);
   int64_t exchange(uint32_t given);
+  /* The bytes up to the end of their page, in a page of this member: exchanged where the page is
+   * whole, else copied. Their number; 0: not all there yet. */
+  int64_t takePage(uint32_t* page, bool* exchanged, uint32_t sliceMs);
   void closeReading(bool reset);
+
+  /* Pages of this member that this ring has taken or claimed: they go back with it. */
+  int64_t claimHeld();
+  bool releaseHeld(uint32_t page);
 
   /* Producer: aborts the direction. */
   void abort();
@@ -81,8 +141,12 @@ class PageRing {
   /* Bytes that can be read or written now, or a negative Result. */
   int64_t state();
   void setLimit(uint32_t bytes);
-  void setSpin(uint32_t microseconds) { spinNs_ = int64_t(microseconds) * 1000; }
+  /* The longest look before sleep; adaptive below it, 0 never looks. */
+  void setSpin(uint32_t microseconds) { spinNs_ = spinMaxNs_ = int64_t(microseconds) * 1000; }
+  const RingCounters& counters() const { return counters_; }
   uint32_t cursor() const { return own_; }
+  /* A view of reserve or peek is out. */
+  bool busy() const { return outstanding_ != 0; }
   const StgView& stg() const { return stg_; }
   uint32_t memberOwner() const { return memberOwner_; }
 
@@ -91,14 +155,27 @@ class PageRing {
   int64_t available();
   int64_t pageAt(uint32_t cursor, bool mayClaim);
   int64_t recycle(uint32_t cursor);
+  uint32_t commonExtents() const;
   int64_t gather(uint64_t bytes, bool mayClaim, FileParts* parts);
   int64_t moved(ssize_t bytes, const FileParts& parts);
   void publish(uint32_t bytes);
+  int64_t roomFor(uint64_t bytes, uint32_t sliceMs);
+  int64_t span(Span* spans, uint32_t* count, uint32_t max, uint32_t bytes, bool mayClaim);
+  int64_t used(uint32_t bytes);
+  bool missed(const uint32_t* word) const;
+  bool ended();
+  bool look(uint64_t start, uint32_t need, int64_t* now);
+  void learn(uint64_t start);
+  bool letGo(uint32_t page);
+  void keepSpare(uint32_t page);
+  void dropSpare();
+  int64_t claimSpare();
   void wake(uint32_t* word);
   int64_t wait(uint32_t sliceMs, uint32_t need);
   int64_t progress() { return producer_ ? room() : available(); }
   bool peerGone();
-  void copy(uint8_t* into, const uint8_t* from, uint64_t bytes, bool toShared);
+  void bypass(uint32_t page, uint64_t bytes);
+  void settleBypass(uint32_t next);
 
   const StgView& stg_;
   stp_direction* dir_;
@@ -111,8 +188,14 @@ class PageRing {
   uint32_t hint_;
   uint32_t pagesHeld_ = 0;
   uint32_t outstanding_ = 0; /* bytes handed out by reserve or peek */
-  int64_t spinNs_ = -1; /* asked for at the first wait: an event loop never waits */
+  int64_t spinMaxNs_ = -1; /* asked for at the first wait: an event loop never waits */
+  int64_t spinNs_ = 0;     /* what looking has been worth lately */
   bool broken_ = false;
+  uint32_t bypassBoard_ = 0, bypassCount_ = 0;
+  uint64_t bypassBytes_ = 0;
+  RingCounters counters_;
+  std::vector<uint32_t> held_;
+  int64_t spare_ = -1; /* an empty page of this member for the next exchange */
 };
 
 }  // namespace stpd

@@ -10,6 +10,7 @@
 
 #include "addon.h"
 #include "page_ring.h"
+#include "page_ring_api.h"
 #include "segment.h"
 
 namespace stpd {
@@ -17,39 +18,8 @@ namespace stpd {
 static thread_local std::vector<std::unique_ptr<PageRing>> rings;
 static thread_local std::vector<uint32_t> freeRings;
 
-struct Args {
-  napi_value value[5];
-  size_t count = 5;
-};
-
-static PageRing* ringArgs(napi_env env, napi_callback_info info, Args* args) {
-  uint32_t handle = 0;
-  if (napi_get_cb_info(env, info, &args->count, args->value, nullptr, nullptr) == napi_ok &&
-      napi_get_value_uint32(env, args->value[0], &handle) == napi_ok && handle < rings.size() &&
-      rings[handle] != nullptr) {
-    return rings[handle].get();
-  }
-  napi_throw_range_error(env, "EBADF", "EBADF: no such ring on this thread");
-  return nullptr;
-}
-
-static napi_value result(napi_env env, int64_t value) {
-  napi_value out = nullptr;
-  if (value == int32_t(value)) napi_create_int32(env, int32_t(value), &out);
-  else napi_create_double(env, double(value), &out);
-  return out;
-}
-
-static uint32_t u32(napi_env env, const Args& args, size_t index) {
-  uint32_t value = 0;
-  if (index < args.count) napi_get_value_uint32(env, args.value[index], &value);
-  return value;
-}
-
-static double number(napi_env env, const Args& args, size_t index) {
-  double value = 0;
-  if (index < args.count) napi_get_value_double(env, args.value[index], &value);
-  return value;
+PageRing* ringOf(uint32_t handle) {
+  return handle < rings.size() ? rings[handle].get() : nullptr;
 }
 
 /* (ring, bytes: Uint8Array, offset, length, sliceMs) */
@@ -58,22 +28,9 @@ static napi_value move(napi_env env, napi_callback_info info, Call call) {
   Args args;
   PageRing* ring = ringArgs(env, info, &args);
   if (ring == nullptr) return nullptr;
-  void* data = nullptr;
-  size_t length = 0;
-  napi_typedarray_type type;
-  if (napi_get_typedarray_info(env, args.value[1], &type, &length, &data, nullptr, nullptr) !=
-          napi_ok ||
-      (type != napi_uint8_array && type != napi_uint8_clamped_array)) {
-    napi_throw_type_error(env, "EINVAL", "EINVAL: a Uint8Array is needed");
-    return nullptr;
-  }
-  const double offset = number(env, args, 2), bytes = number(env, args, 3);
-  if (!(offset >= 0) || !(bytes >= 0) || offset + bytes > double(length)) {
-    napi_throw_range_error(env, "ERANGE", "ERANGE: offset and length lie outside the buffer");
-    return nullptr;
-  }
-  return result(env, call(ring, static_cast<uint8_t*>(data) + uint64_t(offset), uint64_t(bytes),
-                          u32(env, args, 4)));
+  Bytes data;
+  if (!bytesArgs(env, args, 1, &data)) return nullptr;
+  return result(env, call(ring, data.at, data.bytes, u32(env, args, 4)));
 }
 
 static napi_value RingWrite(napi_env env, napi_callback_info info) {
@@ -95,32 +52,6 @@ static napi_value RingTake(napi_env env, napi_callback_info info) {
     const int64_t got = ring->take(at, bytes, &armed);
     return got < 0 ? got : got * 2 + (armed ? 1 : 0);
   });
-}
-
-/* Offset and length of a view in one number: segment offset * 2^17 + length (at most 2^16). */
-static int64_t packView(const PageRing& ring, const uint8_t* at, int64_t bytes) {
-  if (bytes <= 0) return bytes;
-  uint64_t segmentBytes = 0;
-  const uint8_t* base = segmentBase(ring.stg().segment, &segmentBytes);
-  return (int64_t(at - base) << 17) + bytes;
-}
-
-static napi_value RingReserve(napi_env env, napi_callback_info info) {
-  Args args;
-  PageRing* ring = ringArgs(env, info, &args);
-  if (ring == nullptr) return nullptr;
-  uint8_t* at = nullptr;
-  const int64_t bytes = ring->reserve(&at, u32(env, args, 1));
-  return result(env, packView(*ring, at, bytes));
-}
-
-static napi_value RingPeek(napi_env env, napi_callback_info info) {
-  Args args;
-  PageRing* ring = ringArgs(env, info, &args);
-  if (ring == nullptr) return nullptr;
-  uint8_t* at = nullptr;
-  const int64_t bytes = ring->peek(&at, u32(env, args, 1));
-  return result(env, packView(*ring, at, bytes));
 }
 
 /* Calls of the form (ring, number) -> number. */
@@ -248,15 +179,17 @@ static Napi::Value ConnectionRelease(const Napi::CallbackInfo& info) {
   for (uint32_t end = 0; end < 2; end++) {
     stp_direction* direction = stg->direction(connection, end);
     for (uint32_t i = 0; i < STP_PAGE_LIST_ENTRIES; i++) {
-      const uint32_t listed = swap(&direction->pages[i], 0);
+      const uint32_t listed = swap(&direction->pages[i], 0); /* SYNC[connection-release.list] */
       if (listed != 0 && releasePage(*stg, listed - 1, owner)) freed++;
     }
   }
   return Napi::Number::New(info.Env(), freed);
 }
 
-/* connectionAbort(stg, connection, end): director, on behalf of a host that is gone: the survivor's
- * next call sees the reset. Blocked threads are woken; its event loop is told by the director. */
+/* connectionAbort(stg, connection, end, peer, cable): resets on behalf of `end`, by its director or
+ * its host; the survivor's next call sees it. Its threads and its event loop are woken whatever the
+ * wait words say: who cleared them may have died before it woke anybody. `peer`: its member; `cable`
+ * rings there. */
 static void ConnectionAbort(const Napi::CallbackInfo& info) {
   StgView* stg = stgView(info[0].ToNumber().Uint32Value());
   const uint32_t connection = info[1].ToNumber().Uint32Value();
@@ -266,54 +199,16 @@ static void ConnectionAbort(const Napi::CallbackInfo& info) {
   }
   stp_direction* sent = stg->direction(connection, end);
   stp_direction* received = stg->direction(connection, 1 - end);
-  if (load(&sent->fin) == 0) store(&sent->reset, 1);
+  if (load(&sent->fin) == 0) store(&sent->reset, 1); /* SYNC[director-abort.flags] */
   if (load(&received->closed) == 0) store(&received->closed, STP_CLOSED_RESET);
-  fence();
-  if (swap(&sent->consumer_wait, 0) == STP_WAIT_FUTEX) futexWake(&sent->consumer_wait);
-  if (swap(&received->producer_wait, 0) == STP_WAIT_FUTEX) futexWake(&received->producer_wait);
-}
-
-static uint8_t* spanOf(const Napi::CallbackInfo& info, uint64_t* bytes) {
-  uint64_t segmentBytes = 0;
-  uint8_t* base = segmentBase(info[0].ToNumber().Uint32Value(), &segmentBytes);
-  const double offset = info[1].ToNumber().DoubleValue();
-  const double length = info[2].ToNumber().DoubleValue();
-  if (base == nullptr || !(offset >= 0) || !(length >= 0) ||
-      offset + length > double(segmentBytes)) {
-    throw Napi::RangeError::New(info.Env(), "the span lies outside the segment");
+  fence(); /* SYNC[director-abort.fence] */
+  for (uint32_t* word : {&sent->consumer_wait, &received->producer_wait}) {
+    swap(word, STP_WAIT_NONE); /* SYNC[director-abort.wait] */
+    futexWake(word);           /* SYNC[director-abort.futex] */
   }
-  *bytes = uint64_t(length);
-  return base + uint64_t(offset);
-}
-
-/* fillBytes(segment, offset, bytes, value): every byte is produced once. */
-static void FillBytes(const Napi::CallbackInfo& info) {
-  uint64_t bytes = 0;
-  uint8_t* at = spanOf(info, &bytes);
-  memset(at, int(info[3].ToNumber().Uint32Value() & 0xff), bytes);
-}
-
-/* sumBytes(segment, offset, bytes): sum of the little-endian 64-bit words, modulo 2^64; a tail of
- * less than 8 bytes is summed byte by byte. Every byte is read once, in place. */
-static Napi::Value SumBytes(const Napi::CallbackInfo& info) {
-  uint64_t bytes = 0;
-  const uint8_t* at = spanOf(info, &bytes);
-  uint64_t lanes[8] = {0};
-  uint64_t i = 0;
-  for (; i + 64 <= bytes; i += 64) {
-    uint64_t words[8];
-    memcpy(words, at + i, 64);
-    for (int lane = 0; lane < 8; lane++) lanes[lane] += words[lane];
-  }
-  uint64_t sum = 0;
-  for (uint64_t lane : lanes) sum += lane;
-  for (; i + 8 <= bytes; i += 8) {
-    uint64_t word;
-    memcpy(&word, at + i, 8);
-    sum += word;
-  }
-  for (; i < bytes; i++) sum += at[i];
-  return Napi::BigInt::New(info.Env(), sum);
+  auto cable = cableOf(info[4].ToNumber().Uint32Value());
+  /* SYNC[director-abort.notify] */
+  notifyLoop(*stg, info[3].ToNumber().Uint32Value(), connection * 2 + (1 - end), cable.get());
 }
 
 static void closeRings(void*) {
@@ -321,7 +216,7 @@ static void closeRings(void*) {
   freeRings.clear();
 }
 
-static void hot(Napi::Env env, Napi::Object exports, const char* name, napi_callback call) {
+void hot(Napi::Env env, Napi::Object exports, const char* name, napi_callback call) {
   napi_value function;
   if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, nullptr, &function) != napi_ok) {
     throw Napi::Error::New(env);
@@ -333,8 +228,6 @@ void registerPageRing(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringWrite", RingWrite);
   hot(env, exports, "ringRead", RingRead);
   hot(env, exports, "ringTake", RingTake);
-  hot(env, exports, "ringReserve", RingReserve);
-  hot(env, exports, "ringPeek", RingPeek);
   hot(env, exports, "ringCommit", Simple<Commit>);
   hot(env, exports, "ringConsume", Simple<Consume>);
   hot(env, exports, "ringExchange", Simple<Exchange>);
@@ -355,8 +248,6 @@ void registerPageRing(Napi::Env env, Napi::Object exports) {
   exports.Set("connectionInit", Napi::Function::New(env, ConnectionInit));
   exports.Set("connectionRelease", Napi::Function::New(env, ConnectionRelease));
   exports.Set("connectionAbort", Napi::Function::New(env, ConnectionAbort));
-  exports.Set("fillBytes", Napi::Function::New(env, FillBytes));
-  exports.Set("sumBytes", Napi::Function::New(env, SumBytes));
   napi_add_env_cleanup_hook(env, closeRings, nullptr);
 }
 

@@ -28,22 +28,26 @@ struct Pool {
 
 thread_local Pool pool;
 
-void drop(void* slab) {
-  munmap(slab, kSlabBytes);
-  pool.made--;
-}
-
-/* V8 counts a slab while JavaScript has it. Taken back here: the pool is bounded, and marking the
- * whole heap every 64 MiB received would cost more than it could find. */
+/* V8 is told of each slab once, as long as the pool has it; that it counts a slab again while
+ * JavaScript has it is taken back. The pool is bounded, and marking the whole heap every 64 MiB
+ * received would cost more than it could find.
+ * Invariant: V8's count stays above what JavaScript has. V8 counts that off at the end of the
+ * environment, before any hook of ours runs, and aborts the process below zero. */
 void account(napi_env env, int64_t bytes) {
   int64_t total = 0;
   napi_adjust_external_memory(env, bytes, &total);
 }
 
+void drop(napi_env env, void* slab) {
+  munmap(slab, kSlabBytes);
+  pool.made--;
+  account(env, -int64_t(kSlabBytes));
+}
+
 /* On the thread of the pool, at a turn of its loop after the collection, or at its end. */
 void onFree(napi_env env, void* slab, void*) {
   account(env, int64_t(kSlabBytes));
-  if (pool.closed) return drop(slab);
+  if (pool.closed) return drop(env, slab);
   pool.free.push_back(slab);
 }
 
@@ -59,10 +63,11 @@ Napi::Value SlabTake(const Napi::CallbackInfo& info) {
     slab = mmap(nullptr, kSlabBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (slab == MAP_FAILED) return env.Undefined();
     pool.made++;
+    account(env, int64_t(kSlabBytes));
   }
   napi_value out;
   if (napi_create_external_arraybuffer(env, slab, kSlabBytes, onFree, nullptr, &out) != napi_ok) {
-    drop(slab);
+    drop(env, slab);
     return env.Undefined();
   }
   account(env, -int64_t(kSlabBytes));
@@ -70,14 +75,14 @@ Napi::Value SlabTake(const Napi::CallbackInfo& info) {
 }
 
 /* slabTrim(): what nobody uses goes back to the system. */
-void SlabTrim(const Napi::CallbackInfo&) {
-  for (void* slab : pool.free) drop(slab);
+void SlabTrim(const Napi::CallbackInfo& info) {
+  for (void* slab : pool.free) drop(info.Env(), slab);
   pool.free.clear();
 }
 
-void closePool(void*) {
+void closePool(void* env) {
   pool.closed = true;
-  for (void* slab : pool.free) drop(slab);
+  for (void* slab : pool.free) drop(static_cast<napi_env>(env), slab);
   pool.free.clear();
 }
 
@@ -86,7 +91,7 @@ void closePool(void*) {
 void registerReceiveSlabs(Napi::Env env, Napi::Object exports) {
   exports.Set("slabTake", Napi::Function::New(env, SlabTake));
   exports.Set("slabTrim", Napi::Function::New(env, SlabTrim));
-  napi_add_env_cleanup_hook(env, closePool, nullptr);
+  napi_add_env_cleanup_hook(env, closePool, static_cast<napi_env>(env));
 }
 
 }  // namespace stpd

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -36,9 +37,10 @@ uint64_t nowNs() {
 
 /* Shared futex (no PRIVATE flag): the word lies in memory of two processes. A relative time-out of
  * FUTEX_WAIT runs on the monotonic clock. */
-void futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs) {
+bool futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs) {
   timespec timeout = {time_t(timeoutMs / 1000), long(timeoutMs % 1000) * 1000000};
-  syscall(SYS_futex, word, FUTEX_WAIT, expected, &timeout, nullptr, 0);
+  return syscall(SYS_futex, word, FUTEX_WAIT, expected, &timeout, nullptr, 0) == 0 ||
+         errno != ETIMEDOUT;
 }
 
 void futexWake(uint32_t* word) { syscall(SYS_futex, word, FUTEX_WAKE, 1, nullptr, nullptr, 0); }
@@ -93,22 +95,36 @@ void cableForget(uint32_t id) {
 /* One eighth of the pages is kept for connections that hold none. */
 static uint32_t reservedPages(const StgView& stg) { return stg.pageCount / 8; }
 
-int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t hint, bool first) {
+/* Boards are gone round one after the other, those of all files, so that neighbours in a page list
+ * lie on different boards however often the STG has grown. */
+int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t* hint, bool first,
+                  uint32_t extents) {
   const uint32_t claimed = loadRelaxed(&stg.header()->pages_claimed);
   if (!first && claimed + reservedPages(stg) >= stg.pageCount) return -1;
-  uint32_t page = hint % stg.pageCount;
-  for (uint32_t tried = 0; tried < stg.pageCount; tried++) {
+  const StgExtent& last = stg.extents[extents - 1];
+  const uint32_t boards = last.firstBoard + last.boardCount;
+  const uint32_t start = *hint % last.endPage;
+  uint32_t board = start % boards, row = start / boards;
+  for (uint32_t tried = 0; tried < last.endPage; tried++) {
+    const BoardPages& at = stg.boardPages[board];
+    const uint32_t page = at.first + row * at.step;
+    if (++board == boards) {
+      board = 0;
+      if (++row == stg.pagesOfBoard) row = 0;
+    }
     uint32_t* word = stg.owner(page);
+    /* SYNC[claim.owner] pairs with [release.owner] */
     if (loadRelaxed(word) == STP_OWNER_FREE && cas(word, STP_OWNER_FREE, ownerWord)) {
       __atomic_fetch_add(&stg.header()->pages_claimed, 1, __ATOMIC_RELAXED);
+      *hint = row * boards + board;
       return page;
     }
-    if (++page == stg.pageCount) page = 0;
   }
   return -1;
 }
 
 bool releasePage(const StgView& stg, uint32_t page, uint32_t ownerWord) {
+  /* SYNC[release.owner] pairs with [claim.owner] */
   if (page >= stg.pageCount || !cas(stg.owner(page), ownerWord, STP_OWNER_FREE)) return false;
   __atomic_fetch_sub(&stg.header()->pages_claimed, 1, __ATOMIC_RELAXED);
   return true;
@@ -116,7 +132,7 @@ bool releasePage(const StgView& stg, uint32_t page, uint32_t ownerWord) {
 
 /* ---- waking ---------------------------------------------------------------------------------- */
 
-/* SYNC: the bit, then the summary, then the sleep word; pairs with EventLoop::arm, which stores the
+/* The bit, then the summary, then the sleep word; pairs with EventLoop::beforePoll, which stores the
  * sleep word and then reads summary and bits. Either side sees the other. */
 bool notifyLoop(const StgView& stg, uint32_t member, uint32_t ready, Cable* cable) {
   if (member >= stg.memberCount || ready >= stg.connectionCount * 2) return false;
@@ -124,12 +140,14 @@ bool notifyLoop(const StgView& stg, uint32_t member, uint32_t ready, Cable* cabl
   uint32_t* word = stg.bits(member) + index;
   uint32_t* above = stg.summary(member) + index / 32;
   const uint32_t bit = 1u << (ready % 32), aboveBit = 1u << (index % 32);
+  /* SYNC[notify.bit] pairs with [collect.bits] */
   if ((load(word) & bit) == 0) __atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST);
+  /* SYNC[notify.summary] pairs with [collect.summary] and [loop.ready] */
   if ((load(above) & aboveBit) == 0) __atomic_fetch_or(above, aboveBit, __ATOMIC_SEQ_CST);
-  fence();
+  fence(); /* SYNC[notify.fence] pairs with [loop.sleep-fence] */
   uint32_t* sleep = &stg.member(member)->sleep;
-  if (load(sleep) == 0 || swap(sleep, 0) == 0) return false;
-  if (cable != nullptr) cable->ring();
+  if (load(sleep) == 0 || swap(sleep, 0) == 0) return false; /* SYNC[notify.sleep] one bell only */
+  if (cable != nullptr) cable->ring(); /* SYNC[notify.bell] pairs with [loop.sleep] */
   return true;
 }
 
@@ -141,7 +159,32 @@ static constexpr uint64_t kStealNs = 10'000'000;
 /* An event loop tries for about one 64 KiB copy, then comes back on its next turn. */
 static constexpr uint64_t kLoopTryNs = 5'000;
 
+/* What a lock word says: member + 1, thread and generation. No two holds have the same, also not of
+ * two threads of one host; so a word that stands still is one hold, and whoever was stolen from
+ * cannot free the lock of the next. */
+static std::atomic<uint64_t> lockThreads{0};
+static thread_local const uint64_t lockThread = lockThreads.fetch_add(1) & 0xffff;
 static thread_local uint32_t lockGeneration = 0;
+
+static uint64_t nextLockWord(uint32_t identity) {
+  return uint64_t(identity & 0xffff) << 48 | lockThread << 32 | ++lockGeneration;
+}
+
+static uint64_t lockOf(const stp_board* board) {
+  return __atomic_load_n(&board->lock, __ATOMIC_ACQUIRE);
+}
+static bool changeLock(stp_board* board, uint64_t expected, uint64_t word) {
+  return __atomic_compare_exchange_n(&board->lock, &expected, word, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_RELAXED);
+}
+
+/* Counters under the lock. One writer at a time, but for who goes on without it or was stolen from:
+ * then a count may be lost, and nothing else. */
+template <typename Number>
+static void count(Number* counter, uint64_t by) {
+  const Number now = __atomic_load_n(counter, __ATOMIC_RELAXED);
+  __atomic_store_n(counter, Number(now + by), __ATOMIC_RELAXED);
+}
 
 /* A thread waits no longer than this even where the word never stands still. */
 static constexpr uint64_t kThreadWaitNs = 5 * kStealNs;
@@ -149,16 +192,14 @@ static constexpr uint64_t kThreadWaitNs = 5 * kStealNs;
 /* Since when this thread has seen a board held with one word: for each board, because an event loop
  * comes back to several in turn. */
 struct Suspicion {
-  uint32_t word;
+  uint64_t word;
   uint64_t since;
 };
 static thread_local std::unordered_map<stp_board*, Suspicion> suspicions;
 
 BoardLock::BoardLock(const StgView& stg, uint32_t board, uint32_t identity, Wait wait)
-    : board_(stg.board(board)) {
-  lockGeneration = (lockGeneration + 1) & 0xffff;
-  word_ = (identity << 16) | lockGeneration;
-  if (cas(&board_->lock, 0, word_)) {
+    : board_(stg.board(board)), word_(nextLockWord(identity)) {
+  if (changeLock(board_, 0, word_)) { /* SYNC[lock.take] pairs with [lock.release] */
     held_ = true;
     if (!suspicions.empty()) suspicions.erase(board_);
     return;
@@ -166,43 +207,44 @@ BoardLock::BoardLock(const StgView& stg, uint32_t board, uint32_t identity, Wait
   const uint64_t start = nowNs();
   Suspicion& suspicion = suspicions.try_emplace(board_, Suspicion{0, 0}).first->second;
   for (;;) {
-    const uint32_t seen = load(&board_->lock);
+    const uint64_t seen = lockOf(board_); /* SYNC[lock.look] */
     if (seen == 0) {
-      if (cas(&board_->lock, 0, word_)) break;
+      if (changeLock(board_, 0, word_)) break;
       continue;
     }
     const uint64_t now = nowNs();
     if (suspicion.word != seen) {
-      suspicion = {seen, now};
+      suspicion = {seen, now}; /* SYNC[lock.suspect] */
     } else if (now - suspicion.since >= kStealNs) {
-      if (cas(&board_->lock, seen, word_)) {
-        board_->steals++;
+      if (changeLock(board_, seen, word_)) { /* SYNC[lock.steal] from this hold and no other */
+        count(&board_->steals, 1);
         break;
       }
       continue;
     }
-    if (wait == Wait::loop && now - start >= kLoopTryNs) return;
-    if (now - start >= kThreadWaitNs) break; /* goes on without: it only arbitrates */
+    if (wait == Wait::loop && now - start >= kLoopTryNs) return; /* SYNC[lock.give-up] */
+    /* SYNC[lock.go-on] without: it only arbitrates */
+    if (now - start >= kThreadWaitNs) break;
     for (int i = 0; i < 16; i++) relax();
   }
   suspicions.erase(board_);
   held_ = true;
-  board_->contended++;
+  count(&board_->contended, 1);
 }
 
 void BoardLock::account(uint64_t bytes) {
-  board_->accesses++;
-  board_->bytes += bytes;
+  count(&board_->accesses, 1);
+  count(&board_->bytes, bytes);
 }
 
 BoardLock::~BoardLock() {
-  /* Fails if it was stolen: then it is not ours to free. */
-  if (held_) cas(&board_->lock, word_, 0);
+  /* SYNC[lock.release] fails if it was stolen: then it is not ours to free */
+  if (held_) changeLock(board_, word_, 0);
 }
 
-void countBypass(const StgView& stg, uint32_t board, uint64_t bytes) {
+void countBypass(const StgView& stg, uint32_t board, uint64_t accesses, uint64_t bytes) {
   stp_board* at = stg.board(board);
-  __atomic_fetch_add(&at->bypassed, 1, __ATOMIC_RELAXED);
+  __atomic_fetch_add(&at->bypassed, accesses, __ATOMIC_RELAXED);
   __atomic_fetch_add(&at->bypassed_bytes, bytes, __ATOMIC_RELAXED);
 }
 
@@ -236,6 +278,28 @@ static void StgClose(const Napi::CallbackInfo& info) {
   closedStgs.push_back(id);
 }
 
+/* Appends a file; SYNC: the counts are published last. Under the table's lock. */
+static void addExtent(StgView& stg, uint8_t* connections, uint32_t connectionCount, uint8_t* memory,
+                      uint32_t boardCount) {
+  const uint32_t index = stg.extentCount;
+  StgExtent& e = stg.extents[index];
+  e.firstBoard = stg.boardCount;
+  e.boardCount = boardCount;
+  e.firstPage = stg.pageCount;
+  e.endPage = e.firstPage + boardCount * stg.pagesOfBoard;
+  e.firstConnection = stg.connectionCount;
+  e.endConnection = e.firstConnection + connectionCount;
+  e.connections = connections;
+  e.memory = memory;
+  for (uint32_t i = 0; i < boardCount; i++) {
+    stg.boardPages[e.firstBoard + i] = {e.firstPage + i, boardCount};
+  }
+  stg.pageCount = e.endPage;
+  stg.connectionCount = e.endConnection;
+  stg.boardCount = e.firstBoard + boardCount;
+  stg.extentCount = index + 1;
+}
+
 /* stgOpen(segment, offset, geometry): checks once that every section lies inside the segment. */
 static Napi::Value StgOpen(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -251,40 +315,72 @@ static Napi::Value StgOpen(const Napi::CallbackInfo& info) {
   }
   view->segment = segment;
   view->base = base + offset;
-  view->boardCount = uint32_t(number(shape, "boardCount"));
   view->boardBytes = number(shape, "boardBytes");
-  view->connectionCount = uint32_t(number(shape, "connectionCount"));
+  view->boardMax = uint32_t(number(shape, "boardMax"));
   view->memberCount = uint32_t(number(shape, "memberCount"));
-  view->pageCount = uint32_t(number(shape, "pageCount"));
+  view->connectionMax = uint32_t(number(shape, "connectionMax"));
   view->boards = number(shape, "boards");
   view->members = number(shape, "members");
   view->readySummary = number(shape, "readySummary");
   view->readySummaryBytes = number(shape, "readySummaryBytes");
   view->readyBits = number(shape, "readyBits");
   view->readyBitsBytes = number(shape, "readyBitsBytes");
-  view->connections = number(shape, "connections");
   view->owners = number(shape, "owners");
-  view->memory = number(shape, "memory");
+  view->pagesOfBoard = uint32_t(view->boardBytes / STP_PAGE_BYTES);
+  const uint32_t boardCount = uint32_t(number(shape, "boardCount"));
+  const uint32_t connectionCount = uint32_t(number(shape, "connectionCount"));
+  const uint64_t connections = number(shape, "connections"), memory = number(shape, "memory");
+  const uint64_t pageMax = uint64_t(view->boardMax) * view->pagesOfBoard;
   const bool fits =
-      view->boardCount > 0 && view->pageCount > 0 && view->pageCount <= (1u << 30) &&
-      view->boards + uint64_t(view->boardCount) * sizeof(stp_board) <= view->members &&
+      boardCount > 0 && boardCount <= view->boardMax && view->pagesOfBoard > 0 &&
+      view->boardBytes % STP_PAGE_BYTES == 0 && pageMax <= (1u << 30) &&
+      connectionCount <= view->connectionMax && view->connectionMax <= 65536 &&
+      view->boards + uint64_t(view->boardMax) * sizeof(stp_board) <= view->members &&
       view->members + uint64_t(view->memberCount) * sizeof(stp_member) <= view->readySummary &&
       view->readySummary + view->memberCount * view->readySummaryBytes <= view->readyBits &&
-      view->readyBits + view->memberCount * view->readyBitsBytes <= view->connections &&
-      view->connections + uint64_t(view->connectionCount) * sizeof(stp_connection) <=
-          view->owners &&
-      view->owners + uint64_t(view->pageCount) * 4 <= view->memory &&
-      view->memory + view->boardCount * view->boardBytes <= bytes &&
-      uint64_t(view->pageCount) * STP_PAGE_BYTES == view->boardCount * view->boardBytes &&
-      view->readyBitsBytes * 8 >= uint64_t(view->connectionCount) * 2 &&
+      view->readyBits + view->memberCount * view->readyBitsBytes <= view->owners &&
+      view->owners + pageMax * 4 <= connections &&
+      connections + uint64_t(connectionCount) * sizeof(stp_connection) <= memory &&
+      memory + boardCount * view->boardBytes <= bytes &&
+      view->readyBitsBytes * 8 >= uint64_t(view->connectionMax) * 2 &&
       view->readySummaryBytes * 8 >= view->readyBitsBytes / 4;
   if (!fits) throw Napi::RangeError::New(env, "stgOpen: the geometry contradicts itself");
+  view->boardPages = std::make_unique<BoardPages[]>(view->boardMax);
+  addExtent(*view, view->base + connections, connectionCount, view->base + memory, boardCount);
   std::lock_guard<std::mutex> guard(tableMutex);
   const int64_t id = freeStgNumber();
   if (id < 0) throwSystemError(env, ENFILE, "stgOpen", "too many STGs are open in this process");
   view->id = uint32_t(id);
   stgs[id].store(view.release(), std::memory_order_release);
   return Napi::Number::New(env, double(id));
+}
+
+/* stgGrow(stg, extent): a further file, mapped already; rings of every thread may use it from now
+ * on. Returns how many files the view has. */
+static Napi::Value StgGrow(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const Napi::Object extent = info[1].As<Napi::Object>();
+  const uint64_t offset = number(extent, "offset"), bytes = number(extent, "bytes");
+  const uint64_t boardCount = number(extent, "boardCount");
+  const uint64_t connectionCount = number(extent, "connectionCount");
+  const uint64_t connections = number(extent, "connections"), memory = number(extent, "memory");
+  std::lock_guard<std::mutex> guard(tableMutex);
+  StgView* stg = stgView(info[0].ToNumber().Uint32Value());
+  if (stg == nullptr) throw Napi::RangeError::New(env, "stgGrow: no such STG");
+  uint64_t segmentBytes = 0;
+  uint8_t* base = segmentBase(stg->segment, &segmentBytes);
+  const bool fits =
+      base != nullptr && offset <= segmentBytes && bytes <= segmentBytes - offset &&
+      stg->extentCount < STP_STG_EXTENTS_MAX && boardCount <= stg->boardMax - stg->boardCount &&
+      connectionCount <= stg->connectionMax - stg->connectionCount &&
+      number(extent, "firstBoard") == stg->boardCount &&
+      number(extent, "firstConnection") == stg->connectionCount &&
+      connections + connectionCount * sizeof(stp_connection) <= memory &&
+      memory <= bytes && boardCount * stg->boardBytes <= bytes - memory;
+  if (!fits) throw Napi::RangeError::New(env, "stgGrow: the file does not fit the STG");
+  addExtent(*stg, base + offset + connections, uint32_t(connectionCount), base + offset + memory,
+            uint32_t(boardCount));
+  return Napi::Number::New(env, double(stg->extentCount));
 }
 
 /* cableOpen(fd): takes the descriptor over; the number is process-wide. */
@@ -307,6 +403,18 @@ static void CableEnd(const Napi::CallbackInfo& info) {
   if (auto cable = cableOf(info[0].ToNumber().Uint32Value())) cable->dead.store(true);
 }
 
+/* cableDead(cable): whether nobody is at the other end any more. Asks the kernel, which knows before
+ * the event loop that watches the cable does. */
+static Napi::Value CableDead(const Napi::CallbackInfo& info) {
+  auto cable = cableOf(info[0].ToNumber().Uint32Value());
+  if (cable == nullptr) return Napi::Boolean::New(info.Env(), true);
+  pollfd end = {cable->fd, POLLRDHUP, 0};
+  if (poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
+    cable->dead.store(true);
+  }
+  return Napi::Boolean::New(info.Env(), cable->dead.load());
+}
+
 static void closeCables(void*) {
   for (const uint32_t id : cablesOfThread) cableForget(id);
   cablesOfThread.clear();
@@ -320,8 +428,10 @@ static StgView& view(const Napi::CallbackInfo& info) {
 
 /* pageClaim(stg, ownerWord, hint): a page number or -1. */
 static Napi::Value PageClaim(const Napi::CallbackInfo& info) {
-  const int64_t page = claimPage(view(info), info[1].ToNumber().Uint32Value(),
-                                 info[2].ToNumber().Uint32Value(), true);
+  const StgView& stg = view(info);
+  uint32_t hint = info[2].ToNumber().Uint32Value();
+  const int64_t page =
+      claimPage(stg, info[1].ToNumber().Uint32Value(), &hint, true, stg.extentCount);
   return Napi::Number::New(info.Env(), double(page));
 }
 
@@ -335,7 +445,9 @@ static Napi::Value PageSweep(const Napi::CallbackInfo& info) {
   const StgView& stg = view(info);
   const uint32_t owner = info[1].ToNumber().Uint32Value();
   uint32_t freed = 0;
-  for (uint32_t page = 0; page < stg.pageCount; page++) {
+  const uint32_t pages = stg.pageCount;
+  for (uint32_t page = 0; page < pages; page++) {
+    /* SYNC[sweep.owner] nobody of this owner runs any more */
     if (loadRelaxed(stg.owner(page)) == owner && releasePage(stg, page, owner)) freed++;
   }
   return Napi::Number::New(info.Env(), freed);
@@ -345,17 +457,18 @@ static Napi::Value PageSweep(const Napi::CallbackInfo& info) {
  * advisory counter, so only the director may call it while hosts are attached. */
 static Napi::Value PagesUsed(const Napi::CallbackInfo& info) {
   const StgView& stg = view(info);
-  std::unique_ptr<uint32_t[]> boards(new uint32_t[stg.boardCount]());
+  const uint32_t pages = stg.pageCount, boardCount = stg.boardCount;
+  std::unique_ptr<uint32_t[]> boards(new uint32_t[boardCount]());
   uint32_t used = 0;
-  for (uint32_t page = 0; page < stg.pageCount; page++) {
+  for (uint32_t page = 0; page < pages; page++) {
     if (loadRelaxed(stg.owner(page)) != STP_OWNER_FREE) {
       used++;
       boards[stg.boardOf(page)]++;
     }
   }
   __atomic_store_n(&stg.header()->pages_claimed, used, __ATOMIC_RELAXED);
-  Napi::Array counts = Napi::Array::New(info.Env(), stg.boardCount);
-  for (uint32_t i = 0; i < stg.boardCount; i++) counts[i] = Napi::Number::New(info.Env(), boards[i]);
+  Napi::Array counts = Napi::Array::New(info.Env(), boardCount);
+  for (uint32_t i = 0; i < boardCount; i++) counts[i] = Napi::Number::New(info.Env(), boards[i]);
   return counts;
 }
 
@@ -367,8 +480,8 @@ static Napi::Value MemberNotify(const Napi::CallbackInfo& info) {
                              info[2].ToNumber().Uint32Value(), cable.get()));
 }
 
-/* wordWake(segment, offset, cable): SYNC: after a release store to a ring's tail, clears the
- * sleeper's word and rings; pairs with EventLoop::arm. */
+/* wordWake(segment, offset, cable): after a ring's tail was stored, clears the sleeper's word and
+ * rings; pairs with EventLoop::beforePoll. */
 static Napi::Value WordWake(const Napi::CallbackInfo& info) {
   uint64_t bytes = 0;
   uint8_t* base = segmentBase(info[0].ToNumber().Uint32Value(), &bytes);
@@ -377,8 +490,10 @@ static Napi::Value WordWake(const Napi::CallbackInfo& info) {
     throw Napi::RangeError::New(info.Env(), "wordWake: outside the segment");
   }
   uint32_t* word = reinterpret_cast<uint32_t*>(base + offset);
-  fence();
+  fence(); /* SYNC[word-wake.fence] pairs with [loop.sleep-fence] */
+  /* SYNC[word-wake.sleep] */
   if (load(word) == 0 || swap(word, 0) == 0) return Napi::Boolean::New(info.Env(), false);
+  /* SYNC[word-wake.bell] */
   if (auto cable = cableOf(info[2].ToNumber().Uint32Value())) cable->ring();
   return Napi::Boolean::New(info.Env(), true);
 }
@@ -389,10 +504,12 @@ static Napi::Value UsableCores(const Napi::CallbackInfo& info) {
 
 void registerStg(Napi::Env env, Napi::Object exports) {
   exports.Set("stgOpen", Napi::Function::New(env, StgOpen));
+  exports.Set("stgGrow", Napi::Function::New(env, StgGrow));
   exports.Set("stgClose", Napi::Function::New(env, StgClose));
   exports.Set("cableOpen", Napi::Function::New(env, CableOpen));
   exports.Set("cableClose", Napi::Function::New(env, CableClose));
   exports.Set("cableEnd", Napi::Function::New(env, CableEnd));
+  exports.Set("cableDead", Napi::Function::New(env, CableDead));
   napi_add_env_cleanup_hook(env, closeCables, nullptr);
   exports.Set("pageClaim", Napi::Function::New(env, PageClaim));
   exports.Set("pageRelease", Napi::Function::New(env, PageRelease));

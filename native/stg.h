@@ -25,15 +25,32 @@ struct Cable {
   void ring();
 };
 
+/* One file of an STG: boards and connection slots, numbered on from those of the files before. */
+struct StgExtent {
+  uint32_t firstPage, endPage, firstBoard, boardCount, firstConnection, endConnection;
+  uint8_t* connections;
+  uint8_t* memory;
+};
+
+/* Where the pages of a board stand among the numbers: row r has first + r * step. */
+struct BoardPages {
+  uint32_t first, step;
+};
+
 struct StgView {
   uint32_t id;
   /* Rings that are open on it: a closed view lives until the last of them is gone. */
   mutable std::atomic<uint32_t> rings{0};
   uint32_t segment;
   uint8_t* base;
-  uint32_t boardCount, connectionCount, memberCount, pageCount;
+  uint32_t memberCount, boardMax, connectionMax, pagesOfBoard;
   uint64_t boardBytes, boards, members, readySummary, readySummaryBytes, readyBits, readyBitsBytes;
-  uint64_t connections, owners, memory;
+  uint64_t owners;
+  /* SYNC: written before the counts below, and never changed afterwards; pairs with their loads. */
+  StgExtent extents[STP_STG_EXTENTS_MAX];
+  std::unique_ptr<BoardPages[]> boardPages;
+  /* What this process has mapped. They only grow. */
+  std::atomic<uint32_t> pageCount{0}, connectionCount{0}, boardCount{0}, extentCount{0};
 
   stp_stg_header* header() const { return reinterpret_cast<stp_stg_header*>(base); }
   stp_board* board(uint32_t index) const {
@@ -48,17 +65,30 @@ struct StgView {
   uint32_t* bits(uint32_t member) const {
     return reinterpret_cast<uint32_t*>(base + readyBits + member * readyBitsBytes);
   }
-  stp_direction* direction(uint32_t connection, uint32_t end) const {
-    uint8_t* at = base + connections + uint64_t(connection) * sizeof(stp_connection);
-    return reinterpret_cast<stp_direction*>(at + offsetof(stp_connection, directions)) + end;
-  }
   uint32_t* owner(uint32_t page) const {
     return reinterpret_cast<uint32_t*>(base + owners) + page;
   }
-  uint32_t boardOf(uint32_t page) const { return page % boardCount; }
+  /* The caller has compared the number with connectionCount, or with pageCount. */
+  stp_direction* direction(uint32_t connection, uint32_t end) const {
+    const StgExtent* e = extents;
+    while (connection >= e->endConnection) e++;
+    uint8_t* at = e->connections + uint64_t(connection - e->firstConnection) * sizeof(stp_connection);
+    return reinterpret_cast<stp_direction*>(at + offsetof(stp_connection, directions)) + end;
+  }
+  const StgExtent& extentOf(uint32_t page) const {
+    const StgExtent* e = extents;
+    while (page >= e->endPage) e++;
+    return *e;
+  }
+  uint32_t boardOf(uint32_t page) const {
+    const StgExtent& e = extentOf(page);
+    return e.firstBoard + (page - e.firstPage) % e.boardCount;
+  }
   uint8_t* page(uint32_t number) const {
-    return base + memory + (number % boardCount) * boardBytes +
-           uint64_t(number / boardCount) * STP_PAGE_BYTES;
+    const StgExtent& e = extentOf(number);
+    const uint32_t index = number - e.firstPage;
+    return e.memory + (index % e.boardCount) * boardBytes +
+           uint64_t(index / e.boardCount) * STP_PAGE_BYTES;
   }
 };
 
@@ -87,15 +117,18 @@ inline void relax() {
 }
 
 uint64_t nowNs();
-void futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs);
+/* False when the time was over first. */
+bool futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs);
 void futexWake(uint32_t* word);
 
 /* Cores this thread may run on; 1 also where a CPU quota leaves less than two. */
 uint32_t usableCores();
 
-/* A free page for `ownerWord`, searched from `hint` on, or -1. `first`: the connection holds no
- * page yet and may use the reserve that keeps a full pool from starving new streams. */
-int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t hint, bool first);
+/* A free page of the first `extents` files for `ownerWord`, or -1. `hint`: where to search from, board
+ * by board; it is moved on. `first`: the connection holds no page yet and may use the reserve that
+ * keeps a full pool from starving new streams. */
+int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t* hint, bool first,
+                  uint32_t extents);
 /* False if the page is not the owner's (any more). */
 bool releasePage(const StgView& stg, uint32_t page, uint32_t ownerWord);
 
@@ -110,15 +143,16 @@ class BoardLock {
   ~BoardLock();
   BoardLock(const BoardLock&) = delete;
   BoardLock& operator=(const BoardLock&) = delete;
+  /* May go on: has the lock, or has waited for it long enough. */
   bool held() const { return held_; }
   void account(uint64_t bytes);
 
  private:
   stp_board* board_;
-  uint32_t word_;
+  const uint64_t word_;
   bool held_ = false;
 };
 
-void countBypass(const StgView& stg, uint32_t board, uint64_t bytes);
+void countBypass(const StgView& stg, uint32_t board, uint64_t accesses, uint64_t bytes);
 
 }  // namespace stpd

@@ -22,7 +22,14 @@ const ifPresent = process.argv.includes('--if-present');
 const installOnly = process.argv.includes('--install');
 const named = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
 const programs =
-  named.length > 0 ? named : ['dist/test/native/smoke.js', 'dist/test/system/smoke-sockets.js'];
+  named.length > 0
+    ? named
+    : [
+        'dist/test/native/smoke.js',
+        'dist/test/system/smoke-sockets.js',
+        'dist/test/system/smoke-connect.js',
+        'dist/test/semantics/program.js',
+      ];
 
 const lastLines = (text) => text.trim().split('\n').slice(-12).join('\n');
 

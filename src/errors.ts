@@ -8,6 +8,11 @@ export interface StpError extends Error {
   /** Negative, as Node's own system errors have it. */
   errno?: number;
   syscall?: string;
+  /** What the array lacks for what was asked: a REASON_ number of the layout. */
+  reason?: number;
+  /** Of connect, bind and listen, as Node's own errors have them: the port, and the STG. */
+  port?: number;
+  address?: string;
 }
 
 const numbers: Readonly<Record<string, number>> = { ...constants.errno };
@@ -39,3 +44,16 @@ export const isCoded = (e: unknown): e is StpError =>
 
 /** What to print of anything thrown. */
 export const messageOf = (e: unknown): string => (e instanceof Error ? e.message : String(e));
+
+/**
+ * An error of Node's own kind: a code of Node's (`ERR_...`), no errno. For what `node:net` throws or
+ * emits so, with the same code.
+ * @param Kind TypeError and RangeError for arguments, Error for the rest
+ */
+export function nodeError(
+  Kind: new (message: string) => Error,
+  code: string,
+  message: string,
+): Error & { code: string } {
+  return Object.assign(new Kind(message), { code });
+}

@@ -3,10 +3,16 @@
  */
 
 export {
+  BlockingConnect,
+  type BlockingConnectOptions,
+  type BlockingOptions,
+} from './connect/blocking-connect.js';
+export {
   STPaccept,
   STPbind,
   STPclose,
   STPconnect,
+  STPdial,
   STPgetpeername,
   STPgetsockname,
   STPgetsockopt,
@@ -14,14 +20,16 @@ export {
   STPpoll,
   STPrecv,
   STPsend,
+  STPserve,
   STPsetsockopt,
   STPshutdown,
   STPsocket,
 } from './connect/stp-calls.js';
 export * from './connect/stp-connect.js';
 export { native } from './native.js';
+export type { ConnectOptions, ListenOptions, StpSocketOptions } from './socket/arguments.js';
 export { BlockingStream } from './socket/blocking-stream.js';
-export { type AttachOptions, attach, type ConnectOptions, Host } from './socket/host.js';
-export { StpServer, type StpServerOptions } from './socket/stp-server.js';
-export { StpSocket, type StpSocketOptions, type StreamHandle } from './socket/stp-socket.js';
+export { type AttachOptions, attach, Host } from './socket/host.js';
+export { type StpDrop, StpServer, type StpServerOptions } from './socket/stp-server.js';
+export { StpSocket, type StreamHandle } from './socket/stp-socket.js';
 export type { Peer } from './socket/stream-end.js';

@@ -11,7 +11,14 @@ export const PORT_DYNAMIC_MIN = 32768;
 export const STG_BOARDS_MIN = 4;
 /** Default connection slots of an STG: 1408 bytes each, 22 MiB. */
 export const STG_CONNECTIONS_DEFAULT = 16384;
+/** 16 bits of an owner word name a connection. An STG can grow to it: ready bits have room for all. */
 export const STG_CONNECTIONS_MAX = 65536;
+/** `stg grow` waits so long for the hosts to map what is new; then it tells which have not. */
+export const GROW_ANSWER_MS = 2000;
+/** A host whose channel was full when the STG grew is told again after this. */
+export const GROW_RETRY_MS = 100;
+/** At most one slot in eight lists a TCP connection of a host; more go unlisted, and work the same. */
+export const NETWORK_SLOTS_SHARE = 8;
 /** Hosts in one STG: each has a 4 KiB ready bitmap with the default connection count. */
 export const STG_MEMBERS_DEFAULT = 256;
 /** Listeners and explicit binds of one STG. */

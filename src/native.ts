@@ -30,6 +30,14 @@ export interface Native {
   reserve(bytes: number): { segment: number; buffer: SharedArrayBuffer };
   /** Maps `bytes` of a file from its start at `offset` of the range, MAP_FIXED|MAP_SHARED|MAP_POPULATE. */
   map(segment: number, offset: number, fd: number, bytes: number, writable: boolean): void;
+  /** As `map`, by a thread of libuv's pool. Takes the descriptor over, also where it throws. */
+  mapLater(
+    segment: number,
+    offset: number,
+    fd: number,
+    bytes: number,
+    writable: boolean,
+  ): Promise<void>;
   /** Replaces a part by private zero memory; writable, so that a late store of ours hurts nobody. */
   unmapToZero(segment: number, offset: number, bytes: number): void;
 
@@ -42,7 +50,7 @@ export interface Native {
   unixAccept(fd: number): number;
   /** Two non-blocking, close-on-exec descriptors. `stream`: SOCK_STREAM, else SOCK_SEQPACKET. */
   socketPair(stream: boolean): [number, number];
-  /** True if sent, false if the socket is full (EAGAIN). MSG_DONTWAIT|MSG_NOSIGNAL. At most 16 descriptors. */
+  /** True if sent, false if the socket is full (EAGAIN). MSG_DONTWAIT|MSG_NOSIGNAL. At most 32 descriptors. */
   sendMessage(fd: number, data: Uint8Array, fds: readonly number[]): boolean;
   /**
    * undefined when nothing waits (EAGAIN); `data.length === 0` with no descriptors is end-of-file.
@@ -68,12 +76,19 @@ export interface Native {
   // --- stg.cc: an STG in this process, its pages, cables ------------------------------------
   /** `geometry` is an StgGeometry; checked once. The number is process-wide. */
   stgOpen(segment: number, offset: number, geometry: object): number;
+  /**
+   * A further file of the STG, mapped already: an StgExtent, checked. Rings of every thread may use
+   * its pages from now on. Returns how many files the view has.
+   */
+  stgGrow(stg: number, extent: object): number;
   /** No new rings; the number is used again once the last ring on it is closed. */
   stgClose(stg: number): void;
   /** Takes the descriptor over; it is closed with the last user. The number is process-wide. */
   cableOpen(fd: number): number;
   /** As if the other end were gone, for every ring of the process that uses it. */
   cableEnd(cable: number): void;
+  /** Whether nobody is at the other end any more: asked of the kernel, one system call. */
+  cableDead(cable: number): boolean;
   cableClose(cable: number): void;
   /** A page number, or -1 when the STG is full. */
   pageClaim(stg: number, ownerWord: number, hint: number): number;
@@ -109,11 +124,79 @@ export interface Native {
   ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   /** Reads and, where that was all, arms: twice the bytes, and 1 more if armed; else a negative state. */
   ringTake(ring: number, into: Uint8Array, offset: number, bytes: number): number;
-  ringReserve(ring: number, sliceMs: number): number;
+  /** `done` bytes of the view before are committed first, unless negative. */
+  ringReserve(ring: number, sliceMs: number, done?: number): number;
+  /** Packed views of `count` pages at most; how many. */
+  ringReservePages(
+    ring: number,
+    views: Float64Array,
+    count: number,
+    sliceMs: number,
+    done?: number,
+  ): number;
   ringCommit(ring: number, bytes: number): number;
-  ringPeek(ring: number, sliceMs: number): number;
+  /** `done` bytes of the view before are consumed first, unless negative. */
+  ringPeek(ring: number, sliceMs: number, done?: number): number;
+  ringPeekPages(
+    ring: number,
+    views: Float64Array,
+    count: number,
+    sliceMs: number,
+    done?: number,
+  ): number;
   ringConsume(ring: number, bytes: number): number;
   ringExchange(ring: number, page: number): number;
+  /** The buffers from index `from` on, without their first `skip` bytes, 1024 at most. */
+  ringWriteVector(
+    ring: number,
+    buffers: readonly Uint8Array[],
+    from: number,
+    skip: number,
+    sliceMs: number,
+  ): number;
+  ringReadVector(
+    ring: number,
+    buffers: readonly Uint8Array[],
+    from: number,
+    skip: number,
+    sliceMs: number,
+  ): number;
+  /** `count` pairs of offset and length within one buffer, without their first `skip` bytes. */
+  ringWriteFlat(
+    ring: number,
+    bytes: Uint8Array,
+    spans: Uint32Array,
+    count: number,
+    skip: number,
+    sliceMs: number,
+  ): number;
+  ringReadFlat(
+    ring: number,
+    bytes: Uint8Array,
+    spans: Uint32Array,
+    count: number,
+    skip: number,
+    sliceMs: number,
+  ): number;
+  /** Writes all, then reads what comes; RING_NOT_NOW: did neither. */
+  ringCall(
+    tx: number,
+    from: Uint8Array,
+    offset: number,
+    bytes: number,
+    rx: number,
+    into: Uint8Array,
+    sliceMs: number,
+  ): number;
+  /** (page * 2 + exchanged) * 2^17 + bytes; 0: not all there yet. */
+  ringTakePage(rx: number, sliceMs: number): number;
+  /** 1 when `tx` has the page that `rx` held; RING_NOT_NOW: no page starts at its cursor. */
+  ringGivePage(tx: number, page: number, rx: number, sliceMs: number): number;
+  ringClaimPage(rx: number): number;
+  /** 1, or 0 for a page that the ring does not hold. */
+  ringReleasePage(rx: number, page: number): number;
+  ringPageOffset(ring: number, page: number): number;
+  ringCounters(ring: number): RingCounters;
   ringFillFromFile(ring: number, fd: number, at: number, bytes: number, sliceMs: number): number;
   ringDrainToFile(ring: number, fd: number, at: number, bytes: number, sliceMs: number): number;
   /** 0: armed, a ready bit will come; else the state of the ring, not armed. */
@@ -131,8 +214,10 @@ export interface Native {
   connectionInit(stg: number, connection: number): void;
   /** Frees the pages of both lists; how many. */
   connectionRelease(stg: number, connection: number, generation: number): number;
-  /** Resets what an end that is gone has left open, and wakes threads that wait for it. */
-  connectionAbort(stg: number, connection: number, end: number): void;
+  /** Resets what an end has left open, and wakes who waits for it: member `peer`, by `cable` or 0. */
+  connectionAbort(stg: number, connection: number, end: number, peer: number, cable: number): void;
+
+  // --- touch.cc -----------------------------------------------------------------------------
   fillBytes(segment: number, offset: number, bytes: number, value: number): void;
   /** Sum of the little-endian 64-bit words modulo 2^64; read in place. */
   sumBytes(segment: number, offset: number, bytes: number): bigint;
@@ -142,6 +227,39 @@ export interface Native {
   setTimesNs(path: Buffer | string, mtimeNs: bigint, followSymlink: boolean): void;
   /** mknod(2); `mode` with the type bits. The device number counts for devices only. */
   makeNode(path: Buffer | string, mode: number, major: number, minor: number): void;
+
+  // --- tcp.cc: TCP sockets by number --------------------------------------------------------
+  // Each belongs to the thread that made or adopted it, and is closed with it at the latest.
+  // Numbers that a call gives back are descriptors, bytes or 0, or minus an error number.
+  tcpOpen(version: 4 | 6): number;
+  /** `address` is an IPv4 or IPv6 address, not a name. */
+  tcpBind(fd: number, address: string, port: number): number;
+  tcpListen(fd: number, backlog: number): number;
+  /** -EINPROGRESS until it is writable; then TCP_ERROR tells. */
+  tcpConnect(fd: number, address: string, port: number): number;
+  tcpAccept(fd: number): number;
+  tcpName(fd: number, ofPeer: boolean): { host: string; port: number } | undefined;
+  /** Bytes taken within the slice, 0 for none. */
+  tcpSend(fd: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  /** 0 is the orderly end, -EAGAIN that nothing came within the slice. */
+  tcpReceive(fd: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
+  /** 0 reading, 1 writing. */
+  tcpShutdown(fd: number, how: number): number;
+  /** Of any descriptor: `option` is a TCP_ number of src/connect/tcp-numbers.ts. */
+  tcpSetOption(fd: number, option: number, value: number): number;
+  tcpGetOption(fd: number, option: number): number;
+  /** `reset`: RST instead of an end. */
+  tcpClose(fd: number, reset: boolean): void;
+  /** Somebody else, libuv, closes it from now on. */
+  tcpRelease(fd: number): void;
+  /** A second descriptor of any socket, for the thread that adopts its number: once. */
+  tcpDispatch(fd: number): number;
+  tcpAdopt(number: number): number;
+  /** Asks for the address of a host name on a thread of its own. */
+  hostLookup(name: string): number;
+  /** '' for a name without one, undefined: not yet. After an answer the number is used up. */
+  hostAddress(lookup: number, sliceMs: number): string | undefined;
+  hostForget(lookup: number): void;
 
   // --- receive_slabs.cc: see src/socket/receive-slabs.ts --------------------------------------
   /** 1 MiB that comes back to the thread's pool once collected; undefined when all are in use. */
@@ -160,7 +278,24 @@ export interface Native {
   loopSafety(active: boolean): void;
   loopCable(cable: number): void;
   loopCableEnd(cable: number): void;
+  /**
+   * One turn of the loop without libuv, for a thread that blocks: waits until its sources have
+   * work (their callbacks have run then), an entry is ready, or the time is over.
+   * @param entries triples: descriptor, poll(2) events, and what came of it
+   * @returns how many entries are ready
+   */
+  loopWait(timeoutMs: number, entries: Int32Array, spinUs: number): number;
   loopCounters(): { safetyFirings: number; pollHits: number; pollMisses: number };
+}
+
+/** What one ring has counted since this thread opened it. */
+export interface RingCounters {
+  readonly wakesSent: number;
+  readonly wakesSuppressed: number;
+  readonly pollHits: number;
+  readonly pollMisses: number;
+  readonly waits: number;
+  readonly safetyFirings: number;
 }
 
 /** Byte offsets in the segment; see native/event_loop.cc. */

@@ -3,12 +3,13 @@
  * with one STG of all 16 boards. Gone when the run ends, however it ends.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import type { StgDocument } from '../../src/daemon/reports.js';
 import { ROOT } from './native-programs.js';
 
 export const BENCH_STG = 'bench';
 const BOARDS = 16;
-/** Listeners at once: one a path at most. */
-const PORTS = 16;
+/** Listeners at once: one or two a path, one an idle host. */
+const PORTS = 64;
 /** stpctl's exit code for "stpd is not running": the only failure that passes by itself. */
 const EXIT_NOT_RUNNING = 3;
 const START_TIMEOUT_MS = 30_000;
@@ -16,6 +17,13 @@ const RETRY_MS = 100;
 const STOP_TIMEOUT_MS = 10_000;
 
 const program = (name: string): string => `${ROOT}dist/src/ctl/${name}.js`;
+
+/** What is taken of the STG. */
+export interface ArrayCounters {
+  readonly pagesUsed: number;
+  readonly portsUsed: number;
+  readonly connectionsUsed: number;
+}
 
 export class PrivateArray {
   private stpd: ChildProcess | undefined;
@@ -58,6 +66,19 @@ export class PrivateArray {
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
+  }
+
+  get pid(): number {
+    return this.stpd?.pid ?? 0;
+  }
+
+  async counters(): Promise<ArrayCounters> {
+    const args = ['stg', 'show', BENCH_STG, '--json', '--run-dir', this.runDirectory];
+    const { code, output } = await run(program('stpctl'), args);
+    if (code !== 0) throw new Error(`stpctl stg show: ${output}`);
+    const { stg } = JSON.parse(output) as StgDocument;
+    const { pagesTotal, pagesFree, portsUsed, connectionsUsed } = stg;
+    return { pagesUsed: pagesTotal - pagesFree, portsUsed, connectionsUsed };
   }
 
   async stop(): Promise<void> {

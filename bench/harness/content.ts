@@ -44,23 +44,33 @@ export interface Messages {
 
 /** Larger messages are made anew for each round. */
 const KEPT_BYTES_MAX = 4 << 20;
-const kept = new Map<number, Messages>();
+const kept = new Map<string, Messages>();
+/** After so many bytes the content of a message comes again. */
+const CONTENT_PERIOD_BYTES = 65536;
 
-/** Three buffers, never changed: a socket may still hold one while the next is written. */
-export function messagesOf(size: number): Messages {
-  const messages = kept.get(size) ?? makeMessages(size);
-  if (size <= KEPT_BYTES_MAX) kept.set(size, messages);
+/**
+ * Three buffers, never changed: a socket may still hold one while the next is written.
+ * @param batch messages that lie in each buffer, one after another; a call sends them all
+ */
+export function messagesOf(size: number, batch = 1): Messages {
+  const key = `${size} ${batch}`;
+  const messages = kept.get(key) ?? makeMessages(size, batch);
+  if (size * batch <= KEPT_BYTES_MAX) kept.set(key, messages);
   return messages;
 }
 
-function makeMessages(size: number): Messages {
-  const plain = Buffer.alloc(size);
-  for (let i = 0; i < size; i++) plain[i] = contentByte(i);
-  const first = Buffer.from(plain);
-  const last = Buffer.from(plain);
-  first[0] = FIRST_BYTE;
-  last[0] = FIRST_BYTE_LAST;
-  return { plain, first, last };
+function makeMessages(size: number, batch: number): Messages {
+  const period = Buffer.alloc(Math.min(size, CONTENT_PERIOD_BYTES));
+  for (let i = 0; i < period.length; i++) period[i] = contentByte(i);
+  const startingWith = (byte: number): Buffer => {
+    const message = Buffer.allocUnsafeSlow(size * batch).fill(period);
+    message[0] = byte;
+    return message;
+  };
+  const first = startingWith(FIRST_BYTE);
+  /* Where a message is a block, none is plain. */
+  const plain = size * batch >= BLOCK_BYTES ? first : startingWith(contentByte(0));
+  return { plain, first, last: startingWith(FIRST_BYTE_LAST) };
 }
 
 /** The digest of a stream of `blocks` whole blocks of messages of `size` bytes. */
@@ -231,14 +241,19 @@ export const numbersText = (sum: number): string => sum.toString(16);
 /** How the content of a stream is made. */
 export type Content = 'copied' | 'filled';
 
-/** What a side must have received in a round of so many messages. */
-export function expectedDigest(
-  round: 'stream' | 'ping-pong',
-  content: Content,
-  size: number,
-  messages: number,
-): string {
-  if (round === 'ping-pong') return numbersText((messages * (messages + 1)) / 2);
+/** What a side must have received in a stream of so many messages. */
+export function streamDigest(content: Content, size: number, messages: number): string {
   const blocks = (messages * size) / blockBytesOf(size);
   return content === 'copied' ? digestOfCopied(size, blocks) : digestOfFilled(size, blocks);
 }
+
+/** The digest of messages numbered from 1 on. */
+export const numberedDigest = (messages: number): string =>
+  numbersText((messages * (messages + 1)) / 2);
+
+/** Writes of the greedy connection of case `fairness`. */
+export const GREEDY_BYTES = 65536;
+
+/** What came over the greedy connection, and how many messages over all modest ones. */
+export const fairnessDigest = (modest: number, greedyBytes: number): string =>
+  `${streamDigest('copied', GREEDY_BYTES, greedyBytes / GREEDY_BYTES)}${numbersText(modest)}`;

@@ -34,15 +34,17 @@ export class OtherLoad {
 
   constructor(private readonly cpus: CpuPair) {}
 
-  /** Runs a round; its processes' CPU is ours, and so is that of this process. */
-  async watch<T extends { cpuSeconds: number }>(round: () => Promise<T>): Promise<T> {
+  /** Runs a round; its processes' CPU is ours, and so is stpd's and that of this process. */
+  async watch<T extends { cpuSeconds: number; stpdCpuSeconds?: number }>(
+    round: () => Promise<T>,
+  ): Promise<T> {
     const start = performance.now();
     const busy = this.read();
     const parent = process.cpuUsage();
     const result = await round();
     const { user, system } = process.cpuUsage(parent);
     this.busy += this.read() - busy;
-    this.own += result.cpuSeconds + (user + system) / 1e6;
+    this.own += result.cpuSeconds + (result.stpdCpuSeconds ?? 0) + (user + system) / 1e6;
     this.elapsed += (performance.now() - start) / 1000;
     return result;
   }

@@ -3,7 +3,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { type Content, expectedDigest } from './content.js';
+import { type Content, fairnessDigest, numberedDigest, streamDigest } from './content.js';
 import { decodeHistogram } from './histogram.js';
 import { type BenchPath, type RoundResult, withPeakRss } from './path.js';
 import type {
@@ -25,50 +25,63 @@ export interface NodePathOptions {
   /** File name under dist/bench/paths/. */
   readonly module: string;
   readonly content: Content;
+  /** Both ends are threads of one process. */
+  readonly threads?: true;
   /** Command put before `node`, to keep it on some CPUs; empty to leave it free. */
   readonly runner: readonly string[];
   readonly open: Omit<OpenRequest, 'op' | 'side' | 'address'>;
 }
 
 export class NodePath implements BenchPath {
-  private readonly receiver: Child;
-  private readonly sender: Child;
+  /** The receiver first; a path of threads has a sender only. */
+  private readonly children: readonly PathChild[];
 
   constructor(private readonly options: NodePathOptions) {
-    this.receiver = new Child(options, 'receiver');
-    this.sender = new Child(options, 'sender');
+    const sides: Side[] = options.threads === true ? ['sender'] : ['receiver', 'sender'];
+    this.children = sides.map((side) => new PathChild(options, side));
   }
 
   async open(): Promise<void> {
-    this.receiver.start();
-    this.sender.start();
-    const listening = this.receiver.next('listening', OPEN_TIMEOUT_MS);
-    this.receiver.say({ ...this.options.open, op: 'open', side: 'receiver' });
-    const { address } = await listening;
-    await this.connect(address);
-  }
-
-  private async connect(address: Address): Promise<void> {
-    const connected = [this.receiver, this.sender].map((c) => c.next('connected', OPEN_TIMEOUT_MS));
-    this.sender.say({ ...this.options.open, op: 'open', side: 'sender', address });
+    for (const child of this.children) child.start();
+    const connected = this.children.map((c) => c.next('connected', OPEN_TIMEOUT_MS));
+    const [receiver, sender] = this.children;
+    if (sender === undefined) receiver?.say({ ...this.options.open, op: 'open', side: 'sender' });
+    else {
+      const listening = receiver?.next('listening', OPEN_TIMEOUT_MS);
+      receiver?.say({ ...this.options.open, op: 'open', side: 'receiver' });
+      const address = (await listening)?.address as Address;
+      sender.say({ ...this.options.open, op: 'open', side: 'sender', address });
+    }
     await Promise.all(connected);
   }
 
-  async round(request: RoundRequest): Promise<RoundResult> {
-    const report = await withPeakRss([this.receiver.pid, this.sender.pid], async () => {
-      const limitMs = request.seconds * 1000 + ROUND_SLACK_MS;
-      const received = await this.receiver.begin(request, limitMs);
-      const sent = await this.sender.begin(request, limitMs);
+  /** @param paused what to look at while a round stands still, in cases that do */
+  async round(request: RoundRequest, paused?: () => Promise<void>): Promise<RoundResult> {
+    const limitMs = request.seconds * 1000 + ROUND_SLACK_MS;
+    const standing =
+      paused === undefined ? [] : this.children.map((c) => c.next('paused', limitMs));
+    const report = await withPeakRss(this.pids, async () => {
+      const done: Promise<RoundReport>[] = [];
+      for (const child of this.children) done.push((await child.begin(request, limitMs)).done);
       // Together: if one side finds something wrong, the other waits for ever.
-      const [fromSender, fromReceiver] = await Promise.all([sent.done, received.done]);
-      return check(this.options, request, fromSender, fromReceiver);
+      const all = Promise.all(done);
+      if (paused !== undefined) {
+        await Promise.race([Promise.all(standing), all]);
+        await paused();
+        for (const child of this.children) child.say({ op: 'go-on' });
+      }
+      return check(this.options, request, await all);
     });
     const { histogram, ...result } = report;
     return histogram === undefined ? result : { ...result, latencies: decodeHistogram(histogram) };
   }
 
+  get pids(): readonly number[] {
+    return this.children.map((c) => c.pid);
+  }
+
   async close(): Promise<void> {
-    await Promise.all([this.receiver.close(), this.sender.close()]);
+    await Promise.all(this.children.map((c) => c.close()));
   }
 }
 
@@ -79,19 +92,37 @@ export class NodePath implements BenchPath {
 function check(
   { name, content }: NodePathOptions,
   request: RoundRequest,
-  sent: RoundReport,
-  received: RoundReport,
+  reports: readonly RoundReport[],
 ): RoundReport & { digest: string } {
-  const kind = request.case === 'stream' ? 'stream' : 'ping-pong';
-  const digest = expectedDigest(kind, content, request.size, sent.messages);
-  const arrived = [sent, received].flatMap((r) => r.digest ?? []);
-  if (sent.bytes !== received.bytes || arrived.length === 0 || arrived.some((d) => d !== digest)) {
+  const sent = reports.at(-1) as RoundReport;
+  const digest = expectedDigest(request, content, sent);
+  const arrived = reports.flatMap((r) => r.digest ?? []);
+  const bytesDiffer = reports.some((r) => r.digest !== undefined && r.bytes !== sent.bytes);
+  if (bytesDiffer || arrived.length === 0 || arrived.some((d) => d !== digest)) {
     throw new Error(
-      `${name}: sent ${sent.bytes} bytes with digest ${digest}, ` +
-        `received ${received.bytes} with ${arrived.join(', ')}`,
+      `${name}: ${request.case}: sent ${sent.bytes} bytes with digest ${digest}, received ` +
+        `${reports.map((r) => r.bytes).join(', ')} with ${arrived.join(', ')}`,
     );
   }
-  return { ...sent, digest, cpuSeconds: sent.cpuSeconds + received.cpuSeconds };
+  const cpuSeconds = reports.reduce((sum, r) => sum + r.cpuSeconds, 0);
+  return { ...sent, digest, cpuSeconds };
+}
+
+function expectedDigest(
+  { case: name, size }: RoundRequest,
+  content: Content,
+  { messages, greedy }: RoundReport,
+): string {
+  switch (name) {
+    case 'stream':
+    case 'message-rate':
+    case 'message-rate-batch':
+      return streamDigest(content, size, messages);
+    case 'fairness':
+      return fairnessDigest(messages, greedy?.bytes ?? 0);
+    default:
+      return numberedDigest(messages);
+  }
 }
 
 type Said<Op extends FromChild['op']> = Extract<FromChild, { op: Op }>;
@@ -102,21 +133,27 @@ interface Wait {
   readonly reject: (e: Error) => void;
 }
 
-class Child {
+/** One process of a path. */
+export class PathChild {
   private child: ChildProcess | undefined;
   private waits: Wait[] = [];
   private end: Error | undefined;
   private exited: Promise<void> = Promise.resolve();
 
   constructor(
-    private readonly options: NodePathOptions,
-    private readonly side: Side,
+    private readonly options: Pick<NodePathOptions, 'name' | 'module' | 'runner'>,
+    private readonly side: string,
   ) {}
 
   start(): void {
     const { module, runner } = this.options;
     const script = fileURLToPath(new URL(`../paths/${module}.js`, import.meta.url));
-    const [command = process.execPath, ...args] = [...runner, process.execPath, script];
+    const [command = process.execPath, ...args] = [
+      ...runner,
+      process.execPath,
+      '--expose-gc',
+      script,
+    ];
     const child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     this.child = child;
     this.exited = new Promise((resolve) => {

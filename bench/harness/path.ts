@@ -1,9 +1,9 @@
 /**
  * One path of the benchmark as the suites see it: two processes that do rounds.
  */
-import { readFileSync } from 'node:fs';
 import type { Histogram } from './histogram.js';
-import type { RoundRequest } from './protocol.js';
+import { rssAnonBytes } from './processes.js';
+import type { Greedy, RoundRequest } from './protocol.js';
 
 export interface RoundResult {
   readonly bytes: number;
@@ -11,11 +11,31 @@ export interface RoundResult {
   readonly seconds: number;
   /** CPU seconds of both processes. */
   readonly cpuSeconds: number;
+  /** CPU seconds of stpd meanwhile, on paths through the array. */
+  readonly stpdCpuSeconds?: number;
   /** Highest RssAnon seen in the round, both processes together. */
   readonly rssAnonBytes: number;
   /** Of what arrived; checked against what was sent. */
   readonly digest: string;
   readonly latencies?: Histogram;
+  readonly greedy?: Greedy;
+  /** `connections`: what the array's counters said; absent on other paths. */
+  readonly pages?: PagesSeen;
+  /** `connections`: what was there after all were closed and not before. */
+  readonly left?: Left;
+}
+
+export interface PagesSeen {
+  /** Pages that were taken while all connections were open and idle. */
+  readonly whileIdle: number;
+}
+
+export interface Left {
+  readonly descriptors: number;
+  /** Of the array, where one was used. */
+  readonly pages?: number;
+  readonly ports?: number;
+  readonly connections?: number;
 }
 
 export interface BenchPath {
@@ -23,20 +43,6 @@ export interface BenchPath {
   round(request: RoundRequest): Promise<RoundResult>;
   /** Ends both processes. Runs in any state, also twice. */
   close(): Promise<void>;
-}
-
-/** Anonymous memory of the processes now; a process that is gone counts 0. */
-export function rssAnonBytes(pids: readonly number[]): number {
-  let total = 0;
-  for (const pid of pids) {
-    try {
-      const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-      total += Number(/^RssAnon:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
-    } catch {
-      // gone: its round fails on its own
-    }
-  }
-  return total;
 }
 
 const RSS_PERIOD_MS = 50;

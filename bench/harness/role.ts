@@ -15,20 +15,35 @@ import type {
 
 /** One end of a path's connection. */
 export interface Participant {
-  /** Calls `armed` as soon as messages may come. The report's cpuSeconds are filled in by the role. */
-  round(request: RoundRequest, armed: () => void): Promise<Omit<RoundReport, 'cpuSeconds'>>;
+  /**
+   * Calls `armed` as soon as messages may come. The report's cpuSeconds are filled in by the role.
+   * @param pause stands still until the parent has looked
+   */
+  round(request: RoundRequest, armed: () => void, pause: () => Promise<void>): Promise<Report>;
 }
+
+/** What a participant knows of its round. */
+export type Report = Omit<RoundReport, 'cpuSeconds'>;
 
 export interface PathRole {
   receive(open: OpenRequest, listening: (address: Address) => void): Promise<Participant>;
   send(open: OpenRequest, address: Address): Promise<Participant>;
 }
 
+/** What a round of large messages has left is collected before the next, on nobody's clock. */
+const COLLECT_BYTES_MIN = 4 << 20;
+
 export function serveRole(path: PathRole): void {
   let participant: Participant | undefined;
   const say = (message: FromChild): void => {
     process.send?.(message);
   };
+  let goOn = (): void => {};
+  const pause = (): Promise<void> =>
+    new Promise((resolve) => {
+      goOn = resolve;
+      say({ op: 'paused' });
+    });
   const open = async (request: OpenRequest): Promise<void> => {
     participant =
       request.side === 'receiver'
@@ -39,11 +54,13 @@ export function serveRole(path: PathRole): void {
   const round = async (request: RoundRequest): Promise<void> => {
     if (participant === undefined) throw new Error('round before open');
     const cpu = process.cpuUsage();
-    const report = await participant.round(request, () => say({ op: 'armed' }));
+    const report = await participant.round(request, () => say({ op: 'armed' }), pause);
     const used = process.cpuUsage(cpu);
+    if (request.size > COLLECT_BYTES_MIN) globalThis.gc?.();
     say({ op: 'done', report: { ...report, cpuSeconds: (used.user + used.system) / 1e6 } });
   };
   process.on('message', (message: ToChild) => {
+    if (message.op === 'go-on') return goOn();
     (message.op === 'open' ? open(message) : round(message.request)).catch((e: unknown) => {
       say({ op: 'failed', message: e instanceof Error ? (e.stack ?? e.message) : String(e) });
     });

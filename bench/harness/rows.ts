@@ -7,14 +7,13 @@
  * result.
  */
 import { createHash } from 'node:crypto';
-import type { Histogram } from './histogram.js';
-import { makeHistogram, microsecondsAt } from './histogram.js';
+import { CASE_SPECS, type CaseName, type Unit } from './cases.js';
+import { type Histogram, makeHistogram, microsecondsAt } from './histogram.js';
 import type { RoundResult } from './path.js';
 import type { Round } from './schedule.js';
 import { median, spreadOf } from './statistics.js';
 
 export type RowRegime = 'near' | 'far' | 'none';
-export type Unit = 'GB/s' | 'µs';
 
 export interface Row {
   readonly suite: string;
@@ -30,8 +29,10 @@ export interface Row {
   readonly p50?: number;
   readonly p99?: number;
   readonly p999?: number;
-  /** CPU seconds of both processes, over all rounds. */
+  /** CPU seconds of both processes, over all rounds; of case `idle`, of all of them and stpd. */
   readonly cpu_s: number;
+  /** CPU seconds of stpd meanwhile, on paths through the array. */
+  readonly cpu_stpd_s?: number;
   readonly rounds: number;
   readonly node: string;
   readonly commit: string;
@@ -49,6 +50,16 @@ export interface Row {
   readonly probe_ns?: number;
   /** Messages a second that were offered. */
   readonly offered?: number;
+  /** Cases of many connections: how many at a time. */
+  readonly connections?: number;
+  /** `fairness`: what the greedy connection moved beside the modest ones, GB/s. */
+  readonly greedy_gbs?: number;
+  /** `fairness`: least messages of a modest connection, as a share of their mean. */
+  readonly share_min?: number;
+  /** `connections`: most pages of the array that were taken while all were idle. */
+  readonly pages_idle?: number;
+  /** `connections`: descriptors, pages, ports and slots that were there after all were closed. */
+  readonly left?: number;
   /** The work done: bytes that arrived, and a digest over the digests of the rounds. */
   readonly bytes: number;
   readonly digest: string;
@@ -56,10 +67,11 @@ export interface Row {
 
 export interface RowIdentity {
   readonly suite: string;
-  readonly case: string;
+  readonly case: CaseName;
   readonly path: string;
   readonly size: number;
   readonly offered?: number;
+  readonly connections?: number;
 }
 
 export interface RunIdentity {
@@ -67,9 +79,6 @@ export interface RunIdentity {
   readonly commit: string;
   readonly cpu: string;
 }
-
-const roundValue = ({ bytes, seconds, latencies }: RoundResult): number =>
-  latencies === undefined ? bytes / seconds / 1e9 : microsecondsAt(latencies, 50);
 
 const total = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
@@ -85,14 +94,35 @@ function merged(results: readonly RoundResult[]): Histogram | undefined {
   return all;
 }
 
+/** What only some cases and paths have. */
+function moreOf(results: readonly RoundResult[]): Partial<Row> {
+  const greedy = results.flatMap((r) => (r.greedy === undefined ? [] : [r.greedy]));
+  const gbs = results.flatMap((r) =>
+    r.greedy === undefined ? [] : [r.greedy.bytes / r.seconds / 1e9],
+  );
+  const stpd = results.flatMap((r) => r.stpdCpuSeconds ?? []);
+  const pages = results.flatMap((r) => r.pages?.whileIdle ?? []);
+  const left = results.flatMap((r) => (r.left === undefined ? [] : [total(Object.values(r.left))]));
+  return {
+    ...(stpd.length > 0 && { cpu_stpd_s: rounded(total(stpd)) }),
+    ...(greedy.length > 0 && {
+      greedy_gbs: rounded(median(gbs)),
+      share_min: rounded(median(greedy.map((g) => g.shareMin))),
+    }),
+    ...(pages.length > 0 && { pages_idle: Math.max(...pages) }),
+    ...(left.length > 0 && { left: Math.max(...left) }),
+  };
+}
+
 export function rowOf(
-  { suite, case: name, path, size, offered }: RowIdentity,
+  { suite, case: name, path, size, offered, connections }: RowIdentity,
   regime: RowRegime,
   rounds: readonly Round<RoundResult>[],
   { node, commit, cpu }: RunIdentity,
 ): Row {
+  const spec = CASE_SPECS[name];
   const results = rounds.map((r) => r.result);
-  const { min, q1, median: value, q3, max } = spreadOf(results.map(roundValue));
+  const { min, q1, median: value, q3, max } = spreadOf(results.map((r) => spec.valueOf(r)));
   const latencies = merged(results);
   const probes = rounds.flatMap((r) => r.probeNs).filter((ns) => !Number.isNaN(ns));
   const digest = createHash('sha256')
@@ -105,13 +135,14 @@ export function rowOf(
     size,
     regime,
     value: rounded(value),
-    unit: latencies === undefined ? 'GB/s' : 'µs',
+    unit: spec.unit,
     ...(latencies !== undefined && {
       p50: rounded(microsecondsAt(latencies, 50)),
       p99: rounded(microsecondsAt(latencies, 99)),
       p999: rounded(microsecondsAt(latencies, 99.9)),
     }),
     cpu_s: rounded(total(results.map((r) => r.cpuSeconds))),
+    ...moreOf(results),
     rounds: rounds.length,
     node,
     commit,
@@ -124,6 +155,7 @@ export function rowOf(
     rss_anon: Math.max(...results.map((r) => r.rssAnonBytes)),
     ...(probes.length > 0 && { probe_ns: rounded(median(probes)) }),
     ...(offered !== undefined && { offered }),
+    ...(connections !== undefined && { connections }),
     bytes: total(results.map((r) => r.bytes)),
     digest: digest.slice(0, 16),
   };

@@ -31,8 +31,17 @@ export interface Machine {
 export interface ScheduleOptions {
   readonly limits: RegimeLimits;
   readonly nearRounds: number;
-  readonly secondsMax: number;
-  onRound?(cell: string, regime: Regime, seconds: number): void;
+  /** The run gives up after so many seconds of rounds that did not count as near. */
+  readonly lostSecondsMax: number;
+  onRound?(cell: string, regime: Regime, progress: Progress): void;
+}
+
+export interface Progress {
+  /** Since the start of the schedule. */
+  readonly seconds: number;
+  /** Near rounds done and wanted; what is done beyond what was wanted does not count. */
+  readonly done: number;
+  readonly wanted: number;
 }
 
 export interface Schedule<R> {
@@ -54,10 +63,18 @@ export async function runSchedule<R>(
 ): Promise<Schedule<R>> {
   const { limits, nearRounds } = options;
   const start = machine.now();
-  const late = (): boolean => machine.now() - start >= options.secondsMax;
+  let lost = 0;
+  const late = (): boolean => lost >= options.lostSecondsMax;
   const rounds = new Map<Cell<R>, Round<R>[]>(groups.flat().map((cell) => [cell, []]));
   const roundsOf = (cell: Cell<R>): Round<R>[] => rounds.get(cell) as Round<R>[];
   const wanting = (cell: Cell<R>): boolean => count(roundsOf(cell), 'near') < nearRounds;
+
+  const cells = groups.flat();
+  const progress = (): Progress => ({
+    seconds: machine.now() - start,
+    done: cells.reduce((n, c) => n + Math.min(nearRounds, count(roundsOf(c), 'near')), 0),
+    wanted: cells.length * nearRounds,
+  });
 
   let probeNs = await machine.probe();
   for (;;) {
@@ -66,10 +83,12 @@ export async function runSchedule<R>(
     for (const cell of open.flat()) {
       if (late()) break;
       const own = roundsOf(cell);
+      const began = machine.now();
       const near = regimeOf(probeNs, probeNs, limits) === 'near';
       if (!near && count(own, 'far') >= nearRounds) {
         await machine.pause(FAR_PAUSE_MS);
         probeNs = await machine.probe();
+        lost += machine.now() - began;
         continue;
       }
       // The probe after a round is the probe before the next: nothing lies between them.
@@ -78,8 +97,9 @@ export async function runSchedule<R>(
       probeNs = await machine.probe();
       const regime = regimeOf(before, probeNs, limits);
       own.push({ regime, probeNs: [before, probeNs], result });
-      options.onRound?.(cell.name, regime, machine.now() - start);
+      if (regime !== 'near') lost += machine.now() - began;
+      options.onRound?.(cell.name, regime, progress());
     }
   }
-  return { rounds, inconclusive: groups.flat().filter(wanting) };
+  return { rounds, inconclusive: cells.filter(wanting) };
 }

@@ -1,32 +1,36 @@
 /**
- * Rounds over any Node `Duplex`: the same calls for TCP, Unix sockets and STP. One `write` a
- * message, the next one only while `write` says true, else after 'drain'; 'data' events at the
- * receiver. Runs on the event loop of one of a path's two processes.
+ * Rounds over one Node `Duplex`: the same calls for TCP, Unix sockets and STP. One `write` a
+ * message or batch, the next one only while `write` says true, else after 'drain'. Runs on the
+ * event loop of one of a path's two processes.
  */
-import type { Duplex } from 'node:stream';
+import type { CaseName } from '../harness/cases.js';
 import {
   blockBytesOf,
   CopiedStream,
   isLastMessage,
+  type Messages,
   messagesOf,
   NumberedMessage,
   numberOf,
   numbersText,
 } from '../harness/content.js';
 import { encodeHistogram, makeHistogram } from '../harness/histogram.js';
-import type { RoundReport, RoundRequest, Side } from '../harness/protocol.js';
-import type { Participant } from '../harness/role.js';
-
-type Report = Omit<RoundReport, 'cpuSeconds'>;
+import type { RoundRequest, Side } from '../harness/protocol.js';
+import type { Participant, Report } from '../harness/role.js';
+import type { StreamSocket } from './socket-kind.js';
 
 /** What a receiver writes when the last byte of a stream has come. */
 const ACKNOWLEDGEMENT = Buffer.from([0x06]);
 
-export interface StreamSocket extends Duplex {
-  setNoDelay?(noDelay: boolean): unknown;
-}
-
+/**
+ * One connection, one end.
+ *
+ * Chunks come by 'data'; in case `message-rate` the receiver instead takes each message by a call
+ * of its own, `read(size)` after 'readable'; and where the socket was made with `onread`, its
+ * callback hands them to `take`.
+ */
 export class DuplexParticipant implements Participant {
+  /** Where chunks go to in this round. */
   private onData: ((chunk: Buffer) => void) | undefined;
   private fail: ((e: Error) => void) | undefined;
   private broken: Error | undefined;
@@ -34,40 +38,56 @@ export class DuplexParticipant implements Participant {
   constructor(
     private readonly socket: StreamSocket,
     private readonly side: Side,
+    chunks: 'data' | 'onread' = 'data',
   ) {
-    socket.on('data', (chunk: Buffer) => {
-      try {
-        if (this.onData === undefined) throw new Error('data outside a round');
-        this.onData(chunk);
-      } catch (e) {
-        this.break(e as Error);
-      }
-    });
+    if (chunks === 'data') socket.on('data', this.take);
     socket.on('error', (e) => this.break(e));
     socket.on('close', () => this.break(new Error('the connection closed')));
   }
 
+  /** A chunk has come. */
+  readonly take = (chunk: Buffer): void => {
+    try {
+      if (this.onData === undefined) throw new Error('data outside a round');
+      this.onData(chunk);
+    } catch (e) {
+      this.break(e as Error);
+    }
+  };
+
   async round(request: RoundRequest, armed: () => void): Promise<Report> {
+    const isStream = isStreamCase(request.case);
     // Each case gets what suits TCP best: Nagle's algorithm doubles a stream of 64 B messages.
-    this.socket.setNoDelay?.(request.case !== 'stream');
+    this.socket.setNoDelay?.(!isStream);
     const failed = new Promise<never>((_, reject) => {
       this.fail = reject;
       if (this.broken !== undefined) reject(this.broken);
     });
-    const work = this.begin(request);
+    const eachByItself = request.case === 'message-rate' && this.side === 'receiver';
+    const onReadable = (): void => {
+      for (;;) {
+        const message = this.socket.read(request.size) as Buffer | null;
+        if (message === null) return;
+        this.take(message);
+      }
+    };
+    if (eachByItself) this.socket.off('data', this.take).on('readable', onReadable);
+    const work = isStream ? this.stream(request) : this.exchange(request);
     armed();
     try {
       return await Promise.race([work, failed]);
     } finally {
+      if (eachByItself) this.socket.off('readable', onReadable).on('data', this.take);
       this.onData = undefined;
       this.fail = undefined;
     }
   }
 
-  private begin(request: RoundRequest): Promise<Report> {
-    if (request.case === 'stream') {
-      return this.side === 'sender' ? this.sendStream(request) : this.receiveStream(request);
-    }
+  private stream(request: RoundRequest): Promise<Report> {
+    return this.side === 'sender' ? this.sendStream(request) : this.receiveStream(request);
+  }
+
+  private exchange(request: RoundRequest): Promise<Report> {
     return this.side === 'sender' ? this.ping(request) : this.pong(request);
   }
 
@@ -78,46 +98,15 @@ export class DuplexParticipant implements Participant {
 
   // --- stream ----------------------------------------------------------------------------------
 
-  private sendStream({ size, seconds }: RoundRequest): Promise<Report> {
-    const { socket } = this;
-    const { plain, first, last } = messagesOf(size);
-    const blockMessages = blockBytesOf(size) / size;
-    let blocks = 0;
-    let index = 0;
-    let ending = false;
-    const start = performance.now();
-    const deadline = start + seconds * 1000;
-
-    const pump = (): void => {
-      for (;;) {
-        if (index === blockMessages) {
-          blocks += 1;
-          index = 0;
-          if (ending) return;
-        }
-        let message = plain;
-        if (index === 0) {
-          ending = performance.now() >= deadline;
-          message = ending ? last : first;
-        }
-        index += 1;
-        if (!socket.write(message)) return;
-      }
-    };
-    socket.on('drain', pump);
+  private sendStream(request: RoundRequest): Promise<Report> {
+    const sender = new StreamSender(this.socket, request);
     return new Promise((resolve) => {
       this.onData = (): void => {
-        const elapsedMs = performance.now() - start;
-        if (!ending || index > 0) throw new Error('acknowledged before all was sent');
-        socket.off('drain', pump);
-        resolve({
-          bytes: blocks * blockBytesOf(size),
-          messages: blocks * blockMessages,
-          seconds: elapsedMs / 1000,
-        });
+        const seconds = sender.acknowledged();
+        resolve({ bytes: sender.bytes, messages: sender.bytes / request.size, seconds });
       };
       // Not before this turn is over: `armed` is said first.
-      setImmediate(pump);
+      setImmediate(() => sender.start());
     });
   }
 
@@ -217,8 +206,71 @@ export class DuplexParticipant implements Participant {
   }
 }
 
+const isStreamCase = (name: CaseName): boolean =>
+  name === 'stream' || name === 'message-rate' || name === 'message-rate-batch';
+
+/** Sends whole blocks as fast as `write` and 'drain' let, until the time is up. */
+export class StreamSender {
+  bytes = 0;
+  private startedAt = 0;
+  private complete = false;
+
+  /** Made before the clock starts. */
+  private readonly messages: Messages;
+
+  constructor(
+    private readonly socket: StreamSocket,
+    private readonly request: Pick<RoundRequest, 'size' | 'batch' | 'seconds'>,
+  ) {
+    this.messages = messagesOf(request.size, request.batch);
+  }
+
+  start(): void {
+    const { size, seconds } = this.request;
+    const { socket } = this;
+    const { plain, first, last } = this.messages;
+    const blockBytes = blockBytesOf(size);
+    let inBlock = 0;
+    let ending = false;
+    this.startedAt = performance.now();
+    const deadline = this.startedAt + seconds * 1000;
+    const pump = (): void => {
+      for (;;) {
+        let message = plain;
+        if (inBlock === 0) {
+          ending = performance.now() >= deadline;
+          message = ending ? last : first;
+        }
+        inBlock += message.length;
+        const more = socket.write(message);
+        if (inBlock >= blockBytes) {
+          this.bytes += blockBytes;
+          inBlock = 0;
+          if (ending) {
+            socket.off('drain', pump);
+            this.complete = true;
+            return;
+          }
+        }
+        if (!more) return;
+      }
+    };
+    socket.on('drain', pump);
+    pump();
+  }
+
+  /** @returns seconds since the start */
+  acknowledged(): number {
+    if (!this.complete) throw new Error('acknowledged before all was sent');
+    return (performance.now() - this.startedAt) / 1000;
+  }
+}
+
 /** Hands on whole messages; a chunk that is one message is handed on as it is. */
-function assemble(size: number, onMessage: (message: Buffer) => void): (chunk: Buffer) => void {
+export function assemble(
+  size: number,
+  onMessage: (message: Buffer) => void,
+): (chunk: Buffer) => void {
   let part: Buffer | undefined;
   let filled = 0;
   return (chunk) => {

@@ -1,36 +1,29 @@
 /**
- * `node:net` as a path: a server that takes one connection, and a client.
+ * `node:net` as a path, over loopback TCP and over Unix stream sockets.
  */
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
-import type { Address, OpenRequest } from '../harness/protocol.js';
-import type { PathRole } from '../harness/role.js';
-import { DuplexParticipant } from './duplex-participant.js';
+import { type AddressInfo, createServer, connect as netConnect } from 'node:net';
+import type { OpenSockets } from './socket-kind.js';
 
-/** Where a server listens, and what its clients are told. */
-export interface NetListener {
-  listen(server: Server, open: OpenRequest): void;
-  address(server: Server): Address;
-}
+/** As many may wait as for an STP listener by default. */
+const BACKLOG = 511;
 
-export function netRole(listener: NetListener): PathRole {
-  return {
-    async receive(open, listening) {
-      const server = createServer();
-      listener.listen(server, open);
-      await once(server, 'listening');
-      listening(listener.address(server));
-      const [socket] = (await once(server, 'connection')) as [Socket];
-      server.close();
-      return new DuplexParticipant(socket, 'receiver');
-    },
-    async send(_open, address) {
-      const socket =
-        typeof address === 'number'
-          ? netConnect({ port: address, host: '127.0.0.1' })
-          : netConnect({ path: address });
-      await once(socket, 'connect');
-      return new DuplexParticipant(socket, 'sender');
-    },
-  };
-}
+export const tcpSockets: OpenSockets = () => ({
+  async listen(take) {
+    const server = createServer(take).listen(0, '127.0.0.1', BACKLOG);
+    await once(server, 'listening');
+    return (server.address() as AddressInfo).port;
+  },
+  connect: (port, onread) =>
+    netConnect({ port: Number(port), host: '127.0.0.1', ...(onread && { onread }) }),
+});
+
+export const unixSockets: OpenSockets = ({ directory }) => ({
+  async listen(take) {
+    const path = `${directory}/${randomUUID()}`;
+    await once(createServer(take).listen({ path, backlog: BACKLOG }), 'listening');
+    return path;
+  },
+  connect: (path, onread) => netConnect({ path: String(path), ...(onread && { onread }) }),
+});

@@ -1,23 +1,37 @@
 /**
- * One STP connection between the two processes of a path, on the event loop's thread.
+ * STP sockets for the paths: one host a process, attached to the run's private array.
  */
 import { once } from 'node:events';
 import { attach, type Host, type StpSocket } from '../../src/index.js';
-import type { Address, OpenRequest, Side } from '../harness/protocol.js';
+import { POLL_BUDGET_US_DEFAULT, setPollBudget } from '../../src/memory/event-loop.js';
+import type { Address, OpenRequest } from '../harness/protocol.js';
+import { connected, type OpenSockets } from './socket-kind.js';
 
-function attachTo({ runDirectory, stg }: OpenRequest, side: Side): Promise<Host> {
+export function attachTo({ runDirectory, stg }: OpenRequest, name: string): Promise<Host> {
   if (runDirectory === undefined) throw new Error('an STP path needs an array');
-  return attach({ runDirectory, stg, name: `bench-${side}` });
+  return attach({ runDirectory, stg, name: `bench-${name}` });
 }
 
-/** Listens on a dynamic port, tells it, and takes one connection. */
+export const stpSockets: OpenSockets = async (open) => {
+  const host = await attachTo(open, open.side);
+  return {
+    async listen(take) {
+      const server = host.createServer({}, take).listen({ port: 0 });
+      await once(server, 'listening');
+      return server.address()?.port ?? 0;
+    },
+    connect: (port, onread) => host.connect({ port: Number(port), ...(onread && { onread }) }),
+    setPolling: (on) => setPollBudget(on ? POLL_BUDGET_US_DEFAULT : 0),
+  };
+};
+
+/** Listens on a dynamic port, tells it, and takes one connection, unread. */
 export async function acceptOne(
   open: OpenRequest,
   listening: (address: Address) => void,
-  options: { pauseOnConnect: boolean },
 ): Promise<StpSocket> {
   const host = await attachTo(open, 'receiver');
-  const server = host.createServer(options);
+  const server = host.createServer({ pauseOnConnect: true });
   const connection = once(server, 'connection');
   server.listen({ port: 0 });
   await once(server, 'listening');
@@ -29,7 +43,5 @@ export async function acceptOne(
 
 export async function connectOne(open: OpenRequest, port: Address): Promise<StpSocket> {
   const host = await attachTo(open, 'sender');
-  const socket = host.connect({ port: Number(port) });
-  await once(socket, 'connect');
-  return socket;
+  return connected(host.connect({ port: Number(port) }));
 }

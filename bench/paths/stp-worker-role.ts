@@ -4,8 +4,8 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { StpSocket, StreamHandle } from '../../src/index.js';
-import type { RoundReport, RoundRequest, Side } from '../harness/protocol.js';
-import type { Participant, PathRole } from '../harness/role.js';
+import type { RoundRequest, Side } from '../harness/protocol.js';
+import type { Participant, PathRole, Report } from '../harness/role.js';
 import { acceptOne, connectOne } from './stp-adapter.js';
 
 export type Transfer = 'copy' | 'zero-copy';
@@ -18,12 +18,12 @@ export interface WorkerStart {
 
 export type FromWorker =
   | { readonly op: 'armed' }
-  | { readonly op: 'done'; readonly report: Omit<RoundReport, 'cpuSeconds'> };
+  | { readonly op: 'done'; readonly report: Report };
 
 export function workerRole(transfer: Transfer): PathRole {
   return {
     async receive(open, listening) {
-      const socket = await acceptOne(open, listening, { pauseOnConnect: true });
+      const socket = await acceptOne(open, listening);
       return new WorkerParticipant(socket, 'receiver', transfer);
     },
     async send(open, address) {
@@ -44,7 +44,7 @@ class WorkerParticipant implements Participant {
     });
   }
 
-  round(request: RoundRequest, armed: () => void): Promise<Omit<RoundReport, 'cpuSeconds'>> {
+  round(request: RoundRequest, armed: () => void): Promise<Report> {
     const { worker } = this;
     return new Promise((resolve, reject) => {
       const onMessage = (message: FromWorker): void => {

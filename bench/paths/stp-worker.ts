@@ -1,8 +1,8 @@
 /**
  * The worker thread of `stp-copy` and `stp-zero-copy`: one end of a stream, blocking calls.
  *
- * `copy`: one send a message from a private buffer; receive takes what is there into a private
- * buffer of a page to 1 MiB. `zero-copy`: a message is reserved, filled natively once and committed,
+ * `copy`: one send a message or batch from a private buffer; receive takes what is there into a
+ * private buffer of a page to 1 MiB, and of one message or batch where the case counts messages. `zero-copy`: a message is reserved, filled natively once and committed,
  * page by page; the receiver sums in place what peek shows. As in bench/native/memcpy_2p.c.
  */
 import { Buffer } from 'node:buffer';
@@ -20,16 +20,17 @@ import {
   numbersText,
 } from '../harness/content.js';
 import { encodeHistogram, makeHistogram } from '../harness/histogram.js';
-import type { RoundReport, RoundRequest } from '../harness/protocol.js';
+import type { RoundRequest } from '../harness/protocol.js';
+import type { Report } from '../harness/role.js';
 import type { FromWorker, WorkerStart } from './stp-worker-role.js';
-
-type Report = Omit<RoundReport, 'cpuSeconds'>;
 
 const INTO_BYTES_MIN = 65536;
 const INTO_BYTES_MAX = 1 << 20;
 /** `ping-pong-spin` never sleeps; elsewhere what a stream has by default. */
 const SPIN_ALWAYS_US = 10_000;
 const SPIN_DEFAULT_US = 50;
+/** What a round of large messages has left is collected before the next. */
+const COLLECT_BYTES_MIN = 4 << 20;
 const ACKNOWLEDGEMENT = Uint8Array.of(0x06);
 
 const { handle, side, transfer } = workerData as WorkerStart;
@@ -54,12 +55,12 @@ function sendBlocks(
 }
 
 function sendCopied(request: RoundRequest): Report {
-  const { size } = request;
-  const { plain, first, last: lastMessage } = messagesOf(size);
-  const blockMessages = blockBytesOf(size) / size;
+  const { size, batch } = request;
+  const { plain, first, last: lastMessage } = messagesOf(size, batch);
+  const blockCalls = blockBytesOf(size) / (size * batch);
   return sendBlocks(request, (_block, last) => {
     stream.send(last ? lastMessage : first);
-    for (let i = 1; i < blockMessages; i++) stream.send(plain);
+    for (let i = 1; i < blockCalls; i++) stream.send(plain);
   });
 }
 
@@ -87,8 +88,11 @@ const received = (size: number, of: { bytes: number; digest: string }): Report =
   return { bytes: of.bytes, messages: of.bytes / size, seconds: 0, digest: of.digest };
 };
 
-function receiveCopied({ size, verify }: RoundRequest): Report {
-  const into = Buffer.alloc(Math.min(Math.max(size, INTO_BYTES_MIN), INTO_BYTES_MAX));
+function receiveCopied({ case: name, size, batch, verify }: RoundRequest): Report {
+  const eachByItself = name !== 'stream';
+  const into = Buffer.alloc(
+    eachByItself ? size * batch : Math.min(Math.max(size, INTO_BYTES_MIN), INTO_BYTES_MAX),
+  );
   const copied = new CopiedStream(size, verify);
   for (;;) {
     const n = stream.receive(into);
@@ -167,7 +171,7 @@ function pong({ size }: RoundRequest): Report {
 
 function round(request: RoundRequest): Report {
   stream.setSpin(request.case === 'ping-pong-spin' ? SPIN_ALWAYS_US : SPIN_DEFAULT_US);
-  if (request.case !== 'stream') return side === 'sender' ? ping(request) : pong(request);
+  if (request.case === 'ping-pong-spin') return side === 'sender' ? ping(request) : pong(request);
   if (transfer === 'copy') return side === 'sender' ? sendCopied(request) : receiveCopied(request);
   return side === 'sender' ? sendFilled(request) : receiveFilled(request);
 }
@@ -176,5 +180,7 @@ const say = (message: FromWorker): void => parentPort?.postMessage(message);
 
 parentPort?.on('message', (request: RoundRequest) => {
   say({ op: 'armed' });
-  say({ op: 'done', report: round(request) });
+  const report = round(request);
+  if (request.size > COLLECT_BYTES_MIN) globalThis.gc?.();
+  say({ op: 'done', report });
 });

@@ -1,13 +1,8 @@
 /**
  * Path `tcp`: `node:net` over loopback TCP.
  */
-import type { AddressInfo } from 'node:net';
 import { serveRole } from '../harness/role.js';
-import { netRole } from './node-net.js';
+import { tcpSockets } from './node-net.js';
+import { socketRole } from './socket-role.js';
 
-serveRole(
-  netRole({
-    listen: (server) => server.listen(0, '127.0.0.1'),
-    address: (server) => (server.address() as AddressInfo).port,
-  }),
-);
+serveRole(socketRole(tcpSockets));

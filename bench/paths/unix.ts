@@ -2,11 +2,7 @@
  * Path `unix`: `node:net` over a Unix stream socket.
  */
 import { serveRole } from '../harness/role.js';
-import { netRole } from './node-net.js';
+import { unixSockets } from './node-net.js';
+import { socketRole } from './socket-role.js';
 
-serveRole(
-  netRole({
-    listen: (server, { directory }) => server.listen(`${directory}/bench.sock`),
-    address: (server) => server.address() as string,
-  }),
-);
+serveRole(socketRole(unixSockets));

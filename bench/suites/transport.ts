@@ -4,104 +4,70 @@
  * Every path is two processes that live through the run. A round that verifies every byte comes
  * first and does not count; then rounds alternate as harness/schedule.ts says.
  */
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { cpus as cpuList, tmpdir } from 'node:os';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BENCH_STG, PrivateArray } from '../harness/array.js';
-import type { Content } from '../harness/content.js';
+import type { CaseName } from '../harness/cases.js';
 import { type CpuPair, chooseCpus } from '../harness/cpus.js';
+import { runIdentity } from '../harness/identity.js';
+import { IdlePath } from '../harness/idle-path.js';
 import { LineProcess } from '../harness/line-process.js';
 import { OtherLoad } from '../harness/load.js';
-import { buildPrograms, type Programs, ROOT } from '../harness/native-programs.js';
-import { NodePath } from '../harness/node-path.js';
+import { ManyPath } from '../harness/many-path.js';
+import { buildPrograms, type Programs } from '../harness/native-programs.js';
+import { NodePath, type NodePathOptions } from '../harness/node-path.js';
 import type { BenchPath, RoundResult } from '../harness/path.js';
-import type { CaseName, RoundRequest } from '../harness/protocol.js';
+import { cpuSecondsOf } from '../harness/processes.js';
+import type { RoundRequest } from '../harness/protocol.js';
 import { NEAR_ROUNDS_MIN, type RegimeLimits } from '../harness/regime.js';
-import { type RingMode, RingPath, RingProcesses } from '../harness/ring-path.js';
+import { RingPath, RingProcesses } from '../harness/ring-path.js';
 import { type Row, type RowRegime, type RunIdentity, rowOf } from '../harness/rows.js';
-import { type Cell, type Round, runSchedule } from '../harness/schedule.js';
+import { type Cell, type Progress, type Round, runSchedule } from '../harness/schedule.js';
+import {
+  BATCH,
+  CONNECTIONS,
+  IDLE_HOSTS,
+  PATHS,
+  type PathSpec,
+  RATE_PER_SECOND,
+  ROUND_SECONDS,
+  SIZES,
+  SMALL_BYTES,
+  SOLO_ROUNDS,
+  SOLO_SECONDS,
+} from './transport-paths.js';
 
 export const SUITE = 'transport';
 
-interface PathSpec {
-  readonly name: string;
-  readonly cases: readonly CaseName[];
-  readonly kind:
-    | { readonly ring: RingMode }
-    | { readonly module: string; readonly content: Content; readonly array: boolean };
-  /** Largest message, where the path's own rules set one. */
-  readonly sizeMax?: number;
-}
-
-const ZERO_COPY_BYTES_MAX = 1 << 20;
-
-const SOCKET_CASES: readonly CaseName[] = ['stream', 'ping-pong', 'ping-pong-rate'];
-
-export const PATHS: readonly PathSpec[] = [
-  {
-    name: 'stp-zero-copy',
-    cases: ['stream'],
-    kind: { module: 'stp-zero-copy', content: 'filled', array: true },
-    sizeMax: ZERO_COPY_BYTES_MAX,
-  },
-  {
-    name: 'stp-copy',
-    cases: ['stream', 'ping-pong-spin'],
-    kind: { module: 'stp-copy', content: 'copied', array: true },
-  },
-  {
-    name: 'stp-duplex',
-    cases: SOCKET_CASES,
-    kind: { module: 'stp-duplex', content: 'copied', array: true },
-  },
-  {
-    name: 'tcp',
-    cases: SOCKET_CASES,
-    kind: { module: 'tcp', content: 'copied', array: false },
-  },
-  {
-    name: 'unix',
-    cases: SOCKET_CASES,
-    kind: { module: 'unix', content: 'copied', array: false },
-  },
-  { name: 'memcpy', cases: ['stream'], kind: { ring: 'memcpy' } },
-  { name: 'memcpy-2p', cases: ['stream', 'ping-pong-spin'], kind: { ring: 'copy' } },
-  {
-    name: 'memcpy-2p-sum',
-    cases: ['stream'],
-    kind: { ring: 'sum' },
-    sizeMax: ZERO_COPY_BYTES_MAX,
-  },
-];
-
-export const CASES: readonly CaseName[] = [
-  'stream',
-  'ping-pong',
-  'ping-pong-rate',
-  'ping-pong-spin',
-];
-export const STREAM_SIZES_DEFAULT: readonly number[] = [64, 4096, 65536, 1048576];
-/** Latencies are those of a small message. */
-const PING_PONG_SIZES: readonly number[] = [64];
-/** `ping-pong-rate`: far below what any path can do, far above what a person notices. */
-const RATE_PER_SECOND = 1000;
-
-/** Rounds last at most half a second; shorter ones straddle fewer flips of the machine. */
-const ROUND_SECONDS = 0.25;
 const WARM_UP_SECONDS = 0.05;
 const TINY_SECONDS = 0.003;
+/** What a round takes besides its time: probe, start, end. For the estimate only. */
+const AROUND_SECONDS = 0.12;
+/** Larger messages overrun the time of a round by one of them. */
+const SLOW_BYTES_MIN = 1 << 28;
+const SLOW_SECONDS = 0.6;
+/** For the estimate: 10,000 connections opened and closed; an idle path until it has settled. */
+const MANY_SECONDS = 8;
+const SETTLE_SECONDS = 22;
+/** Connections of a process beside those of a case. */
+const DESCRIPTORS_SPARE = 100;
+const PROGRESS_PERIOD_SECONDS = 5;
 
 export interface TransportOptions {
   readonly tiny: boolean;
+  /** Which rows are wanted. */
+  wants(name: CaseName, size: number, path: string): boolean;
   readonly rounds: number;
+  /** Seconds that may be lost to rounds that are not near. */
   readonly secondsMax: number;
   readonly sizes: readonly number[];
   readonly cases: readonly CaseName[];
-  readonly paths: readonly string[];
   readonly limits: RegimeLimits;
   readonly cpus?: CpuPair;
+  /** A line for each round, not every few seconds. */
+  readonly verbose: boolean;
   /** One line of progress or of what is so. */
   readonly log: (line: string) => void;
   /** Whatever must happen when the run ends, however it ends; last come, first served. */
@@ -118,6 +84,8 @@ export interface TransportResult {
 
 interface BenchCell extends Cell<RoundResult> {
   readonly spec: PathSpec;
+  /** Of the row. */
+  readonly size: number;
   readonly request: RoundRequest;
   readonly path: BenchPath;
 }
@@ -137,13 +105,17 @@ export async function runTransport(options: TransportOptions): Promise<Transport
       : `processes may use CPUs ${pair.join()} only; the probe and memcpy-2p have one side on each`,
   );
 
-  const specs = wantedPaths(options, typeof programs === 'string');
+  const wanted = wantedCells(options, typeof programs === 'string');
+  if (wanted.length === 0) throw new Error('no path has any of these cases and sizes');
   const directory = mkdtempSync(join(tmpdir(), 'stpd-bench-'));
   atEnd(() => rmSync(directory, { recursive: true, force: true }));
-  const array = await startArray(specs, directory, options);
-  const make = pathMaker(directory, array?.runDirectory, pair, programs);
+  const array = await startArray(wanted, directory, options);
   const others = pair === undefined ? undefined : new OtherLoad(pair);
-  const groups = await openGroups(specs, make, others, options);
+  const make = pathMaker({ directory, array, pair, programs, tiny });
+  const cells = await openCells(wanted, make, array, others, options);
+  const groups = groupsOf(cells.filter((cell) => !isSolo(cell)));
+  const solo = cells.filter(isSolo);
+  log(estimateText(cells, options));
 
   const probe = await startProbe(programs, pair, options);
   for (const cell of groups.flat()) {
@@ -151,25 +123,111 @@ export async function runTransport(options: TransportOptions): Promise<Transport
   }
   log('warm-up done: every byte of every path compared');
 
+  const limits = tiny ? ANY_IS_NEAR : options.limits;
+  const nearRounds = tiny ? 1 : options.rounds;
   const schedule = await runSchedule<RoundResult>(
     groups,
     { probe, now: () => performance.now() / 1000, pause: sleep },
-    {
-      limits: tiny ? ANY_IS_NEAR : options.limits,
-      nearRounds: tiny ? 1 : options.rounds,
-      secondsMax: options.secondsMax,
-      onRound: (name, regime, seconds) => log(`${seconds.toFixed(1)} s  ${name}  ${regime}`),
-    },
+    { limits, nearRounds, lostSecondsMax: options.secondsMax, onRound: progressLog(options) },
   );
+  const alternating = groups.flat();
+  await Promise.all([...new Set(alternating.map((cell) => cell.path))].map((p) => p.close()));
+  const soloRounds = await runSolo(solo, probe, options);
+
   const run = runIdentity();
-  const rows = groups.flat().flatMap((cell) => rowsOf(cell, schedule.rounds.get(cell), tiny, run));
-  const few = groups
-    .flat()
-    .filter((cell) => nearCount(schedule.rounds.get(cell)) < NEAR_ROUNDS_MIN);
+  const rows = [
+    ...alternating.flatMap((cell) => rowsOf(cell, schedule.rounds.get(cell), tiny, run)),
+    ...solo.flatMap((cell) => soloRowOf(cell, soloRounds.get(cell), tiny, run)),
+  ];
+  const few = alternating.filter((cell) => nearCount(schedule.rounds.get(cell)) < NEAR_ROUNDS_MIN);
   return {
     rows,
     inconclusive: tiny ? [] : few.map((cell) => cell.name),
     ...(others !== undefined && { otherCores: others.cores }),
+  };
+}
+
+// --- what is measured ---------------------------------------------------------------------------
+
+interface WantedCell {
+  readonly spec: PathSpec;
+  readonly name: CaseName;
+  readonly size: number;
+}
+
+const isSolo = (cell: { request: RoundRequest }): boolean =>
+  SOLO_ROUNDS[cell.request.case] !== undefined;
+
+/** In the order of the rows: cases, sizes, paths. */
+function wantedCells(options: TransportOptions, noPrograms: boolean): WantedCell[] {
+  const { cases, sizes, wants, tiny, log } = options;
+  const all = cases.flatMap((name) =>
+    (name === 'stream' ? sizes : SIZES[name]).flatMap((size) =>
+      PATHS.filter(({ cases: has, sizeMax = size }) => has.includes(name) && size <= sizeMax)
+        .filter(({ kind }) => !(noPrograms && 'ring' in kind))
+        .map((spec) => ({ spec, name, size })),
+    ),
+  );
+  return all.filter(({ spec, name, size }) => {
+    if (!wants(name, size, spec.name)) return false;
+    const needed = name === 'connections' ? connectionsOf(name, tiny) + DESCRIPTORS_SPARE : 0;
+    if (descriptorsMax() >= needed || spec.name.startsWith('stp-')) return true;
+    log(
+      `skipped: ${name} ${spec.name}: a process may open ${descriptorsMax()} files, not ${needed}`,
+    );
+    return false;
+  });
+}
+
+const connectionsOf = (name: CaseName, tiny: boolean): number =>
+  CONNECTIONS[name]?.[tiny ? 'tiny' : 'full'] ?? 0;
+
+/** The hard limit: Node raises its soft limit to it. */
+function descriptorsMax(): number {
+  const limits = readFileSync('/proc/self/limits', 'utf8');
+  const hard = /^Max open files +\S+ +(\S+)/m.exec(limits)?.[1] ?? '0';
+  return hard === 'unlimited' ? Number.POSITIVE_INFINITY : Number(hard);
+}
+
+function groupsOf(cells: readonly BenchCell[]): BenchCell[][] {
+  const groups = new Map<string, BenchCell[]>();
+  for (const cell of cells) {
+    const key = `${cell.request.case} ${cell.size}`;
+    groups.set(key, [...(groups.get(key) ?? []), cell]);
+  }
+  return [...groups.values()];
+}
+
+const roundSeconds = (size: number): number =>
+  AROUND_SECONDS + (size >= SLOW_BYTES_MIN ? SLOW_SECONDS : ROUND_SECONDS);
+
+function estimateText(cells: readonly BenchCell[], { tiny, rounds }: TransportOptions): string {
+  const paths = new Set(cells.map((cell) => cell.spec.name)).size;
+  const rowsText = `${cells.length} rows of ${paths} paths`;
+  if (tiny) return rowsText;
+  let seconds = 0;
+  for (const { request } of cells) {
+    const solo = SOLO_ROUNDS[request.case];
+    if (solo === undefined) seconds += rounds * roundSeconds(request.size);
+    else if (request.case === 'connections') seconds += solo * MANY_SECONDS;
+    else seconds += SETTLE_SECONDS + solo * SOLO_SECONDS;
+  }
+  const minutes = (seconds / 60).toFixed(0);
+  return `${rowsText}, ${rounds} near rounds each: about ${minutes} min on a quiet, near machine`;
+}
+
+/** A line a round, or one every few seconds. */
+function progressLog({ log, verbose }: TransportOptions) {
+  const counts = { near: 0, far: 0, discarded: 0 };
+  let next = 0;
+  return (cell: string, regime: keyof typeof counts, { seconds, done, wanted }: Progress): void => {
+    counts[regime] += 1;
+    if (!verbose && seconds < next && done < wanted) return;
+    next = seconds + PROGRESS_PERIOD_SECONDS;
+    const share = `${Math.floor((100 * done) / wanted)} %`;
+    const left = done === 0 ? '?' : (((seconds / done) * (wanted - done)) / 60).toFixed(1);
+    const rounds = `${counts.near} near, ${counts.far} far, ${counts.discarded} discarded`;
+    log(`${seconds.toFixed(1)} s  ${share}  ${cell}  ${regime}  (${rounds}; ${left} min left)`);
   };
 }
 
@@ -184,18 +242,12 @@ const warmUpSeconds = (tiny: boolean): number => (tiny ? TINY_SECONDS : WARM_UP_
 const nearCount = (rounds: readonly Round<RoundResult>[] = []): number =>
   rounds.filter((r) => r.regime === 'near').length;
 
-const wantedPaths = ({ paths }: TransportOptions, noPrograms: boolean): PathSpec[] =>
-  PATHS.filter(
-    ({ name, kind }) =>
-      (paths.length === 0 || paths.includes(name)) && !(noPrograms && 'ring' in kind),
-  );
-
 async function startArray(
-  specs: readonly PathSpec[],
+  wanted: readonly WantedCell[],
   directory: string,
   { atEnd, log }: TransportOptions,
 ): Promise<PrivateArray | undefined> {
-  if (!specs.some(({ kind }) => 'array' in kind && kind.array)) return undefined;
+  if (!wanted.some(({ spec: { kind } }) => 'array' in kind && kind.array)) return undefined;
   const runDirectory = join(directory, 'run');
   mkdirSync(runDirectory, { mode: 0o700 });
   const array = new PrivateArray(runDirectory);
@@ -205,72 +257,122 @@ async function startArray(
   return array;
 }
 
-function pathMaker(
-  directory: string,
-  runDirectory: string | undefined,
-  pair: CpuPair | undefined,
-  programs: Programs | string,
-): (spec: PathSpec) => BenchPath {
-  const pinnedTo = pair?.map(String) ?? [];
+interface Surroundings {
+  readonly directory: string;
+  readonly array: PrivateArray | undefined;
+  readonly pair: CpuPair | undefined;
+  readonly programs: Programs | string;
+  readonly tiny: boolean;
+}
+
+/** Solo cases have processes of their own; else a path's serve all its cases and sizes. */
+function pathMaker(around: Surroundings): (spec: PathSpec, name: CaseName) => BenchPath {
+  const { directory, array, pair, programs, tiny } = around;
+  const made = new Map<string, BenchPath>();
+  const runner =
+    pair === undefined || typeof programs === 'string' ? [] : [programs.on_cpus, pair.join()];
+  const open = {
+    directory,
+    stg: BENCH_STG,
+    ...(array !== undefined && { runDirectory: array.runDirectory }),
+  };
   let ring: RingProcesses | undefined;
-  return ({ name, kind }) => {
+  const make = ({ name, kind }: PathSpec, of: CaseName): BenchPath => {
     if ('ring' in kind) {
       if (typeof programs === 'string') throw new Error(programs);
-      ring ??= new RingProcesses(programs.memcpy_2p, pinnedTo);
+      ring ??= new RingProcesses(programs.memcpy_2p, pair?.map(String) ?? []);
       return new RingPath(ring, kind.ring);
     }
-    return new NodePath({
-      name,
-      module: kind.module,
-      content: kind.content,
-      runner:
-        pair === undefined || typeof programs === 'string' ? [] : [programs.on_cpus, pair.join()],
-      open: { directory, stg: BENCH_STG, ...(runDirectory !== undefined && { runDirectory }) },
-    });
+    const options: NodePathOptions = { name, ...kind, runner, open };
+    if (of === 'connections') return new ManyPath(options, kind.array ? array : undefined);
+    if (of === 'idle') {
+      if (array === undefined) throw new Error('idle hosts need an array');
+      const hosts = tiny ? IDLE_HOSTS.tiny : IDLE_HOSTS.full;
+      const connections = connectionsOf(of, tiny);
+      return new IdlePath({ hosts, connections, tiny, runner, open, array });
+    }
+    return new NodePath(options);
+  };
+  return (spec, name) => {
+    const { kind } = spec;
+    let key = SOLO_ROUNDS[name] === undefined ? spec.name : `${spec.name} ${name}`;
+    if ('module' in kind && kind.shared === true) key = kind.module;
+    const path = made.get(key) ?? make(spec, name);
+    made.set(key, path);
+    return path;
   };
 }
 
-/** One group for each case and size, with the paths that have it; each path opened once. */
-async function openGroups(
-  specs: readonly PathSpec[],
-  make: (spec: PathSpec) => BenchPath,
+async function openCells(
+  wanted: readonly WantedCell[],
+  make: (spec: PathSpec, name: CaseName) => BenchPath,
+  array: PrivateArray | undefined,
   others: OtherLoad | undefined,
-  { cases, sizes, tiny, atEnd, log }: TransportOptions,
-): Promise<BenchCell[][]> {
-  const opened = new Map<PathSpec, BenchPath>();
-  for (const spec of specs) {
-    if (!spec.cases.some((name) => cases.includes(name))) continue;
-    const path = make(spec);
-    atEnd(() => path.close());
-    await path.open();
-    opened.set(spec, path);
+  { tiny, atEnd }: TransportOptions,
+): Promise<BenchCell[]> {
+  const opened = new Set<BenchPath>();
+  const cells: BenchCell[] = [];
+  for (const { spec, name, size } of wanted) {
+    const path = make(spec, name);
+    opened.add(path);
+    const solo = SOLO_ROUNDS[name] !== undefined;
+    const request: RoundRequest = {
+      case: name,
+      variant: spec.name,
+      size: Math.max(size, SMALL_BYTES),
+      batch: name === 'message-rate-batch' ? BATCH : 1,
+      seconds: tiny ? TINY_SECONDS : solo ? SOLO_SECONDS : ROUND_SECONDS,
+      verify: false,
+      ratePerSecond: RATE_PER_SECOND,
+      connections: connectionsOf(name, tiny),
+    };
+    const usesArray = 'array' in spec.kind && spec.kind.array && name !== 'idle';
+    const measured = (): Promise<RoundResult> =>
+      usesArray && array !== undefined
+        ? withStpd(array.pid, () => path.round(request))
+        : path.round(request);
+    // The echoing process of `neighbour` is in nobody's report, and opening is not what is measured.
+    const watched = name === 'neighbour' || solo ? undefined : others;
+    cells.push({
+      name: `${name} ${size} ${spec.name}`,
+      spec,
+      size,
+      path,
+      request,
+      run: () => watched?.watch(measured) ?? measured(),
+    });
   }
-  log(`paths: ${[...opened.keys()].map((s) => s.name).join(', ')}`);
-  const groups: BenchCell[][] = [];
-  for (const name of cases) {
-    for (const size of name === 'stream' ? sizes : PING_PONG_SIZES) {
-      const cells: BenchCell[] = [];
-      for (const [spec, path] of opened) {
-        if (!spec.cases.includes(name) || size > (spec.sizeMax ?? size)) continue;
-        const request: RoundRequest = {
-          case: name,
-          size,
-          seconds: tiny ? TINY_SECONDS : ROUND_SECONDS,
-          verify: false,
-          ratePerSecond: RATE_PER_SECOND,
-        };
-        cells.push({
-          name: `${name} ${size} ${spec.name}`,
-          spec,
-          path,
-          request,
-          run: () => others?.watch(() => path.round(request)) ?? path.round(request),
-        });
-      }
-      if (cells.length > 0) groups.push(cells);
+  for (const path of opened) atEnd(() => path.close());
+  await Promise.all([...opened].map((path) => path.open()));
+  return cells;
+}
+
+async function withStpd(pid: number, round: () => Promise<RoundResult>): Promise<RoundResult> {
+  const cpu = cpuSecondsOf([pid]);
+  const result = await round();
+  return { ...result, stpdCpuSeconds: cpuSecondsOf([pid]) - cpu };
+}
+
+/** One after another, each with a probe before it: for the record, it decides nothing. */
+async function runSolo(
+  cells: readonly BenchCell[],
+  probe: () => Promise<number>,
+  { tiny, log, limits }: TransportOptions,
+): Promise<Map<BenchCell, Round<RoundResult>[]>> {
+  const all = new Map<BenchCell, Round<RoundResult>[]>();
+  for (const cell of cells) {
+    const rounds: Round<RoundResult>[] = [];
+    const wanted = tiny ? 1 : (SOLO_ROUNDS[cell.request.case] ?? 1);
+    log(`${cell.name}: ${wanted} times`);
+    while (rounds.length < wanted) {
+      const ns = await probe();
+      const regime = ns > limits.farNs ? 'far' : 'near';
+      rounds.push({ regime, probeNs: [ns, ns], result: await cell.run() });
     }
+    await cell.path.close();
+    all.set(cell, rounds);
   }
-  return groups;
+  return all;
 }
 
 async function startProbe(
@@ -284,37 +386,36 @@ async function startProbe(
   return async () => (await process.ask<{ nsPerHop: number }>('')).nsPerHop;
 }
 
+const identityOf = ({ spec, size, request: { case: name, connections } }: BenchCell) => ({
+  suite: SUITE,
+  case: name,
+  path: spec.name,
+  size,
+  ...(name === 'ping-pong-rate' && { offered: RATE_PER_SECOND }),
+  ...(connections > 0 && { connections }),
+});
+
 function rowsOf(
-  { spec, request }: BenchCell,
+  cell: BenchCell,
   rounds: readonly Round<RoundResult>[] = [],
   tiny: boolean,
   run: RunIdentity,
 ): Row[] {
-  const { case: name, size } = request;
-  const identity = {
-    suite: SUITE,
-    case: name,
-    path: spec.name,
-    size,
-    ...(name === 'ping-pong-rate' && { offered: RATE_PER_SECOND }),
-  };
-  if (tiny) return [rowOf(identity, 'none', rounds, run)];
+  if (tiny) return [rowOf(identityOf(cell), 'none', rounds, run)];
   return (['near', 'far'] satisfies RowRegime[]).flatMap((regime) => {
     const own = rounds.filter((r) => r.regime === regime);
-    return own.length === 0 ? [] : [rowOf(identity, regime, own, run)];
+    return own.length === 0 ? [] : [rowOf(identityOf(cell), regime, own, run)];
   });
 }
 
-function runIdentity(): RunIdentity {
-  const git = (...args: string[]): string => {
-    const { status, stdout } = spawnSync('git', ['-C', ROOT, ...args], { encoding: 'utf8' });
-    return status === 0 ? stdout.trim() : '';
-  };
-  const commit = git('rev-parse', '--short=12', 'HEAD') || 'unknown';
-  const changed = git('status', '--porcelain', '--untracked-files=no') !== '';
-  return {
-    node: process.version,
-    commit: changed ? `${commit}-changed` : commit,
-    cpu: cpuList()[0]?.model.trim() ?? 'unknown',
-  };
+/** One row, whatever the probes said: far only if most were. */
+function soloRowOf(
+  cell: BenchCell,
+  rounds: readonly Round<RoundResult>[] = [],
+  tiny: boolean,
+  run: RunIdentity,
+): Row[] {
+  if (rounds.length === 0) return [];
+  const far = rounds.filter((r) => r.regime === 'far').length > rounds.length / 2;
+  return [rowOf(identityOf(cell), tiny ? 'none' : far ? 'far' : 'near', rounds, run)];
 }

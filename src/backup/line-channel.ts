@@ -24,7 +24,7 @@ export class LineChannel {
 
   send(value: object): Promise<void> {
     const line = Buffer.from(`${JSON.stringify(value)}\n`, 'utf8');
-    this.#sent = this.#sent.then(() => this.connect.send(this.fd, line));
+    this.#sent = this.#sent.then(async () => void (await this.connect.send(this.fd, line)));
     // A caller that does not wait learns of the failure from its reader; nothing may go unhandled.
     this.#sent.catch(() => {});
     return this.#sent;

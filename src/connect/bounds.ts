@@ -10,8 +10,10 @@
 export const STP_DESCRIPTOR_MIN = 0x4000_0000;
 /** Network descriptors start behind stdin, stdout and stderr, so that none is taken for a socket. */
 export const INET_DESCRIPTOR_MIN = 3;
-/** Numbers of one mechanism. Each is given once: a stale number is EBADF, not somebody else's socket. */
-export const DESCRIPTORS_PER_KIND_MAX = 0x3fff_0000;
+/** Listeners on both mechanisms: between the two, and as far out of the kernel's reach. */
+export const EITHER_DESCRIPTOR_MIN = 0x2000_0000;
+/** Numbers of one kind. Each is given once: a stale number is EBADF, not somebody else's socket. */
+export const DESCRIPTORS_PER_KIND_MAX = 0x1fff_0000;
 /** Open at a time, both mechanisms together: above the 10,000 connections the array is planned for. */
 export const DESCRIPTORS_OPEN_MAX = 65536;
 
@@ -34,3 +36,13 @@ export const PSK_IDENTITY_BYTES_MAX = 128;
  * takes no time; only a TLS end can wait for room. After this the connection is cut.
  */
 export const CLOSE_LINGER_MS = 2000;
+
+/**
+ * Array first: what the array does not answer within this goes over the network. A connect through
+ * the array takes well under a millisecond; one that waits this long is in a full backlog, or stpd
+ * has stopped.
+ */
+export const ARRAY_FIRST_MS = 1000;
+
+/** What a timer takes: 24 days. */
+export const MS_MAX = 0x7fff_ffff;

@@ -16,6 +16,7 @@ import { isCoded, type StpError, stpError } from '../errors.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
 import { CLOSE_LINGER_MS, RECEIVE_EXACTLY_BYTES_MAX, SEND_SLICE_BYTES } from './bounds.js';
 import type { Address, Link } from './endpoint.js';
+import type { Transfer } from './hand-over.js';
 import { type Limit, Turns, WaitList } from './limit.js';
 
 /** What poll() reports of a descriptor; the numbers of poll(2). */
@@ -106,12 +107,13 @@ export class Channel {
       let whole: Buffer | undefined;
       let got = 0;
       for (;;) {
-        if (limit.expired !== undefined) {
-          if (whole !== undefined) this.#putBack(whole.subarray(0, got));
-          throw limit.expired;
-        }
-        const chunk = this.#take(bytes - got);
+        const chunk = limit.expired === undefined ? this.#take(bytes - got) : undefined;
         if (chunk === undefined) {
+          const over = limit.expired ?? limit.blocked;
+          if (over !== undefined) {
+            if (whole !== undefined) this.#putBack(whole.subarray(0, got));
+            throw over;
+          }
           await this.changes.wait(limit);
         } else if (chunk.length === 0) {
           throw stpError(
@@ -131,8 +133,12 @@ export class Channel {
     });
   }
 
-  /** All of `data`, which must not change before this resolves. */
-  async send(data: Uint8Array, limit: Limit): Promise<void> {
+  /**
+   * All of `data`, which must not change before this resolves. Under a soft limit what the stream
+   * takes in time, at least a byte; that is a copy, which goes on its way after this has resolved.
+   * @returns bytes taken
+   */
+  async send(data: Uint8Array, limit: Limit): Promise<number> {
     if (!(data instanceof Uint8Array)) {
       throw stpError('EINVAL', 'data is not a Buffer or Uint8Array', limit.call);
     }
@@ -143,12 +149,18 @@ export class Channel {
     }
     this.#sendsUnderWay++;
     try {
-      await this.#inTurn(this.#sends, limit, async () => {
+      return await this.#inTurn(this.#sends, limit, async () => {
         limit.check();
-        for (let at = 0; at < data.length; at += SEND_SLICE_BYTES) {
+        let at = 0;
+        while (at < data.length) {
           if (at > 0 && limit.expired !== undefined) throw this.#giveUp(limit.expired);
-          await this.#write(data.subarray(at, at + SEND_SLICE_BYTES), limit);
+          if (at > 0 && limit.blocked !== undefined) return at;
+          const slice = data.subarray(at, at + SEND_SLICE_BYTES);
+          if (limit.isSoft) await this.#writeSoftly(slice, limit);
+          else await this.#write(slice, limit);
+          at += slice.length;
         }
+        return at;
       });
     } finally {
       this.#sendsUnderWay--;
@@ -161,15 +173,20 @@ export class Channel {
     if (how !== 'read') await this.#shutdownWrite(limit);
   }
 
-  /** Orderly, unless a send waits. Resolves when the descriptor below is gone. */
-  async close(): Promise<void> {
+  /**
+   * Orderly, unless a send waits or bytes lie unread. Resolves when the descriptor below is gone.
+   * @param lingerMs how long what is unsent may take, then it is a reset; 0 is one at once
+   */
+  async close(lingerMs: number | null): Promise<void> {
     if (!this.#closing) {
       this.#closing = true;
-      if (this.#sendsUnderWay > 0) this.link.reset();
+      // As a kernel does: with unread bytes it is a reset, also where they lie here already.
+      const unread = this.link.duplex.readableLength > 0 && !this.#readShut && !this.#lent;
+      if (this.#sendsUnderWay > 0 || lingerMs === 0 || unread) this.link.reset();
       else this.link.endSoon();
     }
     if (this.#closed) return;
-    const linger = setTimeout(() => this.link.reset(), CLOSE_LINGER_MS);
+    const linger = setTimeout(() => this.link.reset(), lingerMs ?? CLOSE_LINGER_MS);
     await new Promise<void>((resolve) => this.link.duplex.once('close', resolve));
     clearTimeout(linger);
   }
@@ -194,6 +211,15 @@ export class Channel {
     const handle = this.link.detach();
     this.#closing = true;
     return handle;
+  }
+
+  /** As detach, of either mechanism. */
+  handOver(call: string): Transfer {
+    this.#checkIdle(call);
+    this.#stopReading();
+    const given = this.link.handOver();
+    this.#closing = true;
+    return given;
   }
 
   /** What could be done without waiting. Asks for bytes, as a receive would, when IN is wanted. */
@@ -299,10 +325,21 @@ export class Channel {
     while (!taken) {
       if (this.#failure !== undefined) throw this.#failure;
       if (limit.expired !== undefined) throw this.#giveUp(limit.expired);
+      // Under a soft limit the slice is a copy: the stream has it, and goes on with it.
+      if (limit.blocked !== undefined) return;
       await this.changes.wait(limit);
     }
     // Without a failure of the stream it was our own close or abort that destroyed it.
     if (broken) throw this.#failure ?? limit.expired ?? broken;
+  }
+
+  /** Waits for the stream to take more at all; the bytes are the caller's again at once. */
+  async #writeSoftly(slice: Uint8Array, limit: Limit): Promise<void> {
+    while (this.link.duplex.writableNeedDrain) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await this.changes.wait(limit);
+    }
+    await this.#write(Buffer.from(slice), limit);
   }
 
   /** Ends a send of which a part is on its way. */

@@ -4,39 +4,58 @@
  * Invariant: `state` changes before the first await of a call, so that of two calls made at once
  * the second finds what the first has begun. A close ends every waiting call with ECANCELED; calls
  * made after it find no descriptor (EBADF).
+ *
+ * A descriptor that does not block (`nonBlocking`), or has a time limit of POSIX's kind
+ * (`receiveTimeoutMs`, `sendTimeoutMs`), does what can be done without waiting longer and says
+ * EAGAIN where that is nothing; its connect goes on behind EINPROGRESS.
  */
-import { type StpError, stpError } from '../errors.js';
+import { isCoded, type StpError, stpError } from '../errors.js';
 import { BACKLOG_DEFAULT, BACKLOG_MAX } from '../limits.js';
 import { AcceptQueue } from './accept-queue.js';
-import { Channel, POLLHUP, POLLIN } from './channel.js';
-import type { Address, Endpoint, StreamOptions, Target } from './endpoint.js';
-import { Limit, WaitList, type WaitOptions } from './limit.js';
+import { Channel, POLLERR, POLLHUP, POLLIN, POLLOUT } from './channel.js';
+import type { Address, Endpoint, Link, Target } from './endpoint.js';
+import { Limit, type SoftLimit, WaitList, type WaitOptions } from './limit.js';
+import type { SocketOptions } from './options.js';
 import { type Call, checkCall, type State } from './states.js';
-
-export interface SocketOptions extends StreamOptions {
-  /** Limit of each waiting call that names none, milliseconds; 0: none. */
-  timeoutMs: number;
-}
 
 export class Descriptor {
   readonly fd: number;
   readonly options: SocketOptions;
+  readonly reason: number;
+  readonly #joined: (link: Link, reason: number) => void;
   /** Woken when the state changes. */
   readonly changes = new WaitList();
   #state: State = 'unbound';
   #endpoint: Endpoint | undefined;
   #channel: Channel | undefined;
   #queue: AcceptQueue | undefined;
+  #connectError: StpError | undefined;
+  /** A connect goes on whose caller was told EINPROGRESS. */
+  #connectsBehind = false;
   readonly #underWay = new Set<Limit>();
 
-  /** @param from an endpoint: a new socket; a channel: an accepted one */
-  constructor(fd: number, from: Endpoint | Channel, options: SocketOptions) {
+  /**
+   * @param from an endpoint: a new socket; a channel: an accepted one
+   * @param options its own from now on: the endpoint reads them too
+   * @param reason why it is of the network, a REASON_ number; 0 for storage
+   * @param joined called once with the link that it gets
+   */
+  constructor(
+    fd: number,
+    from: Endpoint | Channel,
+    options: SocketOptions,
+    reason: number,
+    joined: (link: Link, reason: number) => void,
+  ) {
     this.fd = fd;
-    this.options = { ...options };
+    this.options = options;
+    this.reason = reason;
+    this.#joined = joined;
     if (from instanceof Channel) {
       this.#channel = from;
       this.#state = 'connected';
-      from.link.apply(this.options);
+      from.link.apply(options);
+      joined(from.link, reason);
     } else {
       this.#endpoint = from;
     }
@@ -48,6 +67,15 @@ export class Descriptor {
 
   get channel(): Channel | undefined {
     return this.#channel;
+  }
+
+  /** Why the stream broke, or a connect behind EINPROGRESS failed. */
+  get failure(): StpError | undefined {
+    return this.#channel?.failure ?? this.#connectError;
+  }
+
+  get endpoint(): Endpoint | undefined {
+    return this.#endpoint;
   }
 
   get queue(): AcceptQueue | undefined {
@@ -82,23 +110,46 @@ export class Descriptor {
     return this.#run('accept', options, (limit) => (this.#queue as AcceptQueue).take(limit));
   }
 
-  /** After a failure the descriptor is as new: unbound, its port released. */
-  connect(to: Target, options: WaitOptions): Promise<void> {
-    return this.#run('connect', options, async (limit) => {
-      await this.#become('connecting', 'connected', async (endpoint) => {
-        limit.check();
-        const link = await endpoint.connect(to, limit);
-        if (limit.expired !== undefined) {
-          link.reset();
-          throw limit.expired;
-        }
-        link.apply(this.options);
-        this.#channel = new Channel(link);
-      });
+  /**
+   * After a failure the descriptor is as new: unbound, its port released.
+   * @throws EINPROGRESS where it may not wait: poll() tells when it is done, `failure` how
+   */
+  async connect(to: Target, options: WaitOptions): Promise<void> {
+    const { sendTimeoutMs, nonBlocking } = this.options;
+    const done = this.#run('connect', options, (limit) => this.#connect(to, limit));
+    if (!nonBlocking && sendTimeoutMs === 0) return done;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<'late'>((resolve) => {
+      timer = setTimeout(resolve, nonBlocking ? 0 : sendTimeoutMs, 'late');
+    });
+    try {
+      if ((await Promise.race([done, late])) !== 'late') return;
+    } finally {
+      clearTimeout(timer);
+    }
+    this.#connectsBehind = true;
+    done.catch(() => {});
+    throw stpError('EINPROGRESS', `connect on descriptor ${this.fd} goes on; poll it`, 'connect');
+  }
+
+  async #connect(to: Target, limit: Limit): Promise<void> {
+    this.#connectError = undefined;
+    this.#connectsBehind = false;
+    await this.#become('connecting', 'connected', async (endpoint) => {
+      limit.check();
+      const link = await endpoint.connect(to, limit);
+      if (limit.expired !== undefined) {
+        link.reset();
+        throw limit.expired;
+      }
+      link.apply(this.options);
+      this.#channel = new Channel(link);
+      this.#joined(link, this.reason);
     });
   }
 
-  send(data: Uint8Array, options: WaitOptions): Promise<void> {
+  /** @returns bytes taken: all, where it may wait */
+  send(data: Uint8Array, options: WaitOptions): Promise<number> {
     return this.#run('send', options, (limit) => this.#stream().send(data, limit));
   }
 
@@ -130,11 +181,11 @@ export class Descriptor {
   }
 
   /** Options of the mechanism; those of every socket are in `options`. */
-  setEndpointOption(name: string, value: unknown): boolean {
+  setEndpointOption(name: string, value: unknown): void {
     if (this.#endpoint === undefined || !['unbound', 'bound'].includes(this.#state)) {
       throw stpError('EINVAL', `option ${name} is set before connect or listen`, 'setsockopt');
     }
-    return this.#endpoint.setOption(name, value);
+    this.#endpoint.setOption(name, value);
   }
 
   applyOptions(): void {
@@ -144,7 +195,9 @@ export class Descriptor {
   readiness(events: number): number {
     if (this.#channel !== undefined) return this.#channel.readiness(events);
     if (this.#queue !== undefined) return this.#queue.count > 0 ? events & POLLIN : 0;
-    return this.#state === 'connecting' || this.#state === 'binding' ? 0 : POLLHUP;
+    if (this.#state === 'connecting' || this.#state === 'binding') return 0;
+    if (this.#connectError !== undefined) return POLLERR | POLLHUP | (events & (POLLIN | POLLOUT));
+    return POLLHUP;
   }
 
   /** What poll() waits for. */
@@ -158,7 +211,7 @@ export class Descriptor {
   async close(): Promise<void> {
     this.#end('the descriptor was closed while the call waited');
     this.#queue?.close();
-    await this.#channel?.close();
+    await this.#channel?.close(this.options.lingerMs);
     await this.#endpoint?.release();
   }
 
@@ -191,7 +244,8 @@ export class Descriptor {
 
   async #run<T>(call: Call, options: WaitOptions, body: (limit: Limit) => Promise<T>): Promise<T> {
     checkCall(call, this.#state, this.fd);
-    const limit = new Limit(call, { timeoutMs: this.options.timeoutMs, ...options });
+    const timeoutMs = options.timeoutMs ?? this.options.timeoutMs;
+    const limit = new Limit(call, { ...options, timeoutMs }, this.#soft(call));
     this.#underWay.add(limit);
     try {
       return await body(limit);
@@ -199,6 +253,18 @@ export class Descriptor {
       limit.dispose();
       this.#underWay.delete(limit);
     }
+  }
+
+  /** POSIX's limits: of what waits for the peer's bytes or connections, and of what sends. */
+  #soft(call: Call): SoftLimit | undefined {
+    const receives = call === 'receive' || call === 'accept';
+    if (!receives && call !== 'send') return undefined;
+    const { nonBlocking, receiveTimeoutMs, sendTimeoutMs } = this.options;
+    const ms = receives ? receiveTimeoutMs : sendTimeoutMs;
+    if (!nonBlocking && ms === 0) return undefined;
+    const why = nonBlocking ? 'it does not block' : `its limit of ${ms} ms is over`;
+    const error = stpError('EAGAIN', `${call} on descriptor ${this.fd} would wait: ${why}`, call);
+    return { ms: nonBlocking ? 0 : ms, error };
   }
 
   /** `meanwhile` until `body` is done, then `after`; back to unbound if it fails. */
@@ -227,6 +293,7 @@ export class Descriptor {
     await endpoint.release();
     if (this.#gone()) throw this.#canceled();
     this.#state = 'unbound';
+    if (this.#connectsBehind && isCoded(error)) this.#connectError = error;
     this.changes.wakeAll();
     throw error;
   }

@@ -7,12 +7,15 @@
  */
 import type { Duplex } from 'node:stream';
 import type { StreamHandle } from '../socket/stp-socket.js';
+import type { Family, Kind } from './descriptor-table.js';
+import type { Transfer } from './hand-over.js';
 import type { Limit } from './limit.js';
+import { noOption, type SocketOptions } from './options.js';
 
 export type Address =
   | { family: 'inet'; host: string; port: number }
   | { family: 'stp'; stg: string; port: number };
-export type Family = Address['family'];
+export type { Family, Kind };
 
 /** Where to bind or connect. `host` is for inet: an address or a name. STP has only ports. */
 export interface Target {
@@ -29,10 +32,20 @@ export type Peer =
   /** STP: as the kernel attested it to stpd. */
   | { by: 'stpd'; hostId: number; uid: number; gid: number; pid: number };
 
-/** Options of an established stream, both mechanisms. */
-export interface StreamOptions {
-  noDelay: boolean;
-  keepAlive: boolean;
+/** What the option `peerCredentials` gives: null while not connected. @throws ENOPROTOOPT */
+export function peerCredentials(kind: Kind, peer: Peer | undefined): Credentials | null {
+  if (kind !== 'stp') throw noOption(kind, 'peerCredentials', 'getsockopt');
+  if (peer?.by !== 'stpd') return null;
+  const { hostId, uid, gid, pid } = peer;
+  return { hostId, uid, gid, pid };
+}
+
+/** As the kernel attested them to stpd; the PID is for display. */
+export interface Credentials {
+  readonly hostId: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
 }
 
 /** An established stream: paused, half-open allowed, nothing read yet. */
@@ -51,14 +64,19 @@ export interface Link {
   confirmEnd?(told: (reset: Error | undefined) => void): void;
   /** ECONNRESET for the peer; `duplex` emits close. */
   reset(): void;
-  apply(options: StreamOptions): void;
+  /** Those of the options that the mechanism itself carries out. */
+  apply(options: Readonly<SocketOptions>): void;
+  /** As it is now; null where the mechanism does not tell. */
+  bufferBytes(name: 'sendBufferBytes' | 'receiveBufferBytes'): number | null;
   /** Gives the stream up to a worker thread. ENOTSUP where the mechanism cannot. */
   detach(): StreamHandle;
+  /** The same for BlockingConnect. ENOTSUP over TLS. */
+  handOver(): Transfer;
 }
 
 /** One socket until it is connected. Each method is called in the states that `states.ts` allows. */
 export interface Endpoint {
-  readonly family: Family;
+  readonly family: Kind;
   /** Holds the port: EADDRINUSE if it is taken. Port 0: a free one. */
   bind(at: Target): Promise<void>;
   /** Listens on the bound port. `arrived` gets each connection once it is authenticated. */
@@ -69,8 +87,8 @@ export interface Endpoint {
   name(): Address;
   /** Lets go of port and listener, not of established streams. May be called twice. */
   release(): Promise<void>;
-  /** Options that only this mechanism has. @returns false if the name is not one of them */
-  setOption(name: string, value: unknown): boolean;
+  /** Those of `isEndpointOption` that it has. */
+  setOption(name: string, value: unknown): void;
 }
 
 /** Bytes that went over a mechanism, both ways. */

@@ -25,16 +25,34 @@ function abortError(signal: AbortSignal, call: string): StpError {
   return error;
 }
 
+/** A softer end than a limit's: what can be done without waiting longer is done. */
+export interface SoftLimit {
+  /** 0: after one turn of the event loop, so that what lies in the kernel has come in. */
+  readonly ms: number;
+  readonly error: StpError;
+}
+
 export class Limit {
   readonly call: string;
+  /** Set when the soft limit is over: a call that would have to wait throws it instead. */
+  blocked: StpError | undefined;
+  readonly #soft: SoftLimit | undefined;
+  #softTimer: NodeJS.Timeout | undefined;
+  #disposed = false;
   #expired: StpError | undefined;
   #wake: (() => void) | undefined;
   readonly #timer: NodeJS.Timeout | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort: (() => void) | undefined;
 
-  constructor(call: string, options: WaitOptions = {}) {
+  constructor(call: string, options: WaitOptions = {}, soft?: SoftLimit) {
     this.call = call;
+    this.#soft = soft;
+    if (soft !== undefined && soft.ms > 0) {
+      this.#softTimer = setTimeout(() => this.#block(), soft.ms);
+    } else if (soft !== undefined) {
+      setImmediate(() => setImmediate(() => this.#block()));
+    }
     const { signal, timeoutMs = 0 } = options;
     if (!(timeoutMs >= 0 && timeoutMs <= 0x7fff_ffff)) {
       throw stpError('EINVAL', `timeoutMs is ${timeoutMs}: must be 0 to 2147483647`, call);
@@ -62,6 +80,23 @@ export class Limit {
     if (this.#expired !== undefined) throw this.#expired;
   }
 
+  /** True where the call may end early with less than it was asked for. */
+  get isSoft(): boolean {
+    return this.#soft !== undefined;
+  }
+
+  /** Before each wait. @throws why the call may not wait any longer */
+  checkWait(): void {
+    this.check();
+    if (this.blocked !== undefined) throw this.blocked;
+  }
+
+  #block(): void {
+    if (this.#disposed) return;
+    this.blocked = this.#soft?.error;
+    this.#wake?.();
+  }
+
   expire(error: StpError): void {
     if (this.#expired !== undefined) return;
     this.#expired = error;
@@ -71,11 +106,13 @@ export class Limit {
   /** What to do at the limit's end; one at a time, as a call waits for one thing at a time. */
   onExpire(wake: (() => void) | undefined): void {
     this.#wake = wake;
-    if (this.#expired !== undefined) wake?.();
+    if (this.#expired !== undefined || this.blocked !== undefined) wake?.();
   }
 
   dispose(): void {
+    this.#disposed = true;
     this.#wake = undefined;
+    clearTimeout(this.#softTimer);
     clearTimeout(this.#timer);
     if (this.#onAbort !== undefined) this.#signal?.removeEventListener('abort', this.#onAbort);
   }
@@ -90,8 +127,10 @@ export class WaitList {
     for (const wake of [...this.#waiting]) wake();
   }
 
-  wait(limit: Limit): Promise<void> {
-    return waitAny([this], limit);
+  /** @throws when the limit is over already: whoever waits has tried before */
+  async wait(limit: Limit): Promise<void> {
+    limit.checkWait();
+    await waitAny([this], limit);
   }
 
   /** @internal for waitAny() */

@@ -1,114 +1,88 @@
 /**
- * The seed's calls by the seed's names. Each is STPConnect's call of the same kind and nothing
- * else; the prefix only says that the descriptor must be an STP one, and that is checked
- * (EOPNOTSUPP), so that a program that means the array cannot end up on the network.
+ * The seed's calls by the seed's names: each is the layer's call of the same kind and nothing else.
+ * The descriptor's value decides the mechanism, so that a program calls STPsend on whatever it has
+ * (the seed does, in step 210, on a network connection). The layer decides how to wait: with
+ * STPConnect each call gives a promise, with BlockingConnect the result itself.
  *
  * The seed names STPsocket, STPbind, STPlisten, STPgetsockname, STPconnect, STPaccept and STPsend;
- * the others complete the set.
+ * the others complete the set. STPdial and STPserve take array first, else network.
  */
-import { stpError } from '../errors.js';
-import { familyOf } from './descriptor-table.js';
-import type { Address } from './endpoint.js';
+import type { BlockingConnect, BlockingOptions } from './blocking-connect.js';
+import { AF_STP, type PollEntry, type PollResult } from './calls.js';
+import type { Address, Target } from './endpoint.js';
 import type { WaitOptions } from './limit.js';
-import type { PollEntry, PollResult, STPConnect } from './stp-connect.js';
+import type { DialOptions, DialTarget, ServeOptions, ServeTarget } from './policy.js';
+import type { STPConnect } from './stp-connect.js';
 
-function checkStp(fd: number, call: string): void {
-  if (familyOf(fd) !== 'stp') {
-    throw stpError('EOPNOTSUPP', `descriptor ${fd} is not an STP one: use the plain call`, call);
-  }
-}
+type Layer = STPConnect | BlockingConnect;
+/** What a call gives: at once from a layer that blocks, else a promise. */
+type Given<L, T> = L extends BlockingConnect ? T : Promise<T>;
+type Waits<L> = L extends BlockingConnect ? BlockingOptions : WaitOptions;
 
-export const STPsocket = (layer: STPConnect): number => layer.STPsocket();
+const target = (at: number | Target): Target => (typeof at === 'number' ? { port: at } : at);
 
-export async function STPbind(layer: STPConnect, fd: number, port: number): Promise<void> {
-  checkStp(fd, 'STPbind');
-  await layer.bind(fd, { port });
-}
+/** @param family AF_STP where absent */
+export const STPsocket = (layer: Layer, family: number = AF_STP): number => layer.socket(family);
 
-export async function STPlisten(layer: STPConnect, fd: number, backlog?: number): Promise<void> {
-  checkStp(fd, 'STPlisten');
-  await layer.listen(fd, backlog);
-}
+/** @param at a port, or `{ host, port }` of a network socket */
+export const STPbind = <L extends Layer>(layer: L, fd: number, at: number | Target) =>
+  layer.bind(fd, target(at)) as Given<L, void>;
 
-export function STPgetsockname(layer: STPConnect, fd: number): Address {
-  checkStp(fd, 'STPgetsockname');
-  return layer.getsockname(fd);
-}
+export const STPlisten = <L extends Layer>(layer: L, fd: number, backlog?: number) =>
+  layer.listen(fd, backlog) as Given<L, void>;
 
-export function STPgetpeername(layer: STPConnect, fd: number): Address {
-  checkStp(fd, 'STPgetpeername');
-  return layer.getpeername(fd);
-}
+export const STPgetsockname = (layer: Layer, fd: number): Address => layer.getsockname(fd);
 
-export async function STPconnect(
-  layer: STPConnect,
+export const STPgetpeername = (layer: Layer, fd: number): Address => layer.getpeername(fd);
+
+export const STPconnect = <L extends Layer>(
+  layer: L,
   fd: number,
-  port: number,
-  options?: WaitOptions,
-): Promise<void> {
-  checkStp(fd, 'STPconnect');
-  await layer.connect(fd, { port }, options);
-}
+  to: number | Target,
+  options?: Waits<L>,
+) => layer.connect(fd, target(to), options) as Given<L, void>;
 
-export async function STPaccept(
-  layer: STPConnect,
-  fd: number,
-  options?: WaitOptions,
-): Promise<number> {
-  checkStp(fd, 'STPaccept');
-  return layer.accept(fd, options);
-}
+export const STPaccept = <L extends Layer>(layer: L, fd: number, options?: Waits<L>) =>
+  layer.accept(fd, options) as Given<L, number>;
 
-export async function STPsend(
-  layer: STPConnect,
+export const STPsend = <L extends Layer>(
+  layer: L,
   fd: number,
   data: Uint8Array,
-  options?: WaitOptions,
-): Promise<void> {
-  checkStp(fd, 'STPsend');
-  await layer.send(fd, data, options);
-}
+  options?: Waits<L>,
+) => layer.send(fd, data, options) as Given<L, number>;
 
-export async function STPrecv(
-  layer: STPConnect,
+export const STPrecv = <L extends Layer>(
+  layer: L,
   fd: number,
   bytesMax: number,
-  options?: WaitOptions,
-): Promise<Buffer> {
-  checkStp(fd, 'STPrecv');
-  return layer.receive(fd, bytesMax, options);
-}
+  options?: Waits<L>,
+) => layer.receive(fd, bytesMax, options) as Given<L, Buffer>;
 
-export async function STPshutdown(
-  layer: STPConnect,
+export const STPshutdown = <L extends Layer>(
+  layer: L,
   fd: number,
   how: 'read' | 'write' | 'both',
-): Promise<void> {
-  checkStp(fd, 'STPshutdown');
-  await layer.shutdown(fd, how);
-}
+) => layer.shutdown(fd, how) as Given<L, void>;
 
-export async function STPclose(layer: STPConnect, fd: number): Promise<void> {
-  checkStp(fd, 'STPclose');
-  await layer.close(fd);
-}
+export const STPclose = <L extends Layer>(layer: L, fd: number) =>
+  layer.close(fd) as Given<L, void>;
 
-export function STPsetsockopt(layer: STPConnect, fd: number, name: string, value: unknown): void {
-  checkStp(fd, 'STPsetsockopt');
+export const STPsetsockopt = (layer: Layer, fd: number, name: string, value: unknown): void =>
   layer.setsockopt(fd, name, value);
-}
 
-export function STPgetsockopt(layer: STPConnect, fd: number, name: string): unknown {
-  checkStp(fd, 'STPgetsockopt');
-  return layer.getsockopt(fd, name);
-}
+export const STPgetsockopt = (layer: Layer, fd: number, name: string): unknown =>
+  layer.getsockopt(fd, name);
 
-/** A mixed set is `poll` of STPConnect; this one refuses network descriptors. */
-export async function STPpoll(
-  layer: STPConnect,
+/** Descriptors of both mechanisms in one set. */
+export const STPpoll = <L extends Layer>(
+  layer: L,
   entries: readonly PollEntry[],
   timeoutMs: number,
-): Promise<PollResult[]> {
-  for (const { fd } of entries) checkStp(fd, 'STPpoll');
-  return layer.poll(entries, timeoutMs);
-}
+) => layer.poll(entries, timeoutMs) as Given<L, PollResult[]>;
+
+export const STPdial = <L extends Layer>(layer: L, to: DialTarget, options?: DialOptions) =>
+  layer.dial(to, options) as Given<L, number>;
+
+export const STPserve = <L extends Layer>(layer: L, at: ServeTarget, options?: ServeOptions) =>
+  layer.serve(at, options) as Given<L, number>;

@@ -16,69 +16,106 @@
  * One instance belongs to one thread. It holds no resources of its own beyond its descriptors.
  */
 import type { Duplex } from 'node:stream';
-import { stpError } from '../errors.js';
-import type { Host } from '../socket/host.js';
+import { NUMBERS } from '../layout/tables.js';
+import type { AttachOptions, Host } from '../socket/host.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
-import { POLLIN, POLLNVAL, POLLOUT } from './channel.js';
-import { Descriptor, type SocketOptions } from './descriptor.js';
+import { ArrayAccess } from './array-access.js';
+import {
+  AF_INET,
+  AF_STP,
+  checkHost,
+  checkPoll,
+  checkSocket,
+  type PollEntry,
+  type PollResult,
+  SOCK_STREAM,
+} from './calls.js';
+import { POLLNVAL } from './channel.js';
+import { Descriptor } from './descriptor.js';
 import { DescriptorTable, familyOf } from './descriptor-table.js';
-import { type Address, type Endpoint, Ledger, type Target, type Traffic } from './endpoint.js';
+import { EitherEndpoint } from './either-endpoint.js';
+import {
+  type Address,
+  type Endpoint,
+  Ledger,
+  type Link,
+  peerCredentials,
+  type Target,
+  type Traffic,
+} from './endpoint.js';
+import type { HandedOver } from './hand-over.js';
 import { Limit, type WaitList, type WaitOptions, waitAny } from './limit.js';
+import {
+  defaultOptions,
+  getOption,
+  isEndpointOption,
+  isSocketOption,
+  noOption,
+  type SocketOptions,
+  setOption,
+} from './options.js';
+import {
+  Decision,
+  type DialOptions,
+  type DialTarget,
+  type ServeOptions,
+  type ServeTarget,
+} from './policy.js';
 import { StpEndpoint } from './stp-endpoint.js';
 import { TcpEndpoint } from './tcp-endpoint.js';
 
+export { reasonText } from '../socket/reason.js';
+export { AF_INET, AF_STP, type PollEntry, type PollResult, SOCK_STREAM } from './calls.js';
 export { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT } from './channel.js';
 export { familyOf } from './descriptor-table.js';
-export type { Address, Family, Peer, Target, Traffic } from './endpoint.js';
+export type { Address, Family, Kind, Peer, Target, Traffic } from './endpoint.js';
+export type { HandedOver } from './hand-over.js';
 export type { WaitOptions } from './limit.js';
+export {
+  O_NONBLOCK,
+  SO_ERROR,
+  SO_KEEPALIVE,
+  SO_LINGER,
+  SO_MECHANISM,
+  SO_PEERCRED,
+  SO_RCVBUF,
+  SO_RCVTIMEO,
+  SO_REASON,
+  SO_REUSEADDR,
+  SO_SNDBUF,
+  SO_SNDTIMEO,
+  SO_SPIN,
+  SO_TYPE,
+  TCP_NODELAY,
+} from './options.js';
+export type { DialOptions, DialTarget, ServeOptions, ServeTarget, Use } from './policy.js';
 export type { PskClient, PskServer } from './tls-psk.js';
 
-/** The kernel's number. */
-export const AF_INET = 2;
-/** Linux's AF_IB, which nothing opens as a stream socket; the number never reaches the kernel. */
-export const AF_STP = 27;
-export const SOCK_STREAM = 1;
-const IPPROTO_TCP = 6;
-
-export interface PollEntry {
-  fd: number;
-  /** POLLIN, POLLOUT, or both. */
-  events: number;
+/** What is known of an array: neither gives a layer of the network alone. */
+export interface ArrayOptions {
+  /** An attached host; it stays its owner's. */
+  readonly host?: Host;
+  /** The STG to attach to when dial() or serve() first need it. */
+  readonly array?: AttachOptions;
 }
-
-export interface PollResult {
-  fd: number;
-  /** Of `events`; and POLLERR, POLLHUP, POLLNVAL without being asked. */
-  revents: number;
-}
-
-const defaults: SocketOptions = {
-  // Small requests and answers is what runs over inet here; Nagle would add 40 ms to some.
-  noDelay: true,
-  keepAlive: false,
-  timeoutMs: 0,
-};
 
 export class STPConnect {
-  readonly #host: Host | undefined;
-  readonly #table = new DescriptorTable();
+  readonly #access: ArrayAccess;
+  readonly #table = new DescriptorTable<Descriptor>();
   readonly #ledgers = { inet: new Ledger(), stp: new Ledger() };
+  readonly #joined = (link: Link, reason: number): void => this.#list(link, reason);
 
-  /** @param options `host`: the attached host for AF_STP; without it there is only AF_INET */
-  constructor(options: { host?: Host } = {}) {
-    this.#host = options.host;
+  /** @param options `host`: for AF_STP; without it socket() gives AF_INET only */
+  constructor(options: ArrayOptions = {}) {
+    this.#access = new ArrayAccess(options.host, options.array);
   }
 
   /** @throws EAFNOSUPPORT, EPROTOTYPE, EPROTONOSUPPORT, EMFILE */
   socket(family: number, type = SOCK_STREAM, protocol = 0): number {
-    if (type !== SOCK_STREAM) {
-      throw stpError('EPROTOTYPE', `socket type ${type}: only SOCK_STREAM (1)`, 'socket');
-    }
-    if (protocol !== 0 && !(family === AF_INET && protocol === IPPROTO_TCP)) {
-      throw stpError('EPROTONOSUPPORT', `protocol ${protocol}: must be 0`, 'socket');
-    }
-    const endpoint = this.#endpoint(family);
-    return this.#table.add(endpoint.family, (fd) => new Descriptor(fd, endpoint, defaults));
+    checkSocket(family, type, protocol);
+    if (family === AF_STP)
+      return this.#open(this.#stp(checkHost(this.#access.current)), NUMBERS.REASON_NONE);
+    return this.#open((options) => this.#inet(options), NUMBERS.REASON_ASKED);
   }
 
   STPsocket(): number {
@@ -98,13 +135,89 @@ export class STPConnect {
     await this.#table.get(fd, 'listen').listen(backlog);
   }
 
+  /**
+   * Connects to a service that is on the array and on the network: through the array if it can,
+   * else over the network. Decided once, here; the descriptor's value tells which it became, the
+   * option `reason` why.
+   * @throws what the network said, and what the array lacked; ETIMEDOUT, ABORT_ERR of the whole
+   */
+  async dial(to: DialTarget, options: DialOptions = {}): Promise<number> {
+    const { signal, psk } = options;
+    const decision = new Decision(options);
+    const waits = signal === undefined ? {} : { signal };
+    if (decision.asksArray) {
+      try {
+        const host = await this.#access.host(decision.arrayMs());
+        const fd = this.#open(this.#stp(host), NUMBERS.REASON_NONE);
+        return await this.#dialled(fd, { port: to.port }, decision.arrayMs(), waits);
+      } catch (error) {
+        // The caller's own limit, and not what the array lacks, ends it in both cases.
+        new Limit('connect', waits).check();
+        decision.fallBack(error);
+      }
+    }
+    const fd = this.#open((own) => this.#inet(own), decision.reason);
+    if (psk !== undefined) this.setsockopt(fd, 'psk', psk);
+    try {
+      return await this.#dialled(fd, to.network, decision.networkMs(), waits);
+    } catch (error) {
+      throw decision.bothFailed(error);
+    }
+  }
+
+  async #dialled(fd: number, to: Target, timeoutMs: number, waits: WaitOptions): Promise<number> {
+    try {
+      await this.connect(fd, to, { ...waits, timeoutMs });
+      return fd;
+    } catch (error) {
+      this.abort(fd);
+      throw error;
+    }
+  }
+
+  /**
+   * Listens on the array and on the network at once. accept() on it gives whichever comes, and the
+   * value of what it gives tells which. Where there is no array it listens on the network alone;
+   * the option `reason` says why.
+   */
+  async serve(at: ServeTarget, options: ServeOptions = {}): Promise<number> {
+    const decision = new Decision(options);
+    let storage: ((own: SocketOptions) => Endpoint) | number = decision.reason;
+    if (decision.asksArray) {
+      try {
+        storage = this.#stp(await this.#access.host(decision.arrayMs()));
+      } catch (error) {
+        decision.fallBack(error);
+        storage = decision.reason;
+      }
+    }
+    const fd = this.#open((own) => {
+      const first = typeof storage === 'number' ? storage : storage(own);
+      return new EitherEndpoint(first, this.#inet(own), at, options.use === 'array');
+    }, NUMBERS.REASON_PEER_CAME);
+    if (options.psk !== undefined) this.setsockopt(fd, 'psk', options.psk);
+    try {
+      await this.bind(fd, at);
+      await this.listen(fd, at.backlog);
+      return fd;
+    } catch (error) {
+      this.abort(fd);
+      throw error;
+    }
+  }
+
   /** The descriptor of the next connection; over TLS, one whose peer has proved its identity. */
   async accept(fd: number, options: WaitOptions = {}): Promise<number> {
     const listener = this.#table.get(fd, 'accept');
     const channel = await listener.accept(options);
     try {
-      const make = (fdNew: number): Descriptor => new Descriptor(fdNew, channel, listener.options);
-      return this.#table.add(familyOf(fd), make);
+      const { family } = channel.link.local;
+      const reason = family === 'stp' ? NUMBERS.REASON_NONE : listener.reason;
+      const inherited = { ...listener.options, nonBlocking: false };
+      return this.#table.add(
+        family,
+        (fdNew) => new Descriptor(fdNew, channel, inherited, reason, this.#joined),
+      );
     } catch (error) {
       channel.abort();
       throw error;
@@ -118,10 +231,12 @@ export class STPConnect {
 
   /**
    * All of `data`, which must stay unchanged until this resolves: then the kernel, or the array,
-   * has it. A send that is given up half-way resets the connection.
+   * has it. A send that is given up half-way resets the connection. With `nonBlocking` or
+   * `sendTimeoutMs` it takes a copy of what there is room for, and never resets.
+   * @returns bytes taken
    */
-  async send(fd: number, data: Uint8Array, options: WaitOptions = {}): Promise<void> {
-    await this.#table.get(fd, 'send').send(data, options);
+  async send(fd: number, data: Uint8Array, options: WaitOptions = {}): Promise<number> {
+    return this.#table.get(fd, 'send').send(data, options);
   }
 
   /** 1 to `bytesMax` bytes; empty is the peer's orderly end. */
@@ -168,58 +283,66 @@ export class STPConnect {
   }
 
   /**
-   * - `timeoutMs`: limit of each waiting call that names none; 0: none
-   * - `noDelay` (on), `keepAlive` (off): as on a TCP socket; without effect on STP
-   * - `psk`, inet, before connect or listen: TLS 1.3 with a pre-shared key, `{ identity, key }` of
-   *   32 bytes on the connecting side, `{ lookup(identity), refused?(error) }` on the listening one
-   *
-   * Accepted sockets inherit the first three.
+   * Options, their values and where they mean something: docs/stpconnect.md. Where one means
+   * nothing it is ENOPROTOOPT. An accepted socket has its listener's, but for `nonBlocking`.
+   * `psk`, inet, before connect or listen: TLS 1.3 with a pre-shared key, `{ identity, key }` of 32
+   * bytes on the connecting side, `{ lookup(identity), refused?(error) }` on the listening one.
+   * @throws EINVAL, ENOPROTOOPT
    */
   setsockopt(fd: number, name: string, value: unknown): void {
     const descriptor = this.#table.get(fd, 'setsockopt');
-    if (name === 'noDelay' || name === 'keepAlive') {
-      if (typeof value !== 'boolean') throw invalidOption(name, 'true or false');
-      descriptor.options[name] = value;
+    if (isSocketOption(name)) {
+      setOption(familyOf(fd), descriptor.options, name, value);
       descriptor.applyOptions();
-    } else if (name === 'timeoutMs') {
-      const ms = value as number;
-      if (!Number.isInteger(ms) || ms < 0 || ms > 0x7fff_ffff) {
-        throw invalidOption(name, 'an integer from 0 to 2147483647');
-      }
-      descriptor.options.timeoutMs = ms;
-    } else if (!descriptor.setEndpointOption(name, value)) {
-      throw stpError('ENOPROTOOPT', `${familyOf(fd)} sockets have no option ${name}`, 'setsockopt');
+    } else if (!isEndpointOption(familyOf(fd), name)) {
+      throw noOption(familyOf(fd), name, 'setsockopt');
+    } else {
+      descriptor.setEndpointOption(name, value);
     }
   }
 
   /**
    * The options of setsockopt (not `psk`, which holds a secret), and: `type`, `family`, `state`,
-   * `error` (why the stream broke, null if it did not), `peer` (who is at the other end and who
-   * says so, null if not connected), `backlogCount`, `overflowCount` (of a listener).
+   * `mechanism`, `reason` (why it is of the network, for reasonText()), `error` (why the stream
+   * broke, null if it did not), `peer` (who is at the other end and who says so, null if not
+   * connected), `peerCredentials` (STP: the same as stpd attests it), of a listener `backlogCount`,
+   * `overflowCount` and, if it is on both mechanisms, `storageName`.
+   * @throws ENOPROTOOPT
    */
   getsockopt(fd: number, name: string): unknown {
     const descriptor = this.#table.get(fd, 'getsockopt');
+    const kind = familyOf(fd);
+    if (isSocketOption(name)) {
+      const value = getOption(kind, descriptor.options, name);
+      if (name !== 'sendBufferBytes' && name !== 'receiveBufferBytes') return value;
+      return descriptor.channel?.link.bufferBytes(name) ?? value;
+    }
+    const { endpoint } = descriptor;
     switch (name) {
-      case 'noDelay':
-      case 'keepAlive':
-      case 'timeoutMs':
-        return descriptor.options[name];
       case 'type':
         return SOCK_STREAM;
       case 'family':
-        return familyOf(fd) === 'stp' ? AF_STP : AF_INET;
+        return kind === 'stp' ? AF_STP : AF_INET;
+      case 'mechanism':
+        return kind;
+      case 'reason':
+        return endpoint instanceof EitherEndpoint ? endpoint.reason : descriptor.reason;
+      case 'storageName':
+        return endpoint instanceof EitherEndpoint ? endpoint.storageName : null;
       case 'state':
         return descriptor.state;
       case 'error':
-        return descriptor.channel?.failure ?? null;
+        return descriptor.failure ?? null;
       case 'peer':
         return descriptor.channel?.link.peer ?? null;
+      case 'peerCredentials':
+        return peerCredentials(kind, descriptor.channel?.link.peer);
       case 'backlogCount':
         return descriptor.queue?.count ?? 0;
       case 'overflowCount':
         return descriptor.queue?.overflows ?? 0;
       default:
-        throw stpError('ENOPROTOOPT', `sockets have no option ${name} to read`, 'getsockopt');
+        throw noOption(kind, name, 'getsockopt');
     }
   }
 
@@ -233,14 +356,7 @@ export class STPConnect {
     timeoutMs: number,
     options: { signal?: AbortSignal } = {},
   ): Promise<PollResult[]> {
-    if (!Number.isInteger(timeoutMs) || timeoutMs < -1) {
-      throw stpError('EINVAL', `timeoutMs is ${timeoutMs}: must be -1 or more`, 'poll');
-    }
-    for (const { fd, events } of entries) {
-      if ((events & ~(POLLIN | POLLOUT)) !== 0) {
-        throw stpError('EINVAL', `events ${events} of descriptor ${fd}: POLLIN, POLLOUT`, 'poll');
-      }
-    }
+    checkPoll(entries, timeoutMs);
     const limit = new Limit('poll', { ...options, timeoutMs: Math.max(timeoutMs, 0) });
     try {
       for (;;) {
@@ -281,6 +397,21 @@ export class STPConnect {
   }
 
   /**
+   * Gives a connection up to a thread that may block, where BlockingConnect.adopt() takes it; the
+   * descriptor is closed. ENOTSUP over TLS, EBUSY while a send or receive is under way. What the
+   * other thread moves is not in `traffic()`.
+   */
+  handOver(fd: number): HandedOver {
+    const descriptor = this.#table.get(fd, 'handOver');
+    const { reason } = descriptor;
+    const channel = descriptor.connected();
+    const { local, remote, peer } = channel.link;
+    const given = channel.handOver('handOver');
+    this.#table.remove(fd, 'handOver').leave();
+    return { ...given, local, remote, peer, reason };
+  }
+
+  /**
    * Bytes that went over each mechanism, of all descriptors, closed ones too. For inet they are
    * the bytes on the wire above TCP: TLS handshakes, records and failed connections count.
    */
@@ -288,24 +419,47 @@ export class STPConnect {
     return { inet: this.#ledgers.inet.total(), stp: this.#ledgers.stp.total() };
   }
 
-  /** Closes every descriptor. The host stays attached: it belongs to whoever attached it. */
+  /** Closes every descriptor. A host that was given stays attached: it is its owner's. */
   async closeAll(): Promise<void> {
     await Promise.all(this.#table.numbers().map((fd) => this.close(fd)));
   }
 
-  #endpoint(family: number): Endpoint {
-    if (family === AF_INET) return new TcpEndpoint(this.#ledgers.inet);
-    if (family !== AF_STP) {
-      throw stpError('EAFNOSUPPORT', `family ${family}: AF_INET (2) or AF_STP (27)`, 'socket');
-    }
-    if (this.#host === undefined) {
-      throw stpError(
-        'EAFNOSUPPORT',
-        'no array is attached: give STPConnect the host that attach() returned',
-        'socket',
-      );
-    }
-    return new StpEndpoint(this.#host, this.#ledgers.stp);
+  /** Closes everything, and leaves the array if dial() or serve() joined it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.closeAll();
+    await this.#access.close();
+  }
+
+  #open(make: (own: SocketOptions) => Endpoint, reason: number): number {
+    const own = { ...defaultOptions };
+    const endpoint = make(own);
+    return this.#table.add(
+      endpoint.family,
+      (fd) => new Descriptor(fd, endpoint, own, reason, this.#joined),
+    );
+  }
+
+  #inet(own: SocketOptions): Endpoint {
+    return new TcpEndpoint(this.#ledgers.inet, own);
+  }
+
+  #stp(host: Host): () => Endpoint {
+    return () => new StpEndpoint(host, this.#ledgers.stp);
+  }
+
+  /** A network connection of a host is shown in its STG, as long as it lives. */
+  #list(link: Link, reason: number): void {
+    const { local, remote } = link;
+    if (local.family !== 'inet' || remote.family !== 'inet') return;
+    const unlist = this.#access.current?.listNetwork({
+      localPort: local.port,
+      remotePort: remote.port,
+      remoteAddress: remote.host,
+      reason,
+    });
+    if (unlist === undefined) return;
+    if (link.duplex.closed) unlist();
+    else link.duplex.once('close', unlist);
   }
 
   #ready(entries: readonly PollEntry[]): { ready: PollResult[]; lists: WaitList[] } {
@@ -320,6 +474,3 @@ export class STPConnect {
     return { ready, lists };
   }
 }
-
-const invalidOption = (name: string, rule: string): Error =>
-  stpError('EINVAL', `option ${name}: must be ${rule}`, 'setsockopt');

@@ -6,12 +6,15 @@
  */
 import { assert } from '../assert.js';
 import { stpError } from '../errors.js';
+import { WINDOW_BYTES } from '../layout/tables.js';
 import { PORT_MAX } from '../limits.js';
 import type { Host } from '../socket/host.js';
 import type { StpServer } from '../socket/stp-server.js';
 import type { StpSocket, StreamHandle } from '../socket/stp-socket.js';
-import type { Address, Endpoint, Ledger, Link, Peer, StreamOptions, Target } from './endpoint.js';
+import type { Address, Endpoint, Ledger, Link, Peer, Target } from './endpoint.js';
+import type { Transfer } from './hand-over.js';
 import type { Limit } from './limit.js';
+import type { SocketOptions } from './options.js';
 import { failed, settle } from './settle.js';
 
 export class StpEndpoint implements Endpoint {
@@ -27,7 +30,7 @@ export class StpEndpoint implements Endpoint {
   }
 
   async bind(at: Target): Promise<void> {
-    checkTarget(at, 0, 'bind');
+    checkStpTarget(at, 0, 'bind');
     try {
       this.#port = await this.#host.bind(at.port);
     } catch (error) {
@@ -55,7 +58,7 @@ export class StpEndpoint implements Endpoint {
   }
 
   async connect(to: Target, limit: Limit): Promise<Link> {
-    checkTarget(to, 1, 'connect');
+    checkStpTarget(to, 1, 'connect');
     const socket = this.#host.connect({
       port: to.port,
       allowHalfOpen: true,
@@ -86,12 +89,13 @@ export class StpEndpoint implements Endpoint {
     if (port > 0) await this.#host.unbind(port).catch(() => {});
   }
 
-  setOption(): boolean {
-    return false;
+  setOption(): void {
+    assert(false, 'an STP socket has no option of its own');
   }
 }
 
-function checkTarget(target: Target, min: number, call: string): void {
+/** @throws EINVAL */
+export function checkStpTarget(target: Target, min: number, call: string): void {
   const { host, port } = target;
   if (!Number.isInteger(port) || port < min || port > PORT_MAX) {
     throw stpError('EINVAL', `port ${port}: must be ${min} to ${PORT_MAX}`, call);
@@ -110,6 +114,7 @@ class StpLink implements Link {
   readonly local: Address;
   readonly remote: Address;
   readonly peer: Peer;
+  #window = WINDOW_BYTES;
 
   constructor(socket: StpSocket) {
     const { peer, localPort, remotePort } = socket;
@@ -132,12 +137,26 @@ class StpLink implements Link {
     if (!this.duplex.destroyed) this.duplex.resetAndDestroy();
   }
 
-  apply(options: StreamOptions): void {
+  apply(options: Readonly<SocketOptions>): void {
     this.duplex.setNoDelay(options.noDelay);
     this.duplex.setKeepAlive(options.keepAlive);
+    if (options.sendBufferBytes !== null && this.#window !== options.sendBufferBytes) {
+      this.#window = options.sendBufferBytes;
+      this.duplex.setWindow(options.sendBufferBytes);
+    }
+  }
+
+  /** The window of this side; what may lie unread here is the peer's window. */
+  bufferBytes(name: 'sendBufferBytes' | 'receiveBufferBytes'): number | null {
+    return name === 'sendBufferBytes' ? this.#window : null;
   }
 
   detach(): StreamHandle {
     return this.duplex.detach();
+  }
+
+  handOver(): Transfer {
+    const stream = this.duplex.detach();
+    return { mechanism: 'stp', stream, transfer: [stream.port] };
   }
 }

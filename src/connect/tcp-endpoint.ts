@@ -1,74 +1,95 @@
 /**
  * A network socket: TCP, or TLS with a pre-shared key over it once the option `psk` is set.
  *
- * Node cannot bind without listening, so a bound port is held by a listener that resets whoever
- * connects to it; listen() lets that same listener take connections, connect() closes it and binds
- * the port again at once. Two differences from the kernel's own bind follow: a peer that is early
- * gets ECONNRESET instead of ECONNREFUSED, and between release and connect another process could
- * take the port (then connect fails with EADDRINUSE).
+ * Node cannot bind without listening, so a port is held by a descriptor of our own (`tcp-port.ts`),
+ * which node:net takes over when the socket listens or connects.
  */
+import { lookup } from 'node:dns/promises';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { isCoded, stpError } from '../errors.js';
-import { BACKLOG_DEFAULT, PORT_MAX } from '../limits.js';
+import { native } from '../native.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
-import type { Address, Endpoint, Ledger, Link, Peer, StreamOptions, Target } from './endpoint.js';
+import type { Address, Endpoint, Ledger, Link, Peer, Target } from './endpoint.js';
+import type { Transfer } from './hand-over.js';
 import type { Limit } from './limit.js';
+import type { SocketOptions } from './options.js';
 import { failed, settle } from './settle.js';
+import {
+  checkPort,
+  type HeldPort,
+  holdPort,
+  LOOPBACK,
+  setBuffers,
+  TCP_OPTION,
+  usePort,
+  WILDCARD,
+} from './tcp-port.js';
 import { connectPsk, PskAcceptor, type PskOption, parsePskOption } from './tls-psk.js';
-
-const WILDCARD = '0.0.0.0';
-const LOOPBACK = '127.0.0.1';
 
 export class TcpEndpoint implements Endpoint {
   readonly family = 'inet';
   readonly #ledger: Ledger;
+  readonly #options: Readonly<SocketOptions>;
+  #held: HeldPort | undefined;
+  /** The name of a listener, which has taken its held port over. */
+  #listening: { host: string; port: number } | undefined;
   #server: net.Server | undefined;
-  #bound: { host: string; port: number } | undefined;
-  #arrived: ((raw: net.Socket) => void) | undefined;
   #acceptor: PskAcceptor | undefined;
   #psk: PskOption | undefined;
+  /** Counts releases: what a look-up finds after one is not held any more. */
+  #released = 0;
 
-  constructor(ledger: Ledger) {
+  /** @param options of the descriptor, read when a call needs them */
+  constructor(ledger: Ledger, options: Readonly<SocketOptions>) {
     this.#ledger = ledger;
+    this.#options = options;
   }
 
   async bind(at: Target): Promise<void> {
     const host = at.host ?? WILDCARD;
     checkPort(at.port, 0, 'bind');
-    const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true }, (raw) => {
-      this.#ledger.add(raw);
-      raw.on('error', ignore);
-      if (this.#arrived === undefined) raw.resetAndDestroy();
-      else this.#arrived(raw);
-    });
-    server.listen({ host, port: at.port, backlog: BACKLOG_DEFAULT, exclusive: true });
+    const released = this.#released;
     try {
-      await settle(server, 'listening');
+      const address = net.isIP(host) ? host : (await lookup(host)).address;
+      if (released !== this.#released) return;
+      this.#held = holdPort(address, at.port, this.#options.reuseAddress);
     } catch (error) {
       throw failed('bind', `${host}:${at.port}`, error);
     }
-    // A listener that fails later (out of descriptors) loses one connection, not the process.
-    server.on('error', ignore);
-    const { address, port } = server.address() as net.AddressInfo;
-    this.#bound = { host: address, port };
-    this.#server = server;
   }
 
-  async listen(_backlog: number, arrived: (link: Link) => void): Promise<void> {
+  async listen(backlog: number, arrived: (link: Link) => void): Promise<void> {
+    const held = this.#held as HeldPort;
     const psk = this.#psk;
-    if (psk === undefined) {
-      this.#arrived = (raw) => arrived(new TcpLink(raw, raw, { by: 'nobody' }));
-      return;
-    }
-    if (!('lookup' in psk)) {
+    if (psk !== undefined && !('lookup' in psk)) {
       throw stpError('EINVAL', 'option psk of a listener is { lookup }, not { identity, key }');
     }
-    const acceptor = new PskAcceptor(psk, (raw, secure, identity) => {
-      arrived(new TcpLink(raw, secure, { by: 'psk', identity }));
+    if (psk !== undefined) {
+      this.#acceptor = new PskAcceptor(psk, (raw, secure, identity) => {
+        arrived(new TcpLink(raw, secure, { by: 'psk', identity }));
+      });
+    }
+    const acceptor = this.#acceptor;
+    const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true }, (raw) => {
+      this.#ledger.add(raw);
+      raw.on('error', ignore);
+      if (acceptor !== undefined) acceptor.admit(raw);
+      else arrived(new TcpLink(raw, raw, { by: 'nobody' }));
     });
-    this.#acceptor = acceptor;
-    this.#arrived = (raw) => acceptor.admit(raw);
+    usePort(held, this.#options);
+    native().tcpRelease(held.fd);
+    this.#held = undefined;
+    this.#listening = { host: held.host, port: held.port };
+    this.#server = server;
+    server.listen({ fd: held.fd, backlog, exclusive: true });
+    try {
+      await settle(server, 'listening');
+    } catch (error) {
+      throw failed('listen', `${held.host}:${held.port}`, error);
+    }
+    // A listener that fails later (out of descriptors) loses one connection, not the process.
+    server.on('error', ignore);
   }
 
   async connect(to: Target, limit: Limit): Promise<Link> {
@@ -78,18 +99,13 @@ export class TcpEndpoint implements Endpoint {
     if (psk !== undefined && 'lookup' in psk) {
       throw stpError('EINVAL', 'option psk of a connecting socket is { identity, key }', 'connect');
     }
-    const from = this.#bound;
-    await this.release();
-    const raw = new net.Socket({ allowHalfOpen: true });
+    const where = await this.#from(host, limit);
+    const raw = new net.Socket({ allowHalfOpen: true, ...where.socket });
     this.#ledger.add(raw);
     raw.pause();
     // For what comes between two waits; whoever waits has its own listener.
     raw.on('error', ignore);
-    const local = from && {
-      localPort: from.port,
-      ...(from.host !== WILDCARD && { localAddress: from.host }),
-    };
-    raw.connect({ host, port: to.port, ...local });
+    raw.connect({ host, port: to.port, ...where.connect });
     try {
       await settle(raw, 'connect', { limit, giveUp: () => raw.destroy() });
     } catch (error) {
@@ -109,13 +125,47 @@ export class TcpEndpoint implements Endpoint {
     return new TcpLink(raw, secure, { by: 'psk', identity: psk.identity });
   }
 
+  /** How to connect to `host` from the port that is held, if one is. */
+  async #from(
+    host: string,
+    limit: Limit,
+  ): Promise<{ socket?: net.SocketConstructorOpts; connect?: object }> {
+    if (this.#held === undefined) return {};
+    const found = await lookup(host).catch((error: unknown) => {
+      throw failed('connect', host, error);
+    });
+    limit.check();
+    const held = this.#held;
+    if (held === undefined) throw stpError('ECANCELED', 'the port was let go', 'connect');
+    this.#held = undefined;
+    if (net.isIP(held.host) === found.family) {
+      // With more than one address to try Node would open another descriptor for the second.
+      return {
+        socket: taken(held, this.#options),
+        connect: { host: found.address, family: found.family, autoSelectFamily: false },
+      };
+    }
+    // Bound for the other family: let go, and taken again at once.
+    native().tcpClose(held.fd, false);
+    return {
+      connect: {
+        host: found.address,
+        localPort: held.port,
+        ...(held.host !== WILDCARD && { localAddress: held.host }),
+      },
+    };
+  }
+
   name(): Address {
-    return { family: 'inet', ...(this.#bound ?? { host: WILDCARD, port: 0 }) };
+    const { host, port } = this.#listening ?? this.#held ?? { host: WILDCARD, port: 0 };
+    return { family: 'inet', host, port };
   }
 
   async release(): Promise<void> {
-    this.#bound = undefined;
-    this.#arrived = undefined;
+    this.#released++;
+    if (this.#held !== undefined) native().tcpClose(this.#held.fd, false);
+    this.#held = undefined;
+    this.#listening = undefined;
     this.#acceptor?.close();
     this.#acceptor = undefined;
     // Frees the port at once. Its callback would also wait for the connections it accepted.
@@ -123,20 +173,26 @@ export class TcpEndpoint implements Endpoint {
     this.#server = undefined;
   }
 
-  setOption(name: string, value: unknown): boolean {
-    if (name !== 'psk') return false;
+  setOption(_name: string, value: unknown): void {
     this.#psk = parsePskOption(value);
-    return true;
   }
 }
 
 // The channel, or the call under way, has its own listener for what concerns it.
 const ignore = (): void => {};
 
-function checkPort(port: number, min: number, call: string): void {
-  if (!Number.isInteger(port) || port < min || port > PORT_MAX) {
-    throw stpError('EINVAL', `port ${port}: must be ${min} to ${PORT_MAX}`, call);
-  }
+/** node:net takes the descriptor over, bound as it is, and connects it. */
+function taken(held: HeldPort, options: Readonly<SocketOptions>): net.SocketConstructorOpts {
+  usePort(held, options);
+  native().tcpRelease(held.fd);
+  // manualStart: it must not read before it is connected. Node has it for its own use, all lines.
+  return { fd: held.fd, readable: true, writable: true, manualStart: true } as object;
+}
+
+/** -1 where Node has let go of it already. */
+function descriptorOf(raw: net.Socket): number {
+  const { _handle } = raw as { _handle?: { fd?: number } | null };
+  return _handle?.fd ?? -1;
 }
 
 class TcpLink implements Link {
@@ -178,12 +234,38 @@ class TcpLink implements Link {
     this.#stream.destroy();
   }
 
-  apply(options: StreamOptions): void {
+  apply(options: Readonly<SocketOptions>): void {
     this.#raw.setNoDelay(options.noDelay);
     this.#raw.setKeepAlive(options.keepAlive);
+    setBuffers(descriptorOf(this.#raw), options);
+  }
+
+  bufferBytes(name: 'sendBufferBytes' | 'receiveBufferBytes'): number | null {
+    const fd = descriptorOf(this.#raw);
+    const bytes = fd < 0 ? -1 : native().tcpGetOption(fd, TCP_OPTION[name]);
+    return bytes < 0 ? null : bytes;
   }
 
   detach(): StreamHandle {
-    throw stpError('ENOTSUP', 'a network socket cannot be moved to another thread', 'detach');
+    throw stpError('ENOTSUP', 'a network socket has no pages: use handOver()', 'detach');
+  }
+
+  handOver(): Transfer {
+    if (this.#stream !== this.#raw) {
+      throw stpError('ENOTSUP', 'TLS stays with the thread that has its keys', 'handOver');
+    }
+    const fd = descriptorOf(this.#raw);
+    if (fd < 0 || this.#raw.destroyed) {
+      throw stpError('ENOTCONN', 'the connection has ended', 'handOver');
+    }
+    if (this.#raw.writableLength > 0) {
+      throw stpError('EBUSY', 'writes are still waiting', 'handOver');
+    }
+    const parts: Buffer[] = [];
+    for (let part = this.#raw.read(); part !== null; part = this.#raw.read()) parts.push(part);
+    const socket = native().tcpDispatch(fd);
+    // The connection lives on in the second descriptor: nothing is said to the peer.
+    this.#raw.destroy();
+    return { mechanism: 'inet', socket, leading: Buffer.concat(parts), transfer: [] };
   }
 }

@@ -17,9 +17,12 @@ import { boardCounters } from '../director/channel-director.js';
 import type { DirectorReport as Measured, MemberAdded, MemberGone } from '../director/protocol.js';
 import { stpError } from '../errors.js';
 import {
+  firstExtent,
   MEMBER_RING_SLOTS,
+  nextExtent,
   SEGMENT_MAP,
   STG_ALIGN_BYTES,
+  type StgExtent,
   type StgGeometry,
   stgGeometry,
 } from '../layout/geometry.js';
@@ -30,14 +33,23 @@ import {
   PAGE_BYTES,
   STG_DIRECTORY_ENTRIES,
   STG_ENTRY,
+  STG_EXTENT,
+  STG_EXTENTS_MAX,
   SUPERBLOCK,
   SUPERBLOCK_MAGIC,
 } from '../layout/tables.js';
-import { SEGMENT_BYTES_DEFAULT, STG_CONNECTIONS_DEFAULT, STG_MEMBERS_DEFAULT } from '../limits.js';
+import {
+  GROW_ANSWER_MS,
+  SEGMENT_BYTES_DEFAULT,
+  STG_CONNECTIONS_DEFAULT,
+  STG_CONNECTIONS_MAX,
+  STG_MEMBERS_DEFAULT,
+} from '../limits.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
 import { ATTACH_SOCKET } from '../run-directory.js';
 import { ATTACH_VERSION, type AttachRequest } from '../socket/attach-protocol.js';
+import { reasonText } from '../socket/reason.js';
 import { type AttachAnswer, AttachServer, type Credentials } from './attach-server.js';
 import { DirectorPool } from './director-pool.js';
 import type {
@@ -45,6 +57,7 @@ import type {
   ArrayOptions,
   ArrayReport,
   BoardReport,
+  GrowRequest,
   HostReport,
   SocketReport,
   StgReport,
@@ -58,16 +71,28 @@ interface Stg {
   readonly name: string;
   readonly generation: number;
   readonly director: number;
-  readonly boards: readonly number[];
+  /** In the order of its files. */
+  readonly boards: number[];
   readonly offset: number;
   readonly geometry: StgGeometry;
-  readonly fd: number;
+  /** The first, and one for each time it grew: where they are, and their descriptors. */
+  readonly files: StgFile[];
   readonly portsMax: number;
   readonly allowUids: readonly number[];
   readonly allowGids: readonly number[];
   readonly hosts: Set<AttachedHost>;
   deleting: boolean;
 }
+
+interface StgFile {
+  readonly extent: StgExtent;
+  readonly fd: number;
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
+const memoryBytes = (stg: Stg): number => sum(stg.files.map(({ extent }) => extent.bytes));
+const connectionsOf = (stg: Stg): number =>
+  sum(stg.files.map(({ extent }) => extent.connectionCount));
 
 interface AttachedHost {
   readonly id: number;
@@ -189,21 +214,15 @@ export class StorageArray implements ArrayControl {
   // --- STGs ---------------------------------------------------------------------------------
 
   async createStg(request: StgRequest): Promise<StgReport> {
-    const { segment, directors, claimers } = this.#running;
+    const { directors } = this.#running;
     if (this.#stgs.has(request.name)) {
       throw stpError(
         'EEXIST',
         `STG '${request.name}' exists already; see 'stpctl stg show ${request.name}'`,
       );
     }
-    const free = this.#boards.flatMap((stg, number) => (stg === undefined ? [number] : []));
-    if (free.length < request.boardCount) {
-      throw stpError(
-        'ENOSPC',
-        `STG '${request.name}' needs ${request.boardCount} boards, ${free.length} of ${this.#boards.length} are free; ` +
-          'delete an STG, or start stpd with more --boards',
-      );
-    }
+    const { boardCount } = request;
+    const boards = this.#freeBoards(boardCount, `STG '${request.name}' needs ${boardCount} boards`);
     const entry = this.#entries.indexOf(undefined);
     if (entry < 0)
       throw stpError('ENOSPC', `the array has its ${this.#entries.length} STGs already`);
@@ -212,6 +231,8 @@ export class StorageArray implements ArrayControl {
       boardBytes: this.#options.configuration.boardBytes,
       connectionCount: request.connections ?? STG_CONNECTIONS_DEFAULT,
       memberCount: STG_MEMBERS_DEFAULT,
+      boardMax: this.#boards.length,
+      connectionMax: STG_CONNECTIONS_MAX,
     });
     const offset = this.#place(geometry.bytes);
     const stg: Stg = {
@@ -219,10 +240,15 @@ export class StorageArray implements ArrayControl {
       name: request.name,
       generation: this.#generationNext++,
       director: entry % this.#options.configuration.directors,
-      boards: free.slice(0, request.boardCount),
+      boards,
       offset,
       geometry,
-      fd: native().memfdCreate(`stpd-stg-${request.name}`),
+      files: [
+        {
+          extent: firstExtent(geometry, offset),
+          fd: native().memfdCreate(`stpd-stg-${request.name}`),
+        },
+      ],
       portsMax: request.ports,
       allowUids: request.allowUids,
       allowGids: request.allowGids,
@@ -234,8 +260,7 @@ export class StorageArray implements ArrayControl {
     this.#entries[entry] = stg;
     for (const board of stg.boards) this.#boards[board] = stg;
     try {
-      await claimers.run({ segment: segment.number, fd: stg.fd, offset, bytes: geometry.bytes });
-      native().seal(stg.fd, false);
+      await this.#claimFile(stg.files[0] as StgFile);
       await directors.ask(stg.director, {
         op: 'stg-open',
         stg: entry,
@@ -253,10 +278,29 @@ export class StorageArray implements ArrayControl {
     return this.stgReport(stg.name);
   }
 
+  /** So many free boards, or ENOSPC with the numbers. */
+  #freeBoards(wanted: number, who: string): number[] {
+    const free = this.#boards.flatMap((stg, number) => (stg === undefined ? [number] : []));
+    if (free.length >= wanted) return free.slice(0, wanted);
+    throw stpError(
+      'ENOSPC',
+      `${who}, ${free.length} of ${this.#boards.length} are free; ` +
+        'delete an STG, or start stpd with more --boards',
+    );
+  }
+
+  async #claimFile({ extent, fd }: StgFile): Promise<void> {
+    const { segment, claimers } = this.#running;
+    const { offset, bytes } = extent;
+    await claimers.run({ segment: segment.number, fd, offset, bytes });
+    native().seal(fd, false);
+  }
+
   /** The lowest gap of the range that holds so many bytes. */
   #place(bytes: number): number {
     const taken = [...this.#stgs.values()]
-      .map((stg) => [stg.offset, stg.offset + stg.geometry.bytes] as const)
+      .flatMap((stg) => stg.files)
+      .map(({ extent }) => [extent.offset, extent.offset + extent.bytes] as const)
       .sort((a, b) => a[0] - b[0]);
     let at: number = SEGMENT_MAP.stgs;
     for (const [start, end] of taken) {
@@ -272,17 +316,96 @@ export class StorageArray implements ArrayControl {
     return at;
   }
 
+  /**
+   * Adds boards and connection slots in a further file. Hosts map it as they come to it; streams
+   * between two that have use it at once, the others go on with what they have.
+   */
+  async growStg(name: string, request: GrowRequest): Promise<StgReport> {
+    const { directors } = this.#running;
+    const stg = this.#find(name);
+    if (stg.deleting) throw stpError('EBUSY', `STG '${name}' is being deleted`);
+    const file = this.#nextFile(stg, request);
+    try {
+      await this.#claimFile(file);
+      await directors.ask(stg.director, {
+        op: 'stg-grow',
+        stg: stg.entry,
+        extent: file.extent,
+        fd: file.fd,
+      });
+    } catch (error) {
+      this.#segment?.revoke(file.extent.offset, file.extent.bytes);
+      native().closeDescriptor(file.fd);
+      stg.files.pop();
+      for (const board of stg.boards.splice(file.extent.firstBoard)) {
+        this.#boards[board] = undefined;
+      }
+      throw error;
+    }
+    this.#publish(stg);
+    return this.#grown(stg);
+  }
+
+  /** Taken before the first await: the next request sees its boards and its place as used. */
+  #nextFile(stg: Stg, { boardCount, connections }: GrowRequest): StgFile {
+    const { name, files } = stg;
+    const last = files.at(-1) as StgFile;
+    if (files.length === STG_EXTENTS_MAX) {
+      throw stpError(
+        'ENOSPC',
+        `STG '${name}' has grown ${files.length - 1} times, which is the most; make a new one, or grow by more at a time`,
+      );
+    }
+    const has = connectionsOf(stg);
+    if (has + connections > STG_CONNECTIONS_MAX) {
+      throw stpError(
+        'ENOSPC',
+        `STG '${name}' has ${has} connections and was to get ${connections} more; an STG has at most ${STG_CONNECTIONS_MAX}`,
+      );
+    }
+    const boards = this.#freeBoards(
+      boardCount,
+      `STG '${name}' has ${stg.boards.length} boards and was to get ${boardCount} more`,
+    );
+    const { boardBytes } = stg.geometry;
+    const place = (offset: number): StgExtent =>
+      nextExtent(last.extent, { offset, boardBytes, boardCount, connectionCount: connections });
+    const extent = place(this.#place(place(0).bytes));
+    const file = { extent, fd: native().memfdCreate(`stpd-stg-${name}-${files.length}`) };
+    files.push(file);
+    stg.boards.push(...boards);
+    for (const board of boards) this.#boards[board] = stg;
+    return file;
+  }
+
+  /** The report, after the hosts have had a moment to answer. */
+  async #grown(stg: Stg): Promise<StgReport> {
+    const deadline = performance.now() + GROW_ANSWER_MS;
+    for (;;) {
+      const report = await this.stgReport(stg.name);
+      if (report.membersBehind.length === 0 || performance.now() > deadline) return report;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
   #publish(stg: Stg): void {
     const { segment } = this.#running;
     const at = SUPERBLOCK.at.directory + stg.entry * STG_ENTRY.bytes;
     const field = STG_ENTRY.at;
     segment.store(at + field.generation, stg.generation);
     segment.storeCounter(at + field.offset, stg.offset);
-    segment.storeCounter(at + field.bytes, stg.geometry.bytes);
+    segment.storeCounter(at + field.bytes, memoryBytes(stg));
     segment.storeCounter(at + field.boardBytes, stg.geometry.boardBytes);
-    segment.store(at + field.boardCount, stg.geometry.boardCount);
+    segment.store(at + field.boardCount, stg.boards.length);
     segment.store(at + field.director, stg.director);
-    segment.store(at + field.connectionCount, stg.geometry.connectionCount);
+    segment.store(at + field.connectionCount, connectionsOf(stg));
+    for (const [i, { extent }] of stg.files.entries()) {
+      const of = at + field.extents + i * STG_EXTENT.bytes;
+      segment.storeCounter(of + STG_EXTENT.at.offset, extent.offset);
+      segment.store(of + STG_EXTENT.at.boardCount, extent.boardCount);
+      segment.store(of + STG_EXTENT.at.connectionCount, extent.connectionCount);
+    }
+    segment.store(at + field.extentCount, stg.files.length);
     segment.store(at + field.memberCount, stg.geometry.memberCount);
     segment.u8.fill(0, at + field.name, at + field.name + 64);
     segment.u8.set(Buffer.from(stg.name), at + field.name);
@@ -318,8 +441,10 @@ export class StorageArray implements ArrayControl {
   }
 
   #destroy(stg: Stg): void {
-    this.#segment?.revoke(stg.offset, stg.geometry.bytes);
-    native().closeDescriptor(stg.fd);
+    for (const { extent, fd } of stg.files) {
+      this.#segment?.revoke(extent.offset, extent.bytes);
+      native().closeDescriptor(fd);
+    }
   }
 
   #find(name: string): Stg {
@@ -399,9 +524,10 @@ export class StorageArray implements ArrayControl {
         { host: id, pid: who.pid, uid: who.uid, stg: stg.name },
         'host attached',
       );
+      const [{ fd: stgFd } = { fd: -1 }, ...further] = stg.files.slice(0, added.extents);
       return {
         message: this.#grant(host, added, ringOffset),
-        descriptors: [this.#superblockFd, stg.fd, ringFd, theirs],
+        descriptors: [this.#superblockFd, stgFd, ringFd, theirs, ...further.map(({ fd }) => fd)],
       };
     } catch (error) {
       for (const descriptor of descriptors) native().closeDescriptor(descriptor);
@@ -412,7 +538,8 @@ export class StorageArray implements ArrayControl {
 
   #grant(host: AttachedHost, added: MemberAdded, ringOffset: number): object {
     const { stg } = host;
-    const { boardCount, boardBytes, connectionCount, memberCount } = stg.geometry;
+    const { boardCount, boardBytes, connectionCount, memberCount, boardMax, connectionMax } =
+      stg.geometry;
     return {
       ok: true,
       host: host.id,
@@ -427,6 +554,13 @@ export class StorageArray implements ArrayControl {
         boardBytes,
         connectionCount,
         memberCount,
+        boardMax,
+        connectionMax,
+        extents: stg.files.slice(1, added.extents).map(({ extent }) => ({
+          offset: extent.offset,
+          boardCount: extent.boardCount,
+          connectionCount: extent.connectionCount,
+        })),
       },
       member: added.member,
       memberGeneration: added.generation,
@@ -507,7 +641,7 @@ export class StorageArray implements ArrayControl {
       memoryBytes:
         SEGMENT_MAP.superblockBytes +
         this.#hosts.size * SEGMENT_MAP.memberRingBytes +
-        stgs.reduce((sum, stg) => sum + stg.geometry.bytes, 0),
+        sum(stgs.map(memoryBytes)),
       directors: measured.map((report, number) => ({
         number,
         state: 'running',
@@ -517,7 +651,7 @@ export class StorageArray implements ArrayControl {
       })),
       hosts: this.#hosts.size,
       stgs: stgs.length,
-      sockets: measured.reduce((sum, report) => sum + report.sockets.length, 0),
+      sockets: sum(measured.map((report) => report.sockets.length)),
     };
   }
 
@@ -562,21 +696,23 @@ export class StorageArray implements ArrayControl {
     const rows = (await this.#measured()).flatMap((report) => report.stgs);
     return [...this.#stgs.values()].map((stg) => {
       const row = rows.find((candidate) => candidate.stg === stg.entry);
-      const used = row?.pagesUsed.reduce((sum, pages) => sum + pages, 0) ?? 0;
+      const used = sum(row?.pagesUsed ?? []);
+      const pagesTotal = (stg.boards.length * stg.geometry.boardBytes) / PAGE_BYTES;
       return {
         name: stg.name,
         generation: stg.generation,
         state: stg.deleting ? 'deleting' : 'live',
         director: stg.director,
         boards: stg.boards,
-        memoryBytes: stg.geometry.bytes,
-        pagesTotal: stg.geometry.pageCount,
-        pagesFree: stg.geometry.pageCount - used,
+        memoryBytes: memoryBytes(stg),
+        pagesTotal,
+        pagesFree: pagesTotal - used,
         portsUsed: row?.ports ?? 0,
         portsMax: stg.portsMax,
         connectionsUsed: row?.connections ?? 0,
-        connectionsMax: stg.geometry.connectionCount,
+        connectionsMax: connectionsOf(stg),
         members: [...stg.hosts].map((host) => host.id),
+        membersBehind: row?.behind ?? [],
         allowUids: stg.allowUids,
         allowGids: stg.allowGids,
       };
@@ -608,7 +744,9 @@ export class StorageArray implements ArrayControl {
     return (await this.#measured()).flatMap((report) =>
       report.sockets.map((row) => ({
         stg: row.stg,
-        mechanism: 'stp' as const,
+        mechanism: row.mechanism,
+        reason: row.mechanism === 'tcp' ? reasonText(row.reason) : null,
+        remoteAddress: row.remoteAddress,
         state: row.state,
         localPort: row.localPort,
         remotePort: row.remotePort,

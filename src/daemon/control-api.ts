@@ -8,11 +8,12 @@
  *
  *     GET    /v1/array  /v1/boards  /v1/stgs  /v1/stgs/NAME  /v1/hosts  /v1/sockets
  *     POST   /v1/stgs           body: stg-request.ts; 201 with the new STG
+ *     POST   /v1/stgs/NAME/grow  body: {"boardCount", "connections"}, what is added; the STG
  *     DELETE /v1/stgs/NAME      ?force=1 also resets its connections and detaches its hosts
  *
  * Answers are the documents of reports.ts. A failure is `{"error": {"code", "message"}}` with a
  * POSIX code and a fitting HTTP status. Whoever may open the socket may do everything: it has
- * mode 0600 from its first instant. Creating and deleting are done one after the other. Main
+ * mode 0600 from its first instant. Creating, growing and deleting are done one after the other. Main
  * thread.
  */
 import { createServer, type Server } from 'node:http';
@@ -32,7 +33,7 @@ import type {
   StgRequest,
   StgsDocument,
 } from './reports.js';
-import { checkStgBody, checkStgName, type StgBody } from './stg-request.js';
+import { checkGrowBody, checkStgBody, checkStgName, type StgBody } from './stg-request.js';
 import { shown, ValidationError } from './validation.js';
 
 /** A request is a few hundred bytes; access lists are what may make it longer. */
@@ -156,6 +157,16 @@ function buildRoutes(options: ControlApiOptions, server: Server) {
     reply.code(201);
     return { stg };
   });
+  app.post<{ Params: { name: string } }>(
+    '/v1/stgs/:name/grow',
+    async (request): Promise<StgDocument> => {
+      const name = checkStgName(request.params.name);
+      const { boardCount = 0, connections = 0 } = checkGrowBody(request.body);
+      const stg = await inTurn(() => array.growStg(name, { boardCount, connections }));
+      log.info({ stg: name, boardCount, connections, behind: stg.membersBehind }, 'STG grown');
+      return { stg };
+    },
+  );
   app.delete<{ Params: { name: string } }>(
     '/v1/stgs/:name',
     async (request): Promise<DeletedDocument> => {

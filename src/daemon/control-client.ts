@@ -20,7 +20,7 @@ import type {
   StgDocument,
   StgsDocument,
 } from './reports.js';
-import type { StgBody } from './stg-request.js';
+import type { GrowBody, StgBody } from './stg-request.js';
 
 /** Populating takes 1.2 to 3.2 s a GiB, more on a loaded machine: enough for the largest array. */
 export const CHANGE_TIMEOUT_MS = 600_000;
@@ -65,6 +65,12 @@ export class ControlClient {
     return this.#ask('POST', '/v1/stgs', 'stg', { body, timeoutMs: CHANGE_TIMEOUT_MS });
   }
 
+  async growStg(name: string, body: GrowBody): Promise<StgDocument> {
+    await this.array();
+    const path = `/v1/stgs/${encodeURIComponent(name)}/grow`;
+    return this.#ask('POST', path, 'stg', { body, timeoutMs: CHANGE_TIMEOUT_MS });
+  }
+
   async deleteStg(name: string, force: boolean): Promise<DeletedDocument> {
     await this.array();
     const path = `/v1/stgs/${encodeURIComponent(name)}${force ? '?force=1' : ''}`;
@@ -75,7 +81,7 @@ export class ControlClient {
     method: string,
     path: string,
     key: string,
-    { body, timeoutMs = this.#timeoutMs }: { body?: StgBody; timeoutMs?: number } = {},
+    { body, timeoutMs = this.#timeoutMs }: { body?: StgBody | GrowBody; timeoutMs?: number } = {},
   ): Promise<T> {
     const answer = await this.#exchange(method, path, body, timeoutMs);
     let document: unknown;
@@ -97,7 +103,7 @@ export class ControlClient {
   #exchange(
     method: string,
     path: string,
-    body: StgBody | undefined,
+    body: StgBody | GrowBody | undefined,
     timeoutMs: number,
   ): Promise<Answer> {
     return new Promise((resolve, reject) => {

@@ -12,7 +12,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { SEGMENT_MAP, stgGeometry } from '../layout/geometry.js';
-import { BOARDS_MIN, STG_MEMBERS_DEFAULT } from '../limits.js';
+import { BOARDS_MIN, STG_CONNECTIONS_MAX, STG_MEMBERS_DEFAULT } from '../limits.js';
 import type { Configuration } from './configuration.js';
 import { formatSize, humanSize } from './size.js';
 
@@ -39,6 +39,8 @@ export function memoryNeeded(configuration: Configuration): number {
     boardBytes,
     connectionCount: connections,
     memberCount: STG_MEMBERS_DEFAULT,
+    boardMax: boards,
+    connectionMax: STG_CONNECTIONS_MAX,
   };
   return stgGeometry(shape).bytes + SEGMENT_MAP.superblockBytes + DAEMON_BYTES;
 }

@@ -85,6 +85,8 @@ export interface StgReport {
   readonly connectionsMax: number;
   /** Ids of the hosts attached to it. */
   readonly members: readonly number[];
+  /** Those of them that have not mapped all of it since it grew: they go on with what they have. */
+  readonly membersBehind: readonly number[];
   readonly allowUids: readonly number[];
   readonly allowGids: readonly number[];
 }
@@ -107,7 +109,12 @@ export type SocketState = 'LISTEN' | 'ESTABLISHED' | 'CLOSING' | 'BOUND';
 /** One end: a connection is two sockets, one for each of its hosts. */
 export interface SocketReport {
   readonly stg: string;
-  readonly mechanism: 'stp';
+  /** 'tcp': a connection of the host over the network, which would rather go through the array. */
+  readonly mechanism: 'stp' | 'tcp';
+  /** Why it goes over the network: "peer not attached", ...; null for 'stp'. */
+  readonly reason: string | null;
+  /** 'tcp': the peer's address, null where it is not known. Null for 'stp'. */
+  readonly remoteAddress: string | null;
   readonly state: SocketState;
   readonly localPort: number;
   /** Null unless connected; so is `peerHost`. */
@@ -136,6 +143,12 @@ export interface StgRequest {
   /** A host is let in if its uid or one of its groups is here. Both empty lets nobody in. */
   readonly allowUids: readonly number[];
   readonly allowGids: readonly number[];
+}
+
+/** What `stg grow` adds; at least one of them is not 0. */
+export interface GrowRequest {
+  readonly boardCount: number;
+  readonly connections: number;
 }
 
 /** The documents: what one request, and one `--json`, prints. */
@@ -174,8 +187,10 @@ export interface ArrayControl {
   stop(): Promise<void>;
   arrayReport(): Promise<ArrayReport>;
   boardReports(): Promise<BoardReport[]>;
-  /** EEXIST, ENOSPC (boards), ENOMEM. At most one call of create and delete is under way. */
+  /** EEXIST, ENOSPC (boards), ENOMEM. At most one call of create, grow and delete is under way. */
   createStg(request: StgRequest): Promise<StgReport>;
+  /** ENOENT, ENOSPC (boards, connections, times), ENOMEM. Waits a moment for its hosts. */
+  growStg(name: string, request: GrowRequest): Promise<StgReport>;
   stgReports(): Promise<StgReport[]>;
   /** ENOENT. */
   stgReport(name: string): Promise<StgReport>;

@@ -1,5 +1,5 @@
 /**
- * The rules of `stg create`, the same for `stpctl` (before anything is sent) and for the control
+ * The rules of `stg create` and `stg grow`, the same for `stpctl` (before anything is sent) and for the control
  * API (whatever was sent). Pure; any thread.
  */
 import { z } from 'zod';
@@ -10,7 +10,14 @@ import {
   STG_NAME_PATTERN,
   STG_PORTS_MAX,
 } from '../limits.js';
-import { idList, objectError, shown, validate, wholeNumber } from './validation.js';
+import {
+  idList,
+  objectError,
+  shown,
+  ValidationError,
+  validate,
+  wholeNumber,
+} from './validation.js';
 
 const NAME_RULE =
   'an STG name has 1 to 63 of A-Z a-z 0-9 . _ - and starts with a letter or a digit';
@@ -60,6 +67,40 @@ export type StgBody = {
 /** @throws ValidationError */
 export function checkStgBody(value: unknown, nameOf = (key: string): string => key): StgBody {
   return validate(schema, value, nameOf);
+}
+
+const growFields = {
+  boardCount: wholeNumber({
+    min: 0,
+    max: BOARDS_MAX,
+    least: 'an STG grows, it does not shrink',
+    most: `an array has at most ${BOARDS_MAX} boards`,
+  }).optional(),
+  connections: wholeNumber({
+    min: 0,
+    max: STG_CONNECTIONS_MAX,
+    least: 'an STG grows, it does not shrink',
+    most: `an STG carries at most ${STG_CONNECTIONS_MAX} connections`,
+  }).optional(),
+};
+
+const growSchema = z.strictObject(growFields, { error: objectError(Object.keys(growFields)) });
+
+/** The body of POST /v1/stgs/NAME/grow: what is added. */
+export type GrowBody = {
+  readonly boardCount?: number | undefined;
+  readonly connections?: number | undefined;
+};
+
+/** @throws ValidationError */
+export function checkGrowBody(value: unknown, nameOf = (key: string): string => key): GrowBody {
+  const body = validate(growSchema, value, nameOf);
+  if ((body.boardCount ?? 0) === 0 && (body.connections ?? 0) === 0) {
+    throw new ValidationError([
+      `nothing to add: give ${nameOf('boardCount')}, ${nameOf('connections')} or both`,
+    ]);
+  }
+  return body;
 }
 
 /** @throws ValidationError */

@@ -10,6 +10,7 @@
  */
 import { assert } from '../assert.js';
 import { errnoOfCode, stpError } from '../errors.js';
+import { connectionOffset, firstExtent, type StgExtent } from '../layout/geometry.js';
 import {
   BOARD,
   CONNECTION,
@@ -19,7 +20,8 @@ import {
   NUMBERS,
   STG_HEADER,
 } from '../layout/tables.js';
-import { BACKLOG_MAX, PORT_MAX } from '../limits.js';
+import { BACKLOG_MAX, GROW_RETRY_MS, NETWORK_SLOTS_SHARE, PORT_MAX } from '../limits.js';
+import { addressText } from '../memory/address-words.js';
 import {
   addSource,
   dropCable,
@@ -44,6 +46,7 @@ import type {
   MemberAdded,
   MemberGone,
   SocketRow,
+  StgGrow,
   StgOpen,
 } from './protocol.js';
 
@@ -75,6 +78,9 @@ interface Member {
   readonly connections: Set<Connection>;
   readonly ports: Set<Port>;
   readonly overflow: DirectorEvent[];
+  /** Files of the STG that it was told of, and that it has said it has mapped. */
+  told: number;
+  mapped: number;
 }
 
 interface Port extends PortHolder<Member> {
@@ -100,6 +106,21 @@ interface Connection {
   readonly cable: number;
   /** A host died with its end open: a page may have an owner word and stand in no list. */
   torn: boolean;
+  /** A TCP connection of end 0's host, which is only listed here; end 1 is closed from the start. */
+  readonly network: Network | undefined;
+}
+
+interface Network {
+  readonly reason: number;
+  readonly address: readonly [number, number, number, number];
+}
+
+/** The connection slots of one file of an STG. */
+interface SlotPool {
+  readonly free: number[];
+  /** The next that was never used, and the end of them. */
+  next: number;
+  readonly end: number;
 }
 
 interface Stg {
@@ -115,9 +136,14 @@ interface Stg {
   readonly memberGenerations: number[];
   readonly connections: (Connection | undefined)[];
   readonly slotGenerations: Uint16Array;
-  readonly freeSlots: number[];
-  slotsUsed: number;
+  readonly slots: SlotPool[];
+  /** Its files; grows. */
+  readonly extents: StgExtent[];
+  /** Descriptors of all but the first, which hosts get with the grant. */
+  readonly extentFds: (number | undefined)[];
   connectionCount: number;
+  /** Those of them that only list a network connection. */
+  networkCount: number;
   /** Number of the cable of two members: "a:b" with a <= b. */
   readonly cables: Map<string, number>;
 }
@@ -128,6 +154,7 @@ export class ChannelDirector {
   readonly #stgs = new Map<number, Stg>();
   readonly #overflowing = new Set<Member>();
   #overflowTimer: NodeJS.Timeout | undefined;
+  #growTimer: NodeJS.Timeout | undefined;
   #cableNext = 1;
   #commands = 0;
   #utilization = performance.eventLoopUtilization();
@@ -142,6 +169,9 @@ export class ChannelDirector {
     switch (request.op) {
       case 'stg-open':
         this.#openStg(request);
+        return undefined;
+      case 'stg-grow':
+        this.#growStg(request);
         return undefined;
       case 'stg-close':
         this.#closeStg(request.stg, request.force);
@@ -174,12 +204,68 @@ export class ChannelDirector {
       members: new Array(geometry.memberCount).fill(undefined),
       memberGenerations: new Array(geometry.memberCount).fill(0),
       connections: new Array(geometry.connectionCount).fill(undefined),
-      slotGenerations: new Uint16Array(geometry.connectionCount),
-      freeSlots: [],
-      slotsUsed: 0,
+      slotGenerations: new Uint16Array(geometry.connectionMax),
+      slots: [{ free: [], next: 0, end: geometry.connectionCount }],
+      extents: [firstExtent(geometry, offset)],
+      extentFds: [undefined],
       connectionCount: 0,
+      networkCount: 0,
       cables: new Map(),
     });
+  }
+
+  /**
+   * A further file. Nobody waits for anybody: each member is told, and as soon as it says that it
+   * has mapped the file, it is used between it and those that have too (docs/decisions/0013).
+   */
+  #growStg({ stg: number, extent, fd }: StgGrow): void {
+    const stg = this.#stgs.get(number);
+    if (stg === undefined) throw stpError('ENOENT', 'the STG is gone');
+    native().stgGrow(stg.view, extent);
+    const { firstConnection, connectionCount } = extent;
+    stg.connections.push(...new Array<undefined>(connectionCount).fill(undefined));
+    stg.slots.push({ free: [], next: firstConnection, end: firstConnection + connectionCount });
+    stg.extents.push(extent);
+    stg.extentFds.push(fd);
+    this.#tellGrowth();
+  }
+
+  /** Every member of what it has not been told of; those whose channel is full, again later. */
+  #tellGrowth(): void {
+    let again = false;
+    for (const stg of this.#stgs.values()) {
+      for (const member of stg.members) {
+        if (member !== undefined && !this.#tellMember(stg, member)) again = true;
+      }
+    }
+    if (!again) return;
+    this.#growTimer ??= setTimeout(() => {
+      this.#growTimer = undefined;
+      this.#tellGrowth();
+    }, GROW_RETRY_MS);
+  }
+
+  #tellMember(stg: Stg, member: Member): boolean {
+    for (; member.told < stg.extents.length; member.told++) {
+      const { offset, boardCount, connectionCount } = stg.extents[member.told] as StgExtent;
+      const message = { grown: { extent: member.told, offset, boardCount, connectionCount } };
+      const fd = stg.extentFds[member.told] as number;
+      if (!this.#sendDescriptors(member, Buffer.from(JSON.stringify(message)), [fd])) return false;
+    }
+    return true;
+  }
+
+  /** A member has mapped so many files: its peers may give it their pages from now on. */
+  #onGrew(member: Member, command: Command): void {
+    const mapped = command.connection;
+    if (mapped <= member.mapped || mapped > member.told) return;
+    member.mapped = mapped;
+    this.#publishMapped(member);
+  }
+
+  #publishMapped({ stg, index, mapped }: Member): void {
+    const at = stg.offset + stg.geometry.members + index * MEMBER.bytes;
+    this.#segment.store(at + MEMBER.at.extents, mapped);
   }
 
   #closeStg(number: number, force: boolean): void {
@@ -232,7 +318,10 @@ export class ChannelDirector {
       connections: new Set(),
       ports: new Set(),
       overflow: [],
+      told: stg.extents.length,
+      mapped: stg.extents.length,
     };
+    this.#publishMapped(member);
     member.source = addSource(
       {
         segment: this.#segment.number,
@@ -246,7 +335,7 @@ export class ChannelDirector {
     stg.members[index] = member;
     native().loopSafety(true);
     watchCable(member.channel, () => this.#endMember(member));
-    return { member: index, generation };
+    return { member: index, generation, extents: stg.extents.length };
   }
 
   /** A new member finds its counters, bits and sleep word as if nobody had been there. */
@@ -280,8 +369,11 @@ export class ChannelDirector {
     for (const connection of [...member.connections]) {
       for (const end of [0, 1] as const) {
         if (connection.ends[end].member === member && !connection.ends[end].closed) {
-          connection.torn = true;
-          native().connectionAbort(stg.view, connection.slot, end);
+          if (connection.network === undefined) {
+            connection.torn = true;
+            const peer = connection.ends[end === 0 ? 1 : 0].member;
+            native().connectionAbort(stg.view, connection.slot, end, peer.index, peer.channel);
+          }
           this.#closeEnd(connection, end);
         }
       }
@@ -333,6 +425,10 @@ export class ChannelDirector {
         return this.#onAccept(member, command);
       case NUMBERS.OP_CLOSE:
         return this.#onClose(member, command);
+      case NUMBERS.OP_GREW:
+        return this.#onGrew(member, command);
+      case NUMBERS.OP_NETWORK_OPEN:
+        return this.#onNetworkOpen(member, command);
       default:
         this.#answer(member, command, 0, 'EOPNOTSUPP');
     }
@@ -340,7 +436,9 @@ export class ChannelDirector {
 
   #onBind(member: Member, command: Command): void {
     const taken = this.#takePort(member, command, 'bound');
-    if (typeof taken === 'string') return this.#answer(member, command, NUMBERS.EVENT_BOUND, taken);
+    if (typeof taken === 'string') {
+      return this.#answer(member, command, NUMBERS.EVENT_BOUND, taken, reasonOfCode(taken));
+    }
     this.#send(member, {
       ...noEvent,
       kind: NUMBERS.EVENT_BOUND,
@@ -359,7 +457,7 @@ export class ChannelDirector {
     } else {
       const taken = this.#takePort(member, command, 'listening');
       if (typeof taken === 'string') {
-        return this.#answer(member, command, NUMBERS.EVENT_LISTENING, taken);
+        return this.#answer(member, command, NUMBERS.EVENT_LISTENING, taken, reasonOfCode(taken));
       }
       port = taken;
     }
@@ -378,7 +476,12 @@ export class ChannelDirector {
   #takePort(member: Member, command: Command, kind: 'bound' | 'listening'): Port | string {
     const { ports } = member.stg;
     if (command.port > PORT_MAX) return 'EINVAL';
-    if (command.port !== 0 && ports.get(command.port) !== undefined) return 'EADDRINUSE';
+    const holder = command.port === 0 ? undefined : ports.get(command.port);
+    if (holder !== undefined) {
+      /* A port is free as soon as its owner is dead, not when this loop comes to hear of it. */
+      if (holder.member === member || !isDead(holder.member)) return 'EADDRINUSE';
+      this.#endMember(holder.member);
+    }
     if (ports.counted >= member.stg.portsMax) return 'ENOBUFS';
     const number = command.port === 0 ? ports.dynamic() : command.port;
     if (number === 0) return 'EADDRNOTAVAIL';
@@ -398,28 +501,30 @@ export class ChannelDirector {
     member.stg.ports.remove(port.port);
     member.ports.delete(port);
     for (const { member: waiting, command } of port.pending.splice(0)) {
-      this.#answer(waiting, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED');
+      this.#refuse(waiting, command);
     }
   }
 
   #onUnbind(member: Member, command: Command): void {
     const port = member.stg.ports.get(command.port);
-    if (port !== undefined && port.member === member && port.kind !== 'connection') {
-      this.#releasePort(port);
-    }
+    const own = port !== undefined && port.member === member && port.kind !== 'connection';
+    /* A server gives up its own port only, not one that another server of its host has by now. */
+    if (own && (command.socket === 0 || command.socket === port.socket)) this.#releasePort(port);
     this.#answer(member, command, NUMBERS.EVENT_UNBOUND);
   }
 
   #onConnect(member: Member, command: Command): void {
     const listener = member.stg.ports.get(command.port);
-    if (listener === undefined || listener.kind !== 'listening') {
-      return this.#answer(member, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED');
+    if (
+      listener === undefined ||
+      listener.kind !== 'listening' ||
+      (listener.member !== member && isDead(listener.member))
+    ) {
+      return this.#refuse(member, command);
     }
     if (listener.waiting >= listener.backlog) {
       /* As TCP does: the connecting side waits until there is a place, or gives up itself. */
-      if (listener.pending.length >= PENDING_MAX) {
-        return this.#answer(member, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED');
-      }
+      if (listener.pending.length >= PENDING_MAX) return this.#refuse(member, command);
       listener.pending.push({ member, command });
       this.#hurry(listener.member);
       return;
@@ -427,32 +532,37 @@ export class ChannelDirector {
     this.#connect(member, command, listener);
   }
 
+  /** Nobody takes the connection: is there anybody else at all? */
+  #refuse(member: Member, command: Command): void {
+    const alone = !member.stg.members.some((other) => other !== undefined && other !== member);
+    const reason = alone ? NUMBERS.REASON_PEER_NOT_ATTACHED : NUMBERS.REASON_PEER_NOT_LISTENING;
+    this.#answer(member, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED', reason);
+  }
+
   #connect(member: Member, command: Command, listener: Port): void {
     const { stg } = member;
     const fail = (code: string): void =>
-      this.#answer(member, command, NUMBERS.EVENT_CONNECTED, code);
+      this.#answer(member, command, NUMBERS.EVENT_CONNECTED, code, reasonOfCode(code));
     let port: Port | undefined;
     if (command.localPort !== 0) {
       port = stg.ports.get(command.localPort);
-      if (port === undefined || port.member !== member || port.kind !== 'bound') {
-        return fail('EINVAL');
+      if (command.localPort > PORT_MAX) return fail('EINVAL');
+      if (port !== undefined && (port.member !== member || port.kind !== 'bound')) {
+        return fail('EADDRINUSE');
       }
     }
-    const slot =
-      stg.freeSlots.pop() ?? (stg.slotsUsed < stg.connections.length ? stg.slotsUsed++ : -1);
+    const slot = this.#takeSlot(stg, Math.min(member.mapped, listener.member.mapped));
     if (slot < 0) return fail('ENOBUFS');
-    const number = port?.port ?? stg.ports.dynamic();
+    const number = command.localPort || stg.ports.dynamic();
     const cable = number === 0 ? 0 : this.#cableOf(member, listener.member);
     if (cable === 0) {
-      stg.freeSlots.push(slot);
+      this.#freeSlot(stg, slot);
       return fail(number === 0 ? 'EADDRNOTAVAIL' : 'ENOBUFS');
     }
     if (port === undefined) this.#addPort(member, number, 'connection', command.socket);
-    const generation = ((stg.slotGenerations[slot] as number) % GENERATION_MAX) + 1;
-    stg.slotGenerations[slot] = generation;
     const connection: Connection = {
       slot,
-      generation,
+      generation: this.#nextGeneration(stg, slot),
       ends: [
         { member, port: number, closed: false },
         { member: listener.member, port: listener.port, closed: false },
@@ -460,12 +570,9 @@ export class ChannelDirector {
       listener,
       cable,
       torn: false,
+      network: undefined,
     };
-    native().connectionInit(stg.view, slot);
-    this.#publishHeader(stg, connection, NUMBERS.CONNECTION_ESTABLISHED);
-    stg.connections[slot] = connection;
-    stg.connectionCount++;
-    member.connections.add(connection);
+    this.#establish(stg, connection);
     listener.member.connections.add(connection);
     listener.waiting++;
     /* Who waits comes first: it wakes up while the other is rung. */
@@ -489,6 +596,57 @@ export class ChannelDirector {
     this.#segment.store(member.ring.offset + MEMBER_RING.at.hurry, hurry);
   }
 
+  #nextGeneration(stg: Stg, slot: number): number {
+    const generation = ((stg.slotGenerations[slot] as number) % GENERATION_MAX) + 1;
+    stg.slotGenerations[slot] = generation;
+    return generation;
+  }
+
+  #establish(stg: Stg, connection: Connection): void {
+    native().connectionInit(stg.view, connection.slot);
+    this.#publishHeader(stg, connection, NUMBERS.CONNECTION_ESTABLISHED);
+    stg.connections[connection.slot] = connection;
+    stg.connectionCount++;
+    connection.ends[0].member.connections.add(connection);
+  }
+
+  /**
+   * A host says that it has a TCP connection: it is listed, nothing more. What it says is shown and
+   * never used. With its share of slots used up it is refused, and the host goes on unlisted.
+   */
+  #onNetworkOpen(member: Member, command: Command): void {
+    const { stg } = member;
+    const kind = NUMBERS.EVENT_NETWORK_OPENED;
+    const { port, localPort, reason, address0, address1, address2, address3 } = command;
+    if (port > PORT_MAX || localPort > PORT_MAX)
+      return this.#answer(member, command, kind, 'EINVAL');
+    const share = Math.floor(stg.connections.length / NETWORK_SLOTS_SHARE);
+    const slot = stg.networkCount < share ? this.#takeSlot(stg, member.mapped) : -1;
+    if (slot < 0) return this.#answer(member, command, kind, 'ENOBUFS');
+    const connection: Connection = {
+      slot,
+      generation: this.#nextGeneration(stg, slot),
+      ends: [
+        { member, port: localPort, closed: false },
+        { member, port, closed: true },
+      ],
+      listener: undefined,
+      cable: 0,
+      torn: false,
+      network: { reason, address: [address0, address1, address2, address3] },
+    };
+    this.#establish(stg, connection);
+    stg.networkCount++;
+    this.#send(member, {
+      ...noEvent,
+      kind,
+      seq: command.seq,
+      socket: command.socket,
+      connection: slot,
+      generation: connection.generation,
+    });
+  }
+
   #describe(connection: Connection, end: 0 | 1): DirectorEvent {
     const self = connection.ends[end];
     const peer = connection.ends[end === 0 ? 1 : 0];
@@ -509,13 +667,23 @@ export class ChannelDirector {
   }
 
   #publishHeader(stg: Stg, connection: Connection, state: number): void {
-    const at = stg.offset + stg.geometry.connections + connection.slot * CONNECTION.bytes;
+    const at = connectionOffset(stg.extents, connection.slot);
     const segment = this.#segment;
+    const { network } = connection;
     connection.ends.forEach((end, i) => {
       segment.store(at + CONNECTION.at.members + i * 4, end.member.index);
       segment.store(at + CONNECTION.at.ports + i * 4, end.port);
-      segment.store(at + CONNECTION.at.hosts + i * 4, end.member.host);
+      const host = network !== undefined && i === 1 ? 0 : end.member.host;
+      segment.store(at + CONNECTION.at.hosts + i * 4, host);
     });
+    segment.store(
+      at + CONNECTION.at.mechanism,
+      network === undefined ? NUMBERS.MECHANISM_STORAGE : NUMBERS.MECHANISM_NETWORK,
+    );
+    segment.store(at + CONNECTION.at.reason, network?.reason ?? NUMBERS.REASON_NONE);
+    for (let i = 0; i < 4; i++) {
+      segment.store(at + CONNECTION.at.remoteAddress + i * 4, network?.address[i] ?? 0);
+    }
     segment.store(at + CONNECTION.at.generation, connection.generation);
     segment.store(at + CONNECTION.at.state, state);
   }
@@ -590,7 +758,7 @@ export class ChannelDirector {
       connection.listener = undefined;
       this.#leaveBacklog(listener);
     }
-    if (end === 0) {
+    if (end === 0 && connection.network === undefined) {
       const port = stg.ports.get(self.port);
       if (port?.kind === 'connection' && port.member === self.member) this.#releasePort(port);
     }
@@ -616,18 +784,28 @@ export class ChannelDirector {
     }
     this.#publishHeader(stg, connection, NUMBERS.CONNECTION_FREE);
     stg.connections[connection.slot] = undefined;
-    stg.freeSlots.push(connection.slot);
+    this.#freeSlot(stg, connection.slot);
     stg.connectionCount--;
+    if (connection.network !== undefined) stg.networkCount--;
+  }
+
+  /** A slot of the first `extents` files, or -1. */
+  #takeSlot(stg: Stg, extents: number): number {
+    for (const pool of stg.slots.slice(0, extents)) {
+      const slot = pool.free.pop() ?? (pool.next < pool.end ? pool.next++ : -1);
+      if (slot >= 0) return slot;
+    }
+    return -1;
+  }
+
+  #freeSlot(stg: Stg, slot: number): void {
+    stg.slots.find((pool) => slot < pool.end)?.free.push(slot);
   }
 
   /** What the end that let go has left in memory: only whether its peer is told depends on it. */
   #wasReset(connection: Connection, end: 0 | 1): boolean {
     const { stg } = connection.ends[end].member;
-    const at =
-      stg.offset +
-      stg.geometry.connections +
-      connection.slot * CONNECTION.bytes +
-      CONNECTION.at.directions;
+    const at = connectionOffset(stg.extents, connection.slot) + CONNECTION.at.directions;
     const segment = this.#segment;
     return (
       segment.load(at + end * DIRECTION.bytes + DIRECTION.at.reset) !== 0 ||
@@ -638,7 +816,13 @@ export class ChannelDirector {
 
   // --- answers ------------------------------------------------------------------------------
 
-  #answer(member: Member, command: Command, kind: number, code?: string): void {
+  #answer(
+    member: Member,
+    command: Command,
+    kind: number,
+    code?: string,
+    reason: number = NUMBERS.REASON_NONE,
+  ): void {
     this.#send(member, {
       ...noEvent,
       kind,
@@ -646,6 +830,7 @@ export class ChannelDirector {
       socket: command.socket,
       status: code === undefined ? 0 : errnoOfCode(code),
       remotePort: command.port,
+      reason,
     });
   }
 
@@ -725,6 +910,9 @@ export class ChannelDirector {
         connections: stg.connectionCount,
         ports: stg.ports.counted,
         pagesUsed: native().pagesUsed(stg.view),
+        behind: stg.members.flatMap((m) =>
+          m !== undefined && m.mapped < stg.extents.length ? [m.host] : [],
+        ),
       })),
       sockets,
       hostSockets: [...hostSockets.values()],
@@ -742,6 +930,7 @@ export class ChannelDirector {
 
   #portRow(stg: Stg, port: Port): SocketRow {
     return {
+      ...storage,
       stg: stg.name,
       state: port.kind === 'listening' ? 'LISTEN' : 'BOUND',
       localPort: port.port,
@@ -758,11 +947,7 @@ export class ChannelDirector {
   }
 
   #connectionRow(stg: Stg, connection: Connection, end: 0 | 1): SocketRow {
-    const at =
-      stg.offset +
-      stg.geometry.connections +
-      connection.slot * CONNECTION.bytes +
-      CONNECTION.at.directions;
+    const at = connectionOffset(stg.extents, connection.slot) + CONNECTION.at.directions;
     const out = at + end * DIRECTION.bytes;
     const inn = at + (1 - end) * DIRECTION.bytes;
     const segment = this.#segment;
@@ -772,13 +957,17 @@ export class ChannelDirector {
       0;
     const self = connection.ends[end];
     const peer = connection.ends[end === 0 ? 1 : 0];
+    const { network } = connection;
     return {
+      mechanism: network === undefined ? 'stp' : 'tcp',
+      reason: network?.reason ?? NUMBERS.REASON_NONE,
+      remoteAddress: network === undefined ? null : addressText(network.address),
       stg: stg.name,
-      state: peer.closed ? 'CLOSING' : 'ESTABLISHED',
+      state: peer.closed && network === undefined ? 'CLOSING' : 'ESTABLISHED',
       localPort: self.port,
       localHost: self.member.host,
       remotePort: peer.port,
-      remoteHost: peer.member.host,
+      remoteHost: network === undefined ? peer.member.host : null,
       queuedOut: queued(out),
       queuedIn: queued(inn),
       bytesOut: segment.counter(out + DIRECTION.at.bytesProduced),
@@ -788,6 +977,19 @@ export class ChannelDirector {
     };
   }
 }
+
+/** What the STG lacks, where a refusal says that it lacks something. */
+const reasonOfCode = (code: string): number =>
+  code === 'ENOBUFS' || code === 'EADDRNOTAVAIL' ? NUMBERS.REASON_STG_FULL : NUMBERS.REASON_NONE;
+
+/** What a row of the storage mechanism says of the network. */
+const storage = {
+  mechanism: 'stp',
+  reason: NUMBERS.REASON_NONE,
+  remoteAddress: null,
+} as const;
+/** Whether the host's process, or thread, is gone: the kernel knows before the event loop does. */
+const isDead = (member: Member): boolean => native().cableDead(member.channel);
 
 /** Counters of one board, read from memory; for the control API. */
 export function boardCounters(

@@ -3,7 +3,7 @@
  * Rare and small: everything frequent goes through member rings.
  */
 
-import type { StgGeometry } from '../layout/geometry.js';
+import type { StgExtent, StgGeometry } from '../layout/geometry.js';
 import type { SegmentHandle } from '../memory/segment.js';
 
 export interface DirectorStart {
@@ -23,6 +23,15 @@ export interface StgOpen {
   readonly portsMax: number;
 }
 
+export interface StgGrow {
+  readonly op: 'stg-grow';
+  readonly stg: number;
+  /** Mapped in the segment already. */
+  readonly extent: StgExtent;
+  /** Its file, which stays open as long as the STG lives: hosts get it over their channels. */
+  readonly fd: number;
+}
+
 export interface MemberAdd {
   readonly op: 'member-add';
   readonly stg: number;
@@ -38,6 +47,7 @@ export interface MemberAdd {
 
 export type DirectorRequest =
   | StgOpen
+  | StgGrow
   | MemberAdd
   | { readonly op: 'stg-close'; readonly stg: number; readonly force: boolean }
   | {
@@ -50,6 +60,11 @@ export type DirectorRequest =
 
 export interface SocketRow {
   readonly stg: string;
+  readonly mechanism: 'stp' | 'tcp';
+  /** A REASON_ number: why it goes over the network; 0 for 'stp'. */
+  readonly reason: number;
+  /** 'tcp': the peer's address; null where it is not known. */
+  readonly remoteAddress: string | null;
   readonly state: 'LISTEN' | 'BOUND' | 'ESTABLISHED' | 'CLOSING';
   readonly localPort: number;
   readonly localHost: number;
@@ -71,6 +86,8 @@ export interface StgRow {
   readonly connections: number;
   readonly ports: number;
   readonly pagesUsed: number[];
+  /** Hosts that have not mapped all files of the STG. */
+  readonly behind: number[];
 }
 
 export interface DirectorReport {
@@ -98,4 +115,6 @@ export interface MemberGone {
 export interface MemberAdded {
   readonly member: number;
   readonly generation: number;
+  /** Files of the STG that the grant must bring: of later ones the member hears over its channel. */
+  readonly extents: number;
 }

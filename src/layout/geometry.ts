@@ -4,6 +4,7 @@
  * stpd computes these numbers from its configuration and tells a host in the grant; a host computes
  * the same ones from the grant's counts. Nothing here is read from shared memory.
  */
+import { LINE_BYTES } from './define.js';
 import {
   BOARD,
   CONNECTION,
@@ -30,14 +31,24 @@ export const SEGMENT_MAP = {
 export const STG_ALIGN_BYTES = 2 << 20;
 
 export interface StgShape {
+  /** In its first file. */
   readonly boardCount: number;
   readonly boardBytes: number;
+  /** In its first file. */
   readonly connectionCount: number;
   readonly memberCount: number;
+  /** What it may grow to; absent where it does not grow. */
+  readonly boardMax?: number;
+  readonly connectionMax?: number;
 }
 
-/** Offsets in bytes from the start of the STG's file. */
+/**
+ * The first file of an STG: its control area, then connections, then boards. Offsets in bytes from
+ * the start of the file. Board locks, ready bits and owner words have room for all it may grow to.
+ */
 export interface StgGeometry extends StgShape {
+  readonly boardMax: number;
+  readonly connectionMax: number;
   readonly header: number;
   readonly boards: number;
   readonly members: number;
@@ -47,31 +58,42 @@ export interface StgGeometry extends StgShape {
   /** Bit 2 * connection + end, for each member. */
   readonly readyBits: number;
   readonly readyBitsBytes: number;
-  readonly connections: number;
   /** One owner word a page. */
   readonly owners: number;
+  readonly connections: number;
   readonly memory: number;
+  /** In the first file. */
   readonly pageCount: number;
+  readonly pageMax: number;
   readonly bytes: number;
 }
 
 const up = (n: number, unit: number): number => Math.ceil(n / unit) * unit;
 
+/** Bytes of the ready bits, and of their summary, that so many connections need. */
+export function readyBytes(connectionCount: number): { bits: number; summary: number } {
+  const bits = up((connectionCount * 2) / 8, LINE_BYTES);
+  return { bits, summary: up(bits / 4 / 8, LINE_BYTES) };
+}
+
 export function stgGeometry(shape: StgShape): StgGeometry {
   const { boardCount, boardBytes, connectionCount, memberCount } = shape;
-  const pageCount = (boardCount * boardBytes) / PAGE_BYTES;
-  const readyBitsBytes = up((connectionCount * 2) / 8, 128);
-  const readySummaryBytes = up(readyBitsBytes / 4 / 8, 128);
+  const boardMax = Math.max(shape.boardMax ?? 0, boardCount);
+  const connectionMax = Math.max(shape.connectionMax ?? 0, connectionCount);
+  const pagesOfBoard = boardBytes / PAGE_BYTES;
+  const { bits: readyBitsBytes, summary: readySummaryBytes } = readyBytes(connectionMax);
   const header = 0;
   const boards = header + STG_HEADER.bytes;
-  const members = boards + boardCount * BOARD.bytes;
+  const members = boards + boardMax * BOARD.bytes;
   const readySummary = members + memberCount * MEMBER.bytes;
   const readyBits = readySummary + memberCount * readySummaryBytes;
-  const connections = readyBits + memberCount * readyBitsBytes;
-  const owners = connections + connectionCount * CONNECTION.bytes;
-  const memory = up(owners + pageCount * 4, PAGE_BYTES);
+  const owners = readyBits + memberCount * readyBitsBytes;
+  const connections = up(owners + boardMax * pagesOfBoard * 4, LINE_BYTES);
+  const memory = up(connections + connectionCount * CONNECTION.bytes, PAGE_BYTES);
   return {
     ...shape,
+    boardMax,
+    connectionMax,
     header,
     boards,
     members,
@@ -79,16 +101,68 @@ export function stgGeometry(shape: StgShape): StgGeometry {
     readySummaryBytes,
     readyBits,
     readyBitsBytes,
-    connections,
     owners,
+    connections,
     memory,
-    pageCount,
+    pageCount: boardCount * pagesOfBoard,
+    pageMax: boardMax * pagesOfBoard,
     bytes: memory + boardCount * boardBytes,
   };
 }
 
-/** Neighbouring pages lie on different boards. */
-export function pageOffset(g: StgGeometry, page: number): number {
-  const board = page % g.boardCount;
-  return g.memory + board * g.boardBytes + Math.floor(page / g.boardCount) * PAGE_BYTES;
+/**
+ * What one file gives an STG: boards and connection slots, numbered on from those of the files
+ * before it. The first is the STG's own file.
+ */
+export interface StgExtent {
+  /** Where the file is mapped in every segment. */
+  readonly offset: number;
+  readonly bytes: number;
+  readonly firstBoard: number;
+  readonly boardCount: number;
+  readonly firstConnection: number;
+  readonly connectionCount: number;
+  /** Offsets from the start of the file. */
+  readonly connections: number;
+  readonly memory: number;
+}
+
+/** @param offset where the STG's file is mapped */
+export function firstExtent(g: StgGeometry, offset: number): StgExtent {
+  const { bytes, boardCount, connectionCount, connections, memory } = g;
+  return {
+    offset,
+    bytes,
+    firstBoard: 0,
+    boardCount,
+    firstConnection: 0,
+    connectionCount,
+    connections,
+    memory,
+  };
+}
+
+/** A further file: connection slots, then boards. */
+export function nextExtent(
+  before: StgExtent,
+  file: { offset: number; boardBytes: number; boardCount: number; connectionCount: number },
+): StgExtent {
+  const { offset, boardBytes, boardCount, connectionCount } = file;
+  const memory = up(connectionCount * CONNECTION.bytes, PAGE_BYTES);
+  return {
+    offset,
+    bytes: memory + boardCount * boardBytes,
+    firstBoard: before.firstBoard + before.boardCount,
+    boardCount,
+    firstConnection: before.firstConnection + before.connectionCount,
+    connectionCount,
+    connections: 0,
+    memory,
+  };
+}
+
+/** Where a slot lies in the segment; the slot must be in one of the files. */
+export function connectionOffset(extents: readonly StgExtent[], slot: number): number {
+  const extent = extents.find((e) => slot < e.firstConnection + e.connectionCount) as StgExtent;
+  return extent.offset + extent.connections + (slot - extent.firstConnection) * CONNECTION.bytes;
 }

@@ -16,6 +16,7 @@ export const constants: Readonly<Record<string, number>> = {
   EVENT_RING_ENTRIES: tables.EVENT_RING_ENTRIES,
   STG_NAME_BYTES: tables.STG_NAME_BYTES,
   STG_DIRECTORY_ENTRIES: tables.STG_DIRECTORY_ENTRIES,
+  STG_EXTENTS_MAX: tables.STG_EXTENTS_MAX,
   LINE_BYTES,
   ...tables.NUMBERS,
 };

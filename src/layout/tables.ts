@@ -26,20 +26,40 @@ export const COMMAND_RING_ENTRIES = 128;
 export const EVENT_RING_ENTRIES = 256;
 export const STG_NAME_BYTES = 64;
 export const STG_DIRECTORY_ENTRIES = 64;
+/**
+ * Files of one STG: the first, and one for each time that it grew. Their descriptors come in one
+ * message at attach, their places stand in its directory entry.
+ */
+export const STG_EXTENTS_MAX = 16;
 /** Boards of one array; the superblock has a byte for each. */
 export const BOARDS_MAX = 1024;
 
-export const STG_ENTRY = defineStruct('stg_entry', 256, 'One STG in the superblock directory.', {
+export const STG_EXTENT = defineStruct('stg_extent', 16, 'One file of an STG, for display.', {
+  offset: { type: 'u64', writer: 'stpd', doc: 'where it is mapped in every segment, bytes' },
+  boardCount: { type: 'u32', writer: 'stpd', doc: 'boards in it' },
+  connectionCount: { type: 'u32', writer: 'stpd', doc: 'connection slots in it' },
+});
+
+export const STG_ENTRY = defineStruct('stg_entry', 512, 'One STG in the superblock directory.', {
   state: { type: 'u32', writer: 'stpd', doc: '0 free, 1 live, 2 being deleted; published last' },
   generation: { type: 'u32', writer: 'stpd', doc: 'distinguishes STGs that used this entry' },
   offset: { type: 'u64', writer: 'stpd', doc: 'where the STG is mapped in every segment, bytes' },
-  bytes: { type: 'u64', writer: 'stpd', doc: 'bytes of the STG file' },
+  bytes: { type: 'u64', writer: 'stpd', doc: 'bytes of all its files' },
   boardBytes: { type: 'u64', writer: 'stpd', doc: 'bytes of one of its boards' },
-  boardCount: { type: 'u32', writer: 'stpd', doc: 'boards' },
+  boardCount: { type: 'u32', writer: 'stpd', doc: 'boards, all files together' },
   director: { type: 'u32', writer: 'stpd', doc: 'number of the channel director that serves it' },
-  connectionCount: { type: 'u32', writer: 'stpd', doc: 'connection slots' },
+  connectionCount: { type: 'u32', writer: 'stpd', doc: 'connection slots, all files together' },
   memberCount: { type: 'u32', writer: 'stpd', doc: 'member slots' },
   name: { type: 'u8', count: STG_NAME_BYTES, writer: 'stpd', doc: 'UTF-8, zero padded' },
+  extentCount: { type: 'u32', writer: 'stpd', doc: 'files: 1, and one for each time it grew' },
+  reserved: { type: 'u32', writer: 'nobody', doc: 'zero' },
+  extents: {
+    type: 'u8',
+    count: STG_EXTENT.bytes * STG_EXTENTS_MAX,
+    line: true,
+    writer: 'stpd',
+    doc: 'stg_extent[16]; the first says where the STG file is',
+  },
 });
 
 export const SUPERBLOCK = defineStruct(
@@ -94,11 +114,15 @@ export const BOARD = defineStruct(
   256,
   'Lock and counters of one memory board. The counters of the first line change only under the lock.',
   {
-    lock: { type: 'u32', writer: 'lock holder', doc: '0 free, else owner 16 bits, generation 16' },
-    steals: { type: 'u32', writer: 'lock holder', doc: 'locks taken over from a dead holder' },
+    lock: {
+      type: 'u64',
+      writer: 'lock holder, thief',
+      doc: '0 free, else member + 1 (16 bits), its thread (16), generation (32)',
+    },
     accesses: { type: 'u64', writer: 'lock holder', doc: 'copies and exchanges under the lock' },
     bytes: { type: 'u64', writer: 'lock holder', doc: 'bytes of these copies' },
     contended: { type: 'u64', writer: 'lock holder', doc: 'accesses that found the lock taken' },
+    steals: { type: 'u32', writer: 'lock holder', doc: 'locks taken over from a dead holder' },
     bypassed: {
       type: 'u64',
       line: true,
@@ -111,7 +135,7 @@ export const BOARD = defineStruct(
 
 export const MEMBER = defineStruct(
   'member',
-  256,
+  384,
   'One host in one STG: its event loop’s sleep word, and its counters.',
   {
     sleep: {
@@ -124,6 +148,12 @@ export const MEMBER = defineStruct(
     pollHits: { type: 'u32', writer: 'the member', doc: 'polls that found work before sleeping' },
     pollMisses: { type: 'u32', writer: 'the member', doc: 'polls that ended in sleep' },
     safetyFirings: { type: 'u32', writer: 'the member', doc: 'wake-ups the safety timer found' },
+    extents: {
+      type: 'u32',
+      line: true,
+      writer: 'director',
+      doc: 'files of the STG that it has mapped, from the first on: only their pages go into its lists',
+    },
   },
 );
 
@@ -184,7 +214,28 @@ export const CONNECTION = defineStruct(
       doc: 'member of end 0 (connected), 1 (accepted)',
     },
     ports: { type: 'u32', count: 2, writer: 'director', doc: 'port of each end' },
-    hosts: { type: 'u32', count: 2, writer: 'director', doc: 'host number of each end' },
+    hosts: {
+      type: 'u32',
+      count: 2,
+      writer: 'director',
+      doc: 'host number of each end; 0: an end outside of the array',
+    },
+    mechanism: {
+      type: 'u32',
+      writer: 'director',
+      doc: 'MECHANISM_STORAGE; or MECHANISM_NETWORK: a TCP connection of end 0, listed only',
+    },
+    reason: {
+      type: 'u32',
+      writer: 'director',
+      doc: 'why it goes over the network, a REASON_ number; 0 for storage',
+    },
+    remoteAddress: {
+      type: 'u32',
+      count: 4,
+      writer: 'director',
+      doc: 'network: the peer’s IPv6 address, most significant word first, IPv4 as ::ffff:a.b.c.d; 0: not known',
+    },
     directions: {
       type: 'u8',
       count: DIRECTION.bytes * 2,
@@ -199,16 +250,33 @@ export const COMMAND = defineStruct('command', 64, 'One command of a host to its
   op: { type: 'u32', writer: 'host', doc: 'an OP_ number' },
   seq: { type: 'u32', writer: 'host', doc: 'repeated in the event that answers' },
   socket: { type: 'u32', writer: 'host', doc: 'the host’s own number for the socket' },
-  port: { type: 'u32', writer: 'host', doc: 'local port of BIND and LISTEN, remote of CONNECT' },
+  port: {
+    type: 'u32',
+    writer: 'host',
+    doc: 'local port of BIND and LISTEN, remote of CONNECT and NETWORK_OPEN',
+  },
   backlog: {
     type: 'u32',
     writer: 'host',
     doc: 'LISTEN: connections that may wait; CLOSE: the end, 0 or 1',
   },
-  connection: { type: 'u32', writer: 'host', doc: 'ACCEPT, CLOSE: the slot' },
+  connection: {
+    type: 'u32',
+    writer: 'host',
+    doc: 'ACCEPT, CLOSE: the slot; GREW: files of the STG that are mapped',
+  },
   generation: { type: 'u32', writer: 'host', doc: 'ACCEPT, CLOSE: its generation' },
-  localPort: { type: 'u32', writer: 'host', doc: 'CONNECT: bound local port, or 0' },
-  reserved: { type: 'u32', count: 8, writer: 'nobody', doc: 'zero' },
+  localPort: {
+    type: 'u32',
+    writer: 'host',
+    doc: 'CONNECT: bound local port, or 0; NETWORK_OPEN: local TCP port',
+  },
+  reason: { type: 'u32', writer: 'host', doc: 'NETWORK_OPEN: a REASON_ number' },
+  address0: { type: 'u32', writer: 'host', doc: 'NETWORK_OPEN: as remoteAddress, first word' },
+  address1: { type: 'u32', writer: 'host', doc: 'second word' },
+  address2: { type: 'u32', writer: 'host', doc: 'third word' },
+  address3: { type: 'u32', writer: 'host', doc: 'fourth word' },
+  reserved: { type: 'u32', count: 3, writer: 'nobody', doc: 'zero' },
 });
 
 export const EVENT = defineStruct('event', 64, 'One answer or notice of a director to a host.', {
@@ -231,7 +299,11 @@ export const EVENT = defineStruct('event', 64, 'One answer or notice of a direct
   peerUid: { type: 'u32', writer: 'director', doc: 'as the kernel attested it at attach' },
   peerGid: { type: 'u32', writer: 'director', doc: 'as the kernel attested it at attach' },
   peerPid: { type: 'u32', writer: 'director', doc: 'for display' },
-  reserved: { type: 'u32', writer: 'nobody', doc: 'zero' },
+  reason: {
+    type: 'u32',
+    writer: 'director',
+    doc: 'CONNECTED with a status: what the array lacks for it, a REASON_ number',
+  },
 });
 
 export const MEMBER_RING = defineStruct(
@@ -274,6 +346,7 @@ export const MEMBER_RING = defineStruct(
 
 /** All tables, in the order in which they appear in the header and the document. */
 export const STRUCTS = [
+  STG_EXTENT,
   STG_ENTRY,
   SUPERBLOCK,
   STG_HEADER,
@@ -301,17 +374,36 @@ export const NUMBERS = {
   OP_ACCEPT: 4,
   OP_CLOSE: 5,
   OP_UNBIND: 6,
+  OP_NETWORK_OPEN: 7,
+  /** Tells how many files of the STG the host has mapped. */
+  OP_GREW: 8,
   EVENT_BOUND: 1,
   EVENT_LISTENING: 2,
   EVENT_CONNECTED: 3,
   EVENT_INCOMING: 4,
   EVENT_CLOSED: 5,
   EVENT_UNBOUND: 6,
+  EVENT_NETWORK_OPENED: 7,
   STG_LIVE: 1,
   STG_DELETING: 2,
   CONNECTION_FREE: 0,
   CONNECTION_ESTABLISHED: 1,
   CONNECTION_CLOSING: 2,
+  MECHANISM_STORAGE: 0,
+  MECHANISM_NETWORK: 1,
+  /** Why a connection goes over the network: texts in src/connect/reason.ts. */
+  REASON_NONE: 0,
+  REASON_ASKED: 1,
+  REASON_NO_STPD: 2,
+  REASON_NO_STG: 3,
+  REASON_NO_ACCESS: 4,
+  REASON_PEER_NOT_ATTACHED: 5,
+  REASON_PEER_NOT_LISTENING: 6,
+  REASON_STG_FULL: 7,
+  REASON_NO_ANSWER: 8,
+  REASON_OTHER_VERSION: 9,
+  REASON_NOT_HERE: 10,
+  REASON_PEER_CAME: 11,
   OWNER_FREE: 0,
   /** Top two bits of a page's owner word; below them 14 bits of generation, 16 of index. */
   OWNER_MEMBER: 1,

@@ -14,7 +14,10 @@ export type SourceHandler = (index: number) => void;
 
 const handlers: (SourceHandler | undefined)[] = [];
 const cableEnds = new Map<number, () => void>();
-const pairs = new Uint32Array(PAIRS * 2);
+/** Behind the pairs stands 1 while something waits in `soon`. */
+const pairs = new Uint32Array(PAIRS * 2 + 1);
+const SOON = PAIRS * 2;
+let soon: (() => void)[] = [];
 let opened = false;
 
 /**
@@ -27,7 +30,37 @@ export function throwLater(error: unknown): void {
   });
 }
 
+/** Pairs are being handed out: who blocks meanwhile must not overwrite those that are left. */
+let dispatching = false;
+
+/**
+ * Runs `work` in a turn of its own, before the array brings anything more, and before the loop
+ * sleeps: where `node:net` is called back that a handle is shut down or closed.
+ */
+export function runSoon(work: () => void): void {
+  if (soon.push(work) > 1) return;
+  pairs[SOON] = 1;
+  setImmediate(doSoon); /* the array's turn may come later, or not at all */
+}
+
+function doSoon(): void {
+  const works = soon;
+  soon = [];
+  pairs[SOON] = 0;
+  for (const work of works) {
+    try {
+      work();
+    } catch (error) {
+      throwLater(error);
+    }
+  }
+}
+
+/** @param count pairs to look at; 0 for what was put off */
 function onReady(count: number): void {
+  if (count === 0) return doSoon();
+  const outer = dispatching;
+  dispatching = true;
   for (let i = 0; i < count * 2; i += 2) {
     /* The bits are taken already: what is skipped here is lost. */
     try {
@@ -36,6 +69,7 @@ function onReady(count: number): void {
       throwLater(error);
     }
   }
+  dispatching = outer;
 }
 
 function onCableEnd(cable: number): void {
@@ -69,6 +103,17 @@ export function addSource(options: LoopSourceOptions, handler: SourceHandler): n
 export function removeSource(source: number): void {
   native().loopSourceEnd(source);
   handlers[source] = undefined;
+}
+
+/**
+ * A turn of the loop for a thread that blocks in JavaScript: `loopWait` of the addon. May be called
+ * from a callback of the loop.
+ */
+export function blockingTurn(timeoutMs: number, entries: Int32Array, spinUs: number): number {
+  const left = dispatching ? pairs.slice() : undefined;
+  const ready = native().loopWait(timeoutMs, entries, spinUs);
+  if (left !== undefined) pairs.set(left);
+  return ready;
 }
 
 /** Watches a cable; `onEnd` is called once, when whoever held its other end is gone. */

@@ -5,8 +5,9 @@
  * so what stands in it was written by the other party and by no other host. A cursor beyond the
  * ring is hostile: `read…` reports it instead of following it. One thread on each side.
  *
- * SYNC: an entry is written, then the tail is published (seq-cst), then the sleeper's word is
- * exchanged (`wordWake`); pairs with the event loop's sleep word, full barrier, tail.
+ * An entry is written, then the tail is published (seq-cst), then the sleeper's word is exchanged
+ * (`wordWake`); pairs with the event loop's sleep word, full barrier, tail. What has a SYNC label
+ * is found again in test/model/member-ring.pml.
  */
 import {
   COMMAND,
@@ -26,6 +27,11 @@ export interface Command {
   connection: number;
   generation: number;
   localPort: number;
+  reason: number;
+  address0: number;
+  address1: number;
+  address2: number;
+  address3: number;
 }
 
 export interface DirectorEvent {
@@ -44,6 +50,7 @@ export interface DirectorEvent {
   peerUid: number;
   peerGid: number;
   peerPid: number;
+  reason: number;
 }
 
 const commandFields = [
@@ -55,6 +62,11 @@ const commandFields = [
   'connection',
   'generation',
   'localPort',
+  'reason',
+  'address0',
+  'address1',
+  'address2',
+  'address3',
 ] as const;
 const eventFields = [
   'kind',
@@ -72,6 +84,7 @@ const eventFields = [
   'peerUid',
   'peerGid',
   'peerPid',
+  'reason',
 ] as const;
 
 /** What a command or an event says where it says nothing. */
@@ -84,6 +97,11 @@ export const noCommand: Command = {
   connection: 0,
   generation: 0,
   localPort: 0,
+  reason: 0,
+  address0: 0,
+  address1: 0,
+  address2: 0,
+  address3: 0,
 };
 
 export const noEvent: DirectorEvent = {
@@ -102,6 +120,7 @@ export const noEvent: DirectorEvent = {
   peerUid: 0,
   peerGid: 0,
   peerPid: 0,
+  reason: 0,
 };
 
 /** Thrown when the other side's cursor cannot be true. */
@@ -129,6 +148,7 @@ export class MemberRing {
   writeCommand(command: Command): boolean {
     const tailWord = this.#word(MEMBER_RING.at.commandTail);
     const tail = Atomics.load(this.#words, tailWord);
+    /* SYNC[ring.head] pairs with [ring.taken] */
     const head = Atomics.load(this.#words, this.#word(MEMBER_RING.at.commandHead));
     if ((tail - head) >>> 0 >= COMMAND_RING_ENTRIES) return false;
     const entry =
@@ -136,7 +156,7 @@ export class MemberRing {
     for (const field of commandFields) {
       Atomics.store(this.#words, entry + (COMMAND.at[field] >>> 2), command[field]);
     }
-    Atomics.store(this.#words, tailWord, tail + 1);
+    Atomics.store(this.#words, tailWord, tail + 1); /* SYNC[ring.tail] pairs with [ring.look] */
     return true;
   }
 
@@ -144,6 +164,7 @@ export class MemberRing {
   readCommand(): Command | undefined {
     const headWord = this.#word(MEMBER_RING.at.commandHead);
     const head = Atomics.load(this.#words, headWord);
+    /* SYNC[ring.look] pairs with [ring.tail] */
     const tail = Atomics.load(this.#words, this.#word(MEMBER_RING.at.commandTail));
     const waiting = (tail - head) >>> 0;
     if (waiting === 0) return undefined;
@@ -154,7 +175,7 @@ export class MemberRing {
     for (const field of commandFields) {
       command[field] = Atomics.load(this.#words, entry + (COMMAND.at[field] >>> 2));
     }
-    Atomics.store(this.#words, headWord, head + 1);
+    Atomics.store(this.#words, headWord, head + 1); /* SYNC[ring.taken] pairs with [ring.head] */
     return command;
   }
 

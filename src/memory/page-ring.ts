@@ -15,6 +15,7 @@ export const RING_END = -3;
 export const RING_BROKEN = -4;
 export const RING_NO_PAGE = -5;
 export const RING_CONTENDED = -6;
+export const RING_NOT_NOW = -7;
 const RING_ERRNO = -1000;
 
 export interface RingOptions {

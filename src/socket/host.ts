@@ -10,8 +10,17 @@
  */
 import { EventEmitter } from 'node:events';
 import { join } from 'node:path';
+import type { z } from 'zod';
 import { codeOfErrno, isCoded, stpError } from '../errors.js';
-import { SEGMENT_MAP, type StgGeometry, stgGeometry } from '../layout/geometry.js';
+import {
+  firstExtent,
+  nextExtent,
+  readyBytes,
+  SEGMENT_MAP,
+  type StgExtent,
+  type StgGeometry,
+  stgGeometry,
+} from '../layout/geometry.js';
 import { layoutHash } from '../layout/hash.js';
 import {
   LAYOUT_VERSION,
@@ -27,8 +36,10 @@ import {
   LAZY_BELL_MS,
   SAFETY_PERIOD_MS,
 } from '../limits.js';
+import { addressWords } from '../memory/address-words.js';
 import {
   addSource,
+  blockingTurn,
   dropCable,
   RING_READY,
   removeSource,
@@ -43,8 +54,9 @@ import {
   noEvent,
 } from '../memory/member-ring.js';
 import { Segment } from '../memory/segment.js';
-import { native } from '../native.js';
+import { type LoopSourceOptions, native } from '../native.js';
 import { resolveRunDirectory } from '../run-directory.js';
+import { type ConnectArguments, connectForm, type StpSocketOptions } from './arguments.js';
 import {
   ATTACH_DESCRIPTORS,
   ATTACH_VERSION,
@@ -52,9 +64,10 @@ import {
   attachAnswer,
   channelMessage,
 } from './attach-protocol.js';
+import { attachReasons, lacking } from './reason.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
-import { StpSocket, type StpSocketOptions } from './stp-socket.js';
-import type { StreamEnd } from './stream-end.js';
+import { StpSocket } from './stp-socket.js';
+import { StreamEnd } from './stream-end.js';
 
 export interface AttachOptions {
   /** Run directory of the array; `STPD_RUN_DIR` and the defaults of `stpd` where absent. */
@@ -67,13 +80,27 @@ export interface AttachOptions {
   readonly timeoutMs?: number;
 }
 
-export interface ConnectOptions extends StpSocketOptions {
-  readonly port: number;
-  /** A port that `bind` reserved; a dynamic one where absent. */
-  readonly localPort?: number;
-  readonly signal?: AbortSignal;
+type GrownWord = Extract<z.infer<typeof channelMessage>, { grown: unknown }>['grown'];
+
+/** Who listens on a port: gets what the director brings. */
+export interface HostListener {
+  onIncoming(event: DirectorEvent): void;
+  /** stpd is gone: nobody brings connections any more. */
+  onLost(): void;
+  close(): unknown;
 }
 
+/** A TCP connection as `stpctl socket list` shows it. */
+export interface NetworkEntry {
+  readonly localPort: number;
+  readonly remotePort: number;
+  readonly remoteAddress: string;
+  /** Why it does not go through the array: a REASON_ number. */
+  readonly reason: number;
+}
+
+/** POLLIN and POLLRDHUP of poll(2). */
+const POLL_OWN = 0x2001;
 const READABLE = 1;
 const DISCONNECT = 4;
 
@@ -105,14 +132,26 @@ async function ask(options: AttachOptions): Promise<Attachment> {
   try {
     fd = native().unixConnect(path);
   } catch (error) {
-    if (isCoded(error) && (error.code === 'ENOENT' || error.code === 'ECONNREFUSED')) {
-      throw stpError(
-        error.code,
-        `no stpd serves ${runDirectory}; start it with: stpd start --run-dir ${runDirectory}`,
-        'attach',
+    if (!isCoded(error)) throw error;
+    if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') {
+      throw lacking(
+        NUMBERS.REASON_NO_STPD,
+        stpError(
+          error.code,
+          `no stpd serves ${runDirectory}; start it with: stpd start --run-dir ${runDirectory}`,
+          'attach',
+        ),
       );
     }
-    throw error;
+    const { REASON_NO_ACCESS, REASON_NO_ANSWER, REASON_NONE } = NUMBERS;
+    throw lacking(
+      error.code === 'EACCES'
+        ? REASON_NO_ACCESS
+        : error.code === 'EAGAIN'
+          ? REASON_NO_ANSWER
+          : REASON_NONE,
+      error,
+    );
   }
   try {
     const request = {
@@ -124,23 +163,35 @@ async function ask(options: AttachOptions): Promise<Attachment> {
       name: options.name ?? '',
     };
     if (!native().sendMessage(fd, Buffer.from(JSON.stringify(request)), [])) {
-      throw stpError('EAGAIN', `stpd on ${runDirectory} takes no message`, 'attach');
+      throw lacking(
+        NUMBERS.REASON_NO_ANSWER,
+        stpError('EAGAIN', `stpd on ${runDirectory} takes no message`, 'attach'),
+      );
     }
     const timeoutMs = options.timeoutMs ?? 5000;
     if (!(await readable(fd, timeoutMs))) {
-      throw stpError(
-        'ETIMEDOUT',
-        `stpd on ${runDirectory} did not answer within ${timeoutMs} ms; see 'stpd status'`,
-        'attach',
+      throw lacking(
+        NUMBERS.REASON_NO_ANSWER,
+        stpError(
+          'ETIMEDOUT',
+          `stpd on ${runDirectory} did not answer within ${timeoutMs} ms; see 'stpd status'`,
+          'attach',
+        ),
       );
     }
     const message = native().receiveMessage(fd, ATTACH_MESSAGE_BYTES_MAX);
     if (message === undefined || message.data.length === 0) {
-      throw stpError('ECONNRESET', `stpd on ${runDirectory} closed the attach socket`, 'attach');
+      throw lacking(
+        NUMBERS.REASON_NO_STPD,
+        stpError('ECONNRESET', `stpd on ${runDirectory} closed the attach socket`, 'attach'),
+      );
     }
     const answer = attachAnswer.parse(JSON.parse(message.data.toString()));
-    if (!answer.ok) throw stpError(answer.code, answer.message, 'attach');
-    if (message.fds.length !== ATTACH_DESCRIPTORS) {
+    if (!answer.ok) {
+      const { code, message: why } = answer;
+      throw lacking(attachReasons[code] ?? NUMBERS.REASON_NONE, stpError(code, why, 'attach'));
+    }
+    if (message.fds.length !== ATTACH_DESCRIPTORS + answer.stg.extents.length) {
       for (const extra of message.fds) native().closeDescriptor(extra);
       throw stpError('EPROTO', `stpd sent ${message.fds.length} descriptors`, 'attach');
     }
@@ -159,7 +210,13 @@ async function ask(options: AttachOptions): Promise<Attachment> {
 export async function attach(options: AttachOptions): Promise<Host> {
   const attachment = await ask(options);
   const { grant, descriptors } = attachment;
-  const [superblock, stgFile, ringFile, channel] = descriptors as [number, number, number, number];
+  const [superblock, stgFile, ringFile, channel, ...further] = descriptors as [
+    number,
+    number,
+    number,
+    number,
+    ...number[],
+  ];
   try {
     const geometry = stgGeometry(grant.stg);
     const segment = Segment.reserve(grant.segmentBytes);
@@ -169,19 +226,32 @@ export async function attach(options: AttachOptions): Promise<Host> {
     segment.map(SEGMENT_MAP.superblock, superblock, grant.superblockBytes, false);
     segment.map(grant.stg.offset, stgFile, geometry.bytes, true);
     segment.map(grant.ringOffset, ringFile, grant.ringBytes, true);
+    const extents = [firstExtent(geometry, grant.stg.offset)];
+    for (const [i, file] of grant.stg.extents.entries()) {
+      const extent = nextExtent(extents.at(-1) as StgExtent, {
+        ...file,
+        boardBytes: geometry.boardBytes,
+      });
+      native().verifySealed(further[i] as number, extent.bytes);
+      segment.map(extent.offset, further[i] as number, extent.bytes, true);
+      extents.push(extent);
+    }
     const hash = Buffer.from(
       segment.u8.subarray(SUPERBLOCK.at.layoutHash, SUPERBLOCK.at.layoutHash + 32),
     );
     if (hash.toString('hex') !== layoutHash()) {
-      throw stpError('EPROTONOSUPPORT', 'the superblock carries another layout', 'attach');
+      throw lacking(
+        NUMBERS.REASON_OTHER_VERSION,
+        stpError('EPROTONOSUPPORT', 'the superblock carries another layout', 'attach'),
+      );
     }
-    return new Host(attachment, segment, geometry, channel);
+    return new Host(attachment, segment, geometry, extents, channel);
   } catch (error) {
     native().closeDescriptor(channel);
     native().closeDescriptor(attachment.fd);
     throw error;
   } finally {
-    for (const fd of [superblock, stgFile, ringFile]) native().closeDescriptor(fd);
+    for (const fd of [superblock, stgFile, ringFile, ...further]) native().closeDescriptor(fd);
   }
 }
 
@@ -213,13 +283,17 @@ export class Host extends EventEmitter<HostEvents> {
   readonly stgView: number;
   readonly member: number;
   readonly memberGeneration: number;
-  readonly #stgOffset: number;
+  /** What it has mapped of the STG: its files, in their order. */
+  readonly #extents: StgExtent[];
+  /** Further files are mapped one after the other. */
+  #growing: Promise<void> = Promise.resolve();
+  readonly #sourceAt: Omit<LoopSourceOptions, 'summaryBytes' | 'bitsBytes'>;
   readonly #ring: MemberRing;
   readonly #channel: number;
   readonly #directorSleep: number;
   /** Segment offset: connects wait for what this host accepts. */
   readonly #hurry: number;
-  readonly #source: number;
+  #source: number;
   readonly #channelCable: number;
   readonly #attachFd: number;
   /** Owns the attach socket: closed with this thread, however it ends. */
@@ -232,7 +306,7 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #answers = new Map<number, (event: DirectorEvent) => void>();
   readonly #unsent: Command[] = [];
   readonly #streams = new Map<number, StreamEnd>();
-  readonly #servers = new Map<number, StpServer>();
+  readonly #servers = new Map<number, HostListener>();
   /** The director's number of a cable, and ours. */
   readonly #cables = new Map<number, number>();
   readonly #idle = new Set<StreamEnd>();
@@ -243,8 +317,16 @@ export class Host extends EventEmitter<HostEvents> {
   #safetyTimer: NodeJS.Timeout | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #references = 0;
+  #socketClass: Host['Socket'] | undefined;
+  #serverClass: Host['Server'] | undefined;
 
-  constructor(attachment: Attachment, segment: Segment, geometry: StgGeometry, channel: number) {
+  constructor(
+    attachment: Attachment,
+    segment: Segment,
+    geometry: StgGeometry,
+    extents: StgExtent[],
+    channel: number,
+  ) {
     super();
     const { grant } = attachment;
     this.hostId = grant.host;
@@ -255,7 +337,8 @@ export class Host extends EventEmitter<HostEvents> {
     this.member = grant.member;
     this.memberGeneration = grant.memberGeneration;
     this.stgView = native().stgOpen(segment.number, grant.stg.offset, geometry);
-    this.#stgOffset = grant.stg.offset;
+    for (const extent of extents.slice(1)) native().stgGrow(this.stgView, extent);
+    this.#extents = extents;
     this.#attachFd = attachment.fd;
     this.#attachCable = native().cableOpen(attachment.fd);
     this.#ring = new MemberRing(segment, grant.ringOffset);
@@ -264,21 +347,17 @@ export class Host extends EventEmitter<HostEvents> {
     this.#channel = channel;
     this.#channelCable = native().cableOpen(channel);
     const at = grant.stg.offset;
-    this.#source = addSource(
-      {
-        segment: segment.number,
-        sleep: at + geometry.members + this.member * MEMBER.bytes + MEMBER.at.sleep,
-        summary: at + geometry.readySummary + this.member * geometry.readySummaryBytes,
-        summaryBytes: geometry.readySummaryBytes,
-        bits: at + geometry.readyBits + this.member * geometry.readyBitsBytes,
-        bitsBytes: geometry.readyBitsBytes,
-        ringTail: grant.ringOffset + MEMBER_RING.at.eventTail,
-        ringSeen: 0,
-        pollers: at + geometry.header + STG_HEADER.at.pollers,
-        member: at + geometry.members + this.member * MEMBER.bytes,
-      },
-      (index) => (index === RING_READY ? this.#onEvents() : this.#streams.get(index)?.onReady()),
-    );
+    this.#sourceAt = {
+      segment: segment.number,
+      sleep: at + geometry.members + this.member * MEMBER.bytes + MEMBER.at.sleep,
+      summary: at + geometry.readySummary + this.member * geometry.readySummaryBytes,
+      bits: at + geometry.readyBits + this.member * geometry.readyBitsBytes,
+      ringTail: grant.ringOffset + MEMBER_RING.at.eventTail,
+      ringSeen: 0,
+      pollers: at + geometry.header + STG_HEADER.at.pollers,
+      member: at + geometry.members + this.member * MEMBER.bytes,
+    };
+    this.#source = this.#addSource();
     this.#watches = [
       native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel(true)),
       native().watchStart(attachment.fd, READABLE | DISCONNECT, () => this.#onAttach()),
@@ -288,25 +367,70 @@ export class Host extends EventEmitter<HostEvents> {
     letGoAtExit(this);
   }
 
+  /** Looks at the ready bits of the connections that there are, not of all there may be. */
+  #addSource(): number {
+    const { bits, summary } = readyBytes(this.connectionsMax);
+    return addSource({ ...this.#sourceAt, summaryBytes: summary, bitsBytes: bits }, (index) =>
+      index === RING_READY ? this.#onEvents() : this.#streams.get(index)?.onReady(),
+    );
+  }
+
+  /** Connection slots of the STG, as far as this host has mapped them. */
+  get connectionsMax(): number {
+    const last = this.#extents.at(-1) as StgExtent;
+    return last.firstConnection + last.connectionCount;
+  }
+
   // --- calls ----------------------------------------------------------------------------------
 
-  /** Connects to a port of the STG; as `net.connect`. Event loop's thread. */
-  connect(options: ConnectOptions, onConnect?: () => void): StpSocket {
+  /**
+   * Connects to a port of the STG; 'connect' or 'error' follows. Takes the forms of `net.connect`.
+   * @throws ERR_SOCKET_BAD_PORT, ERR_MISSING_ARGS, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   */
+  connect(...args: ConnectArguments): StpSocket {
+    const { options, callback } = connectForm(args);
     const socket = new StpSocket(this, options);
-    if (onConnect !== undefined) socket.once('connect', onConnect);
-    socket.startConnect(options);
-    return socket;
+    if (options.timeout) socket.setTimeout(options.timeout);
+    return socket.connect(options, callback);
+  }
+
+  /** As `net.createConnection`: the same as `connect`. */
+  createConnection(...args: ConnectArguments): StpSocket {
+    return this.connect(...args);
   }
 
   /** As `net.createServer`: the options may be left out. */
   createServer(
-    options?: StpServerOptions | ((socket: StpSocket) => void),
+    options?: StpServerOptions | ((socket: StpSocket) => void) | null,
     onConnection?: (socket: StpSocket) => void,
   ): StpServer {
-    const listener = typeof options === 'function' ? options : onConnection;
-    const server = new StpServer(this, typeof options === 'object' ? options : {});
-    if (listener !== undefined) server.on('connection', listener);
-    return server;
+    return new StpServer(this, options, onConnection);
+  }
+
+  /** For programs that make a socket before they connect it, as `new net.Socket`. */
+  get Socket(): new (
+    options?: StpSocketOptions,
+  ) => StpSocket {
+    const host = this;
+    this.#socketClass ??= class Socket extends StpSocket {
+      constructor(options?: StpSocketOptions) {
+        super(host, options);
+      }
+    };
+    return this.#socketClass;
+  }
+
+  /** For programs that say `new net.Server`. */
+  get Server(): new (
+    ...args: Parameters<Host['createServer']>
+  ) => StpServer {
+    const host = this;
+    this.#serverClass ??= class Server extends StpServer {
+      constructor(...args: Parameters<Host['createServer']>) {
+        super(host, ...args);
+      }
+    };
+    return this.#serverClass;
   }
 
   /**
@@ -337,7 +461,9 @@ export class Host extends EventEmitter<HostEvents> {
     this.letGo();
     this.#closed = true;
     openHosts.delete(this);
-    this.#fail(stpError('ECANCELED', 'the host was closed', 'attach'));
+    this.#fail(
+      lacking(NUMBERS.REASON_NOT_HERE, stpError('ECANCELED', 'the host was closed', 'attach')),
+    );
     for (const watch of this.#watches) native().watchStop(watch);
     removeSource(this.#source);
     for (const cable of this.#cables.values()) dropCable(cable);
@@ -354,7 +480,12 @@ export class Host extends EventEmitter<HostEvents> {
     native().cableClose(this.#channelCable);
     native().cableClose(this.#attachCable);
     native().stgClose(this.stgView);
-    this.segment.revoke(this.#stgOffset, this.geometry.bytes);
+    this.#revoke();
+  }
+
+  /** Its memory goes back; what still points there reads zeros. */
+  #revoke(): void {
+    for (const { offset, bytes } of this.#extents) this.segment.revoke(offset, bytes);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -367,21 +498,57 @@ export class Host extends EventEmitter<HostEvents> {
   command(fields: Partial<Command> & { op: number }): Promise<DirectorEvent> {
     return new Promise((resolve, reject) => {
       if (this.#detached !== undefined) return reject(this.#detached);
-      const seq = this.#seq;
-      this.#seq = (this.#seq % 0xffffffff) + 1;
-      this.#answers.set(seq, (event) => {
+      this.ref();
+      this.ask(fields, (event) => {
         this.unref();
         if (event.kind === 0 && this.#detached !== undefined) reject(this.#detached);
         else resolve(event);
       });
-      this.ref();
-      this.#write({ ...noCommand, ...fields, seq });
     });
+  }
+
+  /**
+   * A command for who cannot wait for a promise. `onAnswer` is called once, with an event of kind 0
+   * when no answer can come any more; it must not throw.
+   */
+  ask(fields: Partial<Command> & { op: number }, onAnswer: (event: DirectorEvent) => void): void {
+    if (this.#detached !== undefined) return onAnswer(noEvent);
+    const seq = this.#seq;
+    this.#seq = (this.#seq % 0xffffffff) + 1;
+    this.#answers.set(seq, onAnswer);
+    this.#write({ ...noCommand, ...fields, seq });
   }
 
   /** A command that has no answer. */
   tell(fields: Partial<Command> & { op: number }): void {
     if (this.#detached === undefined && !this.#closed) this.#write({ ...noCommand, ...fields });
+  }
+
+  /**
+   * Shows a TCP connection of this process in `stpctl socket list`. Unlisted, and no worse, where
+   * the STG's share of slots for it is used up or stpd is gone.
+   * @returns takes it off the list; may be called at any time, and twice
+   */
+  listNetwork(entry: NetworkEntry): () => void {
+    let slot: { connection: number; generation: number } | undefined;
+    let gone = false;
+    const close = (): void => {
+      if (slot !== undefined) this.tell({ op: NUMBERS.OP_CLOSE, ...slot, backlog: 0 });
+      slot = undefined;
+      gone = true;
+    };
+    const [address0, address1, address2, address3] = addressWords(entry.remoteAddress);
+    const { localPort, remotePort: port, reason } = entry;
+    const words = { port, localPort, reason, address0, address1, address2, address3 };
+    this.ask(
+      { op: NUMBERS.OP_NETWORK_OPEN, ...words },
+      ({ status, connection, generation, kind }) => {
+        if (kind !== NUMBERS.EVENT_NETWORK_OPENED || status !== 0) return;
+        slot = { connection, generation };
+        if (gone) close();
+      },
+    );
+    return close;
   }
 
   /**
@@ -402,11 +569,18 @@ export class Host extends EventEmitter<HostEvents> {
     }, LAZY_BELL_MS).unref();
   }
 
+  /** Takes along what waits for a timer or the event loop: a thread that blocks has neither. */
+  hurry(): void {
+    if (this.#closed || this.#detached !== undefined) return;
+    if (this.#unsent.length > 0) this.#writeUnsent();
+    else if (this.#unrung) this.#ringDirector();
+  }
+
   newSocketNumber(): number {
     return this.#socketNumber++;
   }
 
-  addServer(number: number, server: StpServer): void {
+  addServer(number: number, server: HostListener): void {
     this.#servers.set(number, server);
   }
 
@@ -422,6 +596,18 @@ export class Host extends EventEmitter<HostEvents> {
     }
   }
 
+  /** Our end of a connection that the director made; undefined if the peer has died meanwhile. */
+  openEnd(event: DirectorEvent): StreamEnd | undefined {
+    const cable = this.cable(event.cable);
+    if (cable === undefined) {
+      this.refuse(event);
+      return undefined;
+    }
+    const end = new StreamEnd(this, event, cable);
+    this.addStream(end);
+    return end;
+  }
+
   forget(stream: StreamEnd): void {
     this.#idle.delete(stream);
     if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
@@ -432,6 +618,29 @@ export class Host extends EventEmitter<HostEvents> {
       clearInterval(this.#safetyTimer);
       this.#safetyTimer = undefined;
     }
+  }
+
+  /**
+   * One turn without the event loop, for a thread that blocks: waits until the director or a peer
+   * has something for this host (which is dealt with then), a descriptor is ready, or the time is
+   * over. Sockets of this host that live on the event loop are served meanwhile.
+   * @param watched descriptors and their poll(2) events, in turn
+   * @param spinUs how long it looks before it sleeps
+   * @returns what came of each descriptor
+   */
+  waitTurn(timeoutMs: number, watched: readonly number[], spinUs: number): number[] {
+    this.hurry();
+    const own = this.#closed || this.#detached !== undefined ? [] : [this.#channel, this.#attachFd];
+    const entries = new Int32Array((own.length + watched.length / 2) * 3);
+    for (const [i, fd] of own.entries()) entries.set([fd, POLL_OWN], i * 3);
+    for (let i = 0; i < watched.length; i += 2) {
+      entries.set([watched[i] as number, watched[i + 1] as number], (own.length + i / 2) * 3);
+    }
+    blockingTurn(timeoutMs, entries, spinUs);
+    const ready = (i: number): number => entries[i * 3 + 2] as number;
+    if (own.length > 0 && ready(0) !== 0) this.#onChannel(true);
+    if (own.length > 0 && ready(1) !== 0) this.#onAttach();
+    return Array.from({ length: watched.length / 2 }, (_, i) => ready(own.length + i));
   }
 
   watchIdle(stream: StreamEnd): void {
@@ -466,7 +675,13 @@ export class Host extends EventEmitter<HostEvents> {
       ENOBUFS: `STG '${this.stg}' has no port or connection slot left; see 'stpctl stg show ${this.stg}'`,
       EADDRNOTAVAIL: `STG '${this.stg}' has no dynamic port left`,
     };
-    return stpError(code, why[code] ?? `refused for port ${port} of STG '${this.stg}'`, syscall);
+    const error = lacking(
+      event.reason,
+      stpError(code, why[code] ?? `refused for port ${port} of STG '${this.stg}'`, syscall),
+    );
+    error.address = this.stg;
+    if (port > 0) error.port = port;
+    return error;
   }
 
   // --- the director's side --------------------------------------------------------------------
@@ -500,7 +715,7 @@ export class Host extends EventEmitter<HostEvents> {
       if (event.kind === NUMBERS.EVENT_INCOMING) {
         const server = this.#servers.get(event.socket);
         try {
-          if (server === undefined) this.#refuse(event);
+          if (server === undefined) this.refuse(event);
           else server.onIncoming(event);
         } catch (error) {
           throwLater(error);
@@ -510,15 +725,20 @@ export class Host extends EventEmitter<HostEvents> {
       }
       const answer = this.#answers.get(event.seq);
       this.#answers.delete(event.seq);
-      answer?.(event);
+      try {
+        answer?.(event);
+      } catch (error) {
+        throwLater(error); /* of the application's listener */
+      }
       if (this.#closed) return;
     }
   }
 
-  /** A connection for a listener that has closed meanwhile. */
-  #refuse(event: DirectorEvent): void {
-    native().connectionAbort(this.stgView, event.connection, event.end);
-    const { connection, generation, end } = event;
+  /** A connection that nobody here takes: for a listener or a connect that was given up. */
+  refuse(event: DirectorEvent): void {
+    const { connection, generation, end, peerMember } = event;
+    const cable = this.cable(event.cable) ?? 0;
+    native().connectionAbort(this.stgView, connection, end, peerMember, cable);
     this.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
   }
 
@@ -545,6 +765,13 @@ export class Host extends EventEmitter<HostEvents> {
       }
       const word = channelMessage.parse(JSON.parse(message.data.toString()));
       if ('deleted' in word) return this.#onDeleted();
+      if ('grown' in word) {
+        const [fd = -1] = message.fds;
+        this.#growing = this.#growing
+          .then(() => this.#onGrown(word.grown, fd))
+          .catch((error: Error) => this.#cannotGrow(error));
+        continue;
+      }
       const { cable } = word;
       const [mine, other] = message.fds.map((fd) => native().cableOpen(fd)) as [number, number?];
       this.#cables.set(cable, mine);
@@ -559,7 +786,10 @@ export class Host extends EventEmitter<HostEvents> {
 
   /** The STG is no more: its memory goes back at once, what still points there reads zeros. */
   #onDeleted(): void {
-    const error = stpError('ENETDOWN', `STG '${this.stg}' was deleted`, 'attach');
+    const error = lacking(
+      NUMBERS.REASON_NO_STG,
+      stpError('ENETDOWN', `STG '${this.stg}' was deleted`, 'attach'),
+    );
     for (const stream of [...this.#streams.values()]) stream.onReady();
     for (const cable of this.#cables.values()) native().cableEnd(cable);
     for (const stream of [...this.#streams.values()]) {
@@ -569,7 +799,48 @@ export class Host extends EventEmitter<HostEvents> {
       }
     }
     this.#leave(error);
-    this.segment.revoke(this.#stgOffset, this.geometry.bytes);
+    this.#revoke();
+  }
+
+  /**
+   * The STG has a further file. Others give this host its pages and slots only after it has said
+   * here that they are mapped, so a map that fails costs nothing but that.
+   */
+  async #onGrown(word: GrownWord, fd: number): Promise<void> {
+    if (this.#closed || this.#detached !== undefined) return native().closeDescriptor(fd);
+    const before = this.#extents.at(-1) as StgExtent;
+    const extent = nextExtent(before, { ...word, boardBytes: this.geometry.boardBytes });
+    const { offset, bytes } = extent;
+    try {
+      native().verifySealed(fd, bytes);
+      const overlaps = this.#extents.some(
+        (e) => offset < e.offset + e.bytes && e.offset < offset + bytes,
+      );
+      if (word.extent !== this.#extents.length || offset < SEGMENT_MAP.stgs || overlaps) {
+        throw stpError('EPROTO', `stpd sent a file that does not fit STG '${this.stg}'`, 'attach');
+      }
+    } catch (error) {
+      native().closeDescriptor(fd);
+      throw error;
+    }
+    await native().mapLater(this.segment.number, offset, fd, bytes, true);
+    if (this.#closed || this.#detached !== undefined) {
+      this.segment.revoke(offset, bytes);
+      return;
+    }
+    native().stgGrow(this.stgView, extent);
+    this.#extents.push(extent);
+    removeSource(this.#source);
+    this.#source = this.#addSource();
+    this.tell({ op: NUMBERS.OP_GREW, connection: this.#extents.length });
+  }
+
+  /** The host goes on with what it has; stpctl shows that it is behind. */
+  #cannotGrow(error: Error): void {
+    process.emitWarning(
+      `STG '${this.stg}' has grown, and this host cannot map it: ${error.message}. It goes on with the memory it has`,
+      { code: 'ENOMEM' },
+    );
   }
 
   #onAttach(): void {
@@ -590,10 +861,13 @@ export class Host extends EventEmitter<HostEvents> {
       /* a spoiled ring says nothing */
     }
     this.#leave(
-      stpError(
-        'ENETDOWN',
-        `stpd on ${this.runDirectory} is gone; established streams go on, new ones need a running stpd`,
-        'attach',
+      lacking(
+        NUMBERS.REASON_NO_STPD,
+        stpError(
+          'ENETDOWN',
+          `stpd on ${this.runDirectory} is gone; established streams go on, new ones need a running stpd`,
+          'attach',
+        ),
       ),
     );
   }
@@ -605,6 +879,11 @@ export class Host extends EventEmitter<HostEvents> {
     native().cableClose(this.#attachCable);
     for (const server of [...this.#servers.values()]) server.onLost();
     this.emit('detached', error);
+  }
+
+  /** Why the host can make no new connections, if it cannot. */
+  get detached(): Error | undefined {
+    return this.#detached;
   }
 
   /** Every command that waits gets the reason. */

@@ -3,6 +3,9 @@
  * process alive. Event loop's thread.
  */
 
+/** Longest that a timer of Node can be. */
+const MS_MAX = 0x7fffffff;
+
 export class IdleTimer {
   readonly #onIdle: () => void;
   #timer: NodeJS.Timeout | undefined;
@@ -14,7 +17,7 @@ export class IdleTimer {
   /** @param ms 0 for never */
   set(ms: number): void {
     this.stop();
-    if (ms > 0) this.#timer = setTimeout(this.#onIdle, ms).unref();
+    if (ms > 0) this.#timer = setTimeout(this.#onIdle, Math.min(ms, MS_MAX)).unref();
   }
 
   /** Something has moved; one that has fired already starts again. */

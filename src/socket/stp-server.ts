@@ -1,17 +1,48 @@
 /**
- * A listener on a port of an STG, with the face of `net.Server`. Event loop's thread.
+ * A listener on a port of an STG, with the face of `net.Server`.
+ *
+ * Invariant: one number of the host stands for one `listen`; what the director brings for an
+ * earlier one is refused. Event loop's thread.
  */
-import { EventEmitter } from 'node:events';
-import { stpError } from '../errors.js';
+import { addAbortListener, EventEmitter } from 'node:events';
+import { getDefaultHighWaterMark } from 'node:stream';
+import { nodeError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
-import { BACKLOG_DEFAULT } from '../limits.js';
 import type { DirectorEvent } from '../memory/member-ring.js';
+import { native } from '../native.js';
+import {
+  checkServerOptions,
+  isHere,
+  type ListenArguments,
+  type ListenRequest,
+  listenForm,
+  listenRequest,
+} from './arguments.js';
 import type { Host } from './host.js';
 import { Liveness } from './liveness.js';
-import { type StpAddress, StpSocket, type StpSocketOptions } from './stp-socket.js';
+import { type StpAddress, StpSocket } from './stp-socket.js';
+import type { StreamEnd } from './stream-end.js';
 
-export interface StpServerOptions extends StpSocketOptions {
+export interface StpServerOptions {
+  readonly allowHalfOpen?: boolean;
+  /** Leaves each new socket paused. */
   readonly pauseOnConnect?: boolean;
+  /** Of both sides of each new socket. */
+  readonly highWaterMark?: number;
+  /** Without effect, as for sockets. */
+  readonly noDelay?: boolean;
+  readonly keepAlive?: boolean;
+  readonly keepAliveInitialDelay?: number;
+}
+
+/** Ports and STG of a connection that was refused because of `maxConnections`. */
+export interface StpDrop {
+  readonly localAddress: string;
+  readonly localPort: number;
+  readonly localFamily: 'stp';
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly remoteFamily: 'stp';
 }
 
 interface StpServerEvents {
@@ -19,131 +50,230 @@ interface StpServerEvents {
   listening: [];
   close: [];
   error: [error: Error];
+  drop: [data: StpDrop];
 }
 
 export class StpServer extends EventEmitter<StpServerEvents> {
   readonly host: Host;
-  listening = false;
-  readonly #options: StpServerOptions;
-  readonly #number: number;
-  readonly #connections = new Set<StpSocket>();
-  #port = 0;
-  #closing = false;
-  /** The director has not answered yet. */
-  #starting = false;
+  readonly allowHalfOpen: boolean;
+  readonly pauseOnConnect: boolean;
+  readonly noDelay: boolean;
+  readonly keepAlive: boolean;
+  /** Seconds, as `net.Server` shows it. */
+  readonly keepAliveInitialDelay: number;
+  readonly highWaterMark: number;
+  /** Connections beyond these are dropped; none where absent. */
+  declare maxConnections?: number;
+  /** Of `node:cluster`: without effect. */
+  declare dropMaxConnection?: boolean;
   readonly #liveness: Liveness;
+  #state: 'closed' | 'starting' | 'listening' = 'closed';
+  /** Of the `listen` that counts. */
+  #number = 0;
+  #port = 0;
+  #connections = 0;
 
-  constructor(host: Host, options: StpServerOptions) {
+  constructor(
+    host: Host,
+    options?: StpServerOptions | ((socket: StpSocket) => void) | null,
+    onConnection?: (socket: StpSocket) => void,
+  ) {
     super();
+    const given = typeof options === 'function' ? {} : (options ?? {});
+    checkServerOptions(given);
     this.host = host;
-    this.#options = options;
     this.#liveness = new Liveness(host);
-    this.#number = host.newSocketNumber();
+    this.allowHalfOpen = given.allowHalfOpen ?? false;
+    this.pauseOnConnect = given.pauseOnConnect === true;
+    this.noDelay = given.noDelay === true;
+    this.keepAlive = given.keepAlive === true;
+    this.keepAliveInitialDelay = Math.trunc(Math.max(0, given.keepAliveInitialDelay ?? 0) / 1000);
+    const bytes = given.highWaterMark ?? -1;
+    this.highWaterMark = bytes < 0 ? getDefaultHighWaterMark(false) : bytes;
+    const listener = typeof options === 'function' ? options : onConnection;
+    if (listener !== undefined) this.on('connection', listener);
+  }
+
+  // --- listening --------------------------------------------------------------------------------
+
+  get listening(): boolean {
+    return this.#state === 'listening';
   }
 
   /**
-   * Starts listening; 'listening' or 'error' follows.
-   * @param options port 0 takes a dynamic one; `backlog` connections may wait (511)
+   * Starts listening; 'listening' or 'error' follows. Takes the forms of `net.Server.listen`.
+   * @throws ERR_SERVER_ALREADY_LISTEN, ERR_SOCKET_BAD_PORT, ERR_INVALID_ARG_VALUE,
+   *   ERR_INVALID_ARG_TYPE
    */
-  listen(options: { port?: number; backlog?: number } | number, onListening?: () => void): this {
-    const { port = 0, backlog = BACKLOG_DEFAULT } =
-      typeof options === 'number' ? { port: options } : options;
-    if (this.listening || this.#starting) {
-      throw stpError('ERR_SERVER_ALREADY_LISTEN', 'the server listens already', 'listen');
+  listen(...args: ListenArguments): this {
+    if (this.#state !== 'closed') {
+      throw nodeError(
+        Error,
+        'ERR_SERVER_ALREADY_LISTEN',
+        'the server listens already, or is about to: close it before it listens elsewhere',
+      );
     }
-    if (onListening !== undefined) this.once('listening', onListening);
-    this.#starting = true;
-    this.#closing = false;
-    this.#liveness.open();
-    this.host.addServer(this.#number, this);
-    this.host.command({ op: NUMBERS.OP_LISTEN, port, backlog, socket: this.#number }).then(
-      (event) => {
-        if (event.status !== 0) return this.#fail(this.host.refusal(event, 'listen', port));
-        this.#port = event.localPort;
-        this.#starting = false;
-        if (this.#closing) {
-          this.host.tell({ op: NUMBERS.OP_UNBIND, port: this.#port });
-          this.#stop();
-          return;
-        }
-        this.listening = true;
-        this.emit('listening');
-      },
-      (error: Error) => this.#fail(error),
-    );
+    const { options, backlog, callback } = listenForm(args);
+    if (callback !== undefined) this.once('listening', callback);
+    const request = listenRequest(options, backlog);
+    if (request.signal !== undefined) this.#closeOn(request.signal);
+    this.#start(request);
     return this;
   }
 
-  #fail(error: Error): void {
-    this.#starting = false;
-    if (this.#closing) return this.#stop();
-    this.host.removeServer(this.#number);
-    this.#liveness.close();
-    this.emit('error', error);
+  #start({ port, host, backlog }: ListenRequest): void {
+    this.#state = 'starting';
+    this.#port = port;
+    const number = this.host.newSocketNumber();
+    this.#number = number;
+    this.#liveness.open();
+    if (!isHere(host, this.host.stg)) {
+      const why = `'${host}' is not here: a server listens in STG '${this.host.stg}'; leave the host out`;
+      process.nextTick(() => this.#fail(number, stpError('EADDRNOTAVAIL', why, 'listen')));
+      return;
+    }
+    this.host.addServer(number, this);
+    this.host.ref(); /* until it listens, also where it is not referenced */
+    this.host.ask({ op: NUMBERS.OP_LISTEN, port, backlog, socket: number }, (event) => {
+      this.host.unref();
+      if (event.kind === 0) {
+        process.nextTick(() => this.#fail(number, this.host.detached));
+      } else if (event.status !== 0) {
+        this.#fail(number, this.host.refusal(event, 'listen', port));
+      } else this.#onListening(number, event.localPort);
+    });
   }
 
-  #stop(): void {
-    this.host.removeServer(this.#number);
-    this.#liveness.close();
-    this.#finish();
+  #onListening(number: number, port: number): void {
+    if (this.#number !== number || this.#state !== 'starting') {
+      /* Closed meanwhile, when a dynamic port had no number yet. */
+      this.host.tell({ op: NUMBERS.OP_UNBIND, port, socket: number });
+      return;
+    }
+    this.#port = port;
+    this.#state = 'listening';
+    this.emit('listening');
   }
 
-  /** For Host: stpd is gone, nobody brings connections any more. 'close' follows as after close(). */
-  onLost(): void {
-    this.#closing = true;
-    this.listening = false;
-    if (!this.#starting) this.#stop();
+  #fail(number: number, error: Error | undefined): void {
+    if (this.#number !== number || this.#state !== 'starting') return;
+    this.#state = 'closed';
+    this.host.removeServer(number);
+    this.#liveness.close();
+    this.emit('error', error ?? stpError('ENETDOWN', 'the array is gone', 'listen'));
+  }
+
+  #closeOn(signal: AbortSignal): void {
+    if (signal.aborted) {
+      process.nextTick(() => this.close());
+      return;
+    }
+    const listener = addAbortListener(signal, () => this.close());
+    this.once('close', () => listener[Symbol.dispose]());
   }
 
   address(): StpAddress | null {
-    if (!this.listening) return null;
-    return { port: this.#port, family: 'stp', address: this.host.stg };
+    if (this.#state !== 'listening') return null;
+    return { address: this.host.stg, family: 'stp', port: this.#port };
   }
+
+  // --- connections ------------------------------------------------------------------------------
 
   /** For Host: a connection made by the director. */
   onIncoming(event: DirectorEvent): void {
     const { connection, generation } = event;
     this.host.tellLater({ op: NUMBERS.OP_ACCEPT, connection, generation });
-    const socket = new StpSocket(this.host, this.#options);
-    socket.on('error', () => {
-      /* Until the application has its own listener: a peer that is gone before anybody looked is
-         no reason to end the process. Node's net does the same for sockets it never handed out. */
+    const end = this.host.openEnd(event);
+    if (end === undefined) return;
+    const { maxConnections } = this;
+    if (typeof maxConnections === 'number' && this.#connections >= maxConnections) {
+      return this.#drop(end);
+    }
+    const socket = new StpSocket(this.host, {
+      allowHalfOpen: this.allowHalfOpen,
+      highWaterMark: this.highWaterMark,
     });
-    if (!socket.accepted(event, this.#options.pauseOnConnect === true)) return;
-    socket.removeAllListeners('error');
-    this.#connections.add(socket);
-    socket.once('close', () => {
-      this.#connections.delete(socket);
-      this.#finish();
-    });
+    this.#connections++;
+    socket.accepted(end, this);
     this.emit('connection', socket);
   }
 
-  /** Takes no more connections; 'close' when the last one has ended. */
-  close(onClose?: (error?: Error) => void): this {
-    if (onClose !== undefined) {
-      if (this.listening || this.#starting) this.once('close', () => onClose());
-      else
-        process.nextTick(() =>
-          onClose(stpError('ERR_SERVER_NOT_RUNNING', 'Server is not running.')),
-        );
-    }
-    this.#closing = true;
-    if (this.listening) {
-      this.listening = false;
-      this.host.tell({ op: NUMBERS.OP_UNBIND, port: this.#port });
-      this.#stop();
-    }
+  #drop(end: StreamEnd): void {
+    const address = this.host.stg;
+    this.emit('drop', {
+      localAddress: address,
+      localPort: end.localPort,
+      localFamily: 'stp',
+      remoteAddress: address,
+      remotePort: end.remotePort,
+      remoteFamily: 'stp',
+    });
+    end.release(native().ringState(end.rx) > 0);
+  }
+
+  /** For StpSocket: one that was accepted is destroyed. */
+  onSocketGone(): void {
+    this.#connections--;
+    this.#closeIfDrained();
+  }
+
+  getConnections(callback: (error: Error | null, count: number) => void): this {
+    process.nextTick(callback, null, this.#connections);
     return this;
   }
 
-  #finish(): void {
-    if (!this.#closing || this.listening || this.#starting || this.#connections.size > 0) return;
+  /** With `captureRejections`: a listener of 'connection' that rejects costs its socket. */
+  override [EventEmitter.captureRejectionSymbol](
+    error: Error,
+    event: unknown,
+    ...args: unknown[]
+  ): void {
+    if (event === 'connection') (args[0] as StpSocket).destroy(error);
+    else this.emit('error', error);
+  }
+
+  // --- the end ----------------------------------------------------------------------------------
+
+  /** Takes no more connections; 'close' when the last one has ended. */
+  close(onClose?: (error?: Error) => void): this {
+    const open = this.#state !== 'closed';
+    if (typeof onClose === 'function') {
+      this.once('close', () => {
+        if (open) onClose();
+        else onClose(nodeError(Error, 'ERR_SERVER_NOT_RUNNING', 'Server is not running.'));
+      });
+    }
+    if (open) {
+      /* A dynamic port that has no number yet is given back when it has. */
+      if (this.#port > 0) {
+        this.host.tell({ op: NUMBERS.OP_UNBIND, port: this.#port, socket: this.#number });
+      }
+      this.#stop();
+    }
+    this.#closeIfDrained();
+    return this;
+  }
+
+  /** For Host: stpd is gone, nobody brings connections any more. 'close' follows as after close(). */
+  onLost(): void {
+    this.#stop();
+    this.#closeIfDrained();
+  }
+
+  #stop(): void {
+    this.#state = 'closed';
+    this.host.removeServer(this.#number);
+    this.#liveness.close();
+  }
+
+  #closeIfDrained(): void {
+    if (this.#state !== 'closed' || this.#connections > 0) return;
     process.nextTick(() => this.emit('close'));
   }
 
-  getConnections(callback: (error: Error | null, count: number) => void): void {
-    process.nextTick(() => callback(null, this.#connections.size));
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#state === 'closed') return;
+    await new Promise<void>((resolve) => this.close(() => resolve()));
   }
 
   ref(): this {
@@ -154,9 +284,5 @@ export class StpServer extends EventEmitter<StpServerEvents> {
   unref(): this {
     this.#liveness.want(false);
     return this;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return new Promise((resolve) => this.close(() => resolve()));
   }
 }

@@ -1,42 +1,49 @@
 /**
- * A stream socket through the array, with the face of `net.Socket`.
+ * A stream socket through the array, with the face of `net.Socket`: the same events in the same
+ * order, which test/semantics compares (docs/sockets.md).
  *
  * Bytes go from the caller's buffer into a page and from a page into the reader's buffer: two
  * copies, no system call while both sides are awake. Back-pressure is the window: a write that
  * finds no room arms the ring and goes on when the peer has read. Event loop's thread.
+ *
+ * Invariant: `#end` is the connection of the latest `connect`; an answer that comes for an earlier
+ * one is given back to the director.
  */
-import { Duplex } from 'node:stream';
+import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
-import { stpError } from '../errors.js';
+import { codeOfErrno, nodeError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
+import { runSoon } from '../memory/event-loop.js';
 import type { DirectorEvent } from '../memory/member-ring.js';
 import {
+  RING_CLOSED,
   RING_CONTENDED,
   RING_END,
   RING_NO_PAGE,
+  RING_RESET,
   type RingOptions,
   ringError,
 } from '../memory/page-ring.js';
 import type { SegmentHandle } from '../memory/segment.js';
 import { native } from '../native.js';
-import type { ConnectOptions, Host } from './host.js';
+import {
+  type ConnectArguments,
+  type ConnectRequest,
+  checkFunction,
+  checkSocketOptions,
+  checkTimeout,
+  connectForm,
+  connectRequest,
+  isHere,
+  type StpSocketOptions,
+} from './arguments.js';
+import type { Host } from './host.js';
 import { IdleTimer } from './idle-timer.js';
 import { Liveness } from './liveness.js';
+import { OnRead, type OnReadOptions } from './onread.js';
 import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
-import { type Peer, StreamEnd } from './stream-end.js';
-
-/** As `net`'s option of that name: one buffer for all reads, and no 'data' events. */
-export interface OnReadOptions {
-  /** Where to read to, or what gives a buffer for each read. */
-  readonly buffer: Uint8Array | (() => Uint8Array);
-  /** The bytes lie in `buffer[0, bytes)` until it returns; false: no more until `resume()`. */
-  readonly callback: (bytes: number, buffer: Uint8Array) => boolean;
-}
-
-export interface StpSocketOptions {
-  readonly allowHalfOpen?: boolean;
-  readonly onread?: OnReadOptions;
-}
+import type { StpServer } from './stp-server.js';
+import type { Peer, StreamEnd } from './stream-end.js';
 
 /** A stream on its way to a worker thread: post it with `transferList: [handle.port]`. */
 export interface StreamHandle {
@@ -66,33 +73,52 @@ export interface StpAddress {
   readonly address: string;
 }
 
-/** Who reads into a buffer of the caller. */
-class OnRead {
-  buffer: Uint8Array;
-  readonly #next: (() => Uint8Array) | undefined;
-  readonly #callback: OnReadOptions['callback'];
-
-  constructor({ buffer, callback }: OnReadOptions) {
-    this.#next = typeof buffer === 'function' ? buffer : undefined;
-    this.buffer = typeof buffer === 'function' ? buffer() : buffer;
-    this.#callback = callback;
+/** What `net.Socket` puts in the place of `write` once the peer has ended and so has this side. */
+function writeAfterEnd(
+  this: StpSocket,
+  chunk: unknown,
+  encoding?: BufferEncoding | ((error?: Error | null) => void) | null,
+  callback?: (error?: Error | null) => void,
+): boolean {
+  if (!this.writableEnded) {
+    return Duplex.prototype.write.call(this, chunk, encoding as BufferEncoding, callback);
   }
+  const done = typeof encoding === 'function' ? encoding : callback;
+  const error = nodeError(Error, 'EPIPE', 'the peer has ended the stream, and so has this side');
+  if (typeof done === 'function') process.nextTick(done, error);
+  this.destroy(error);
+  return false;
+}
 
-  deliver(bytes: number): boolean {
-    const more = this.#callback(bytes, this.buffer);
-    if (this.#next !== undefined) this.buffer = this.#next();
-    return more !== false;
-  }
+function onEnd(this: StpSocket): void {
+  if (!this.allowHalfOpen) this.write = writeAfterEnd;
+}
+
+/** A write on its way into the array. */
+interface Pending {
+  readonly chunk: Buffer;
+  offset: number;
+  readonly done: (error?: Error | null) => void;
+}
+
+/** Of `stream.Readable` and `stream.Writable`, as `net.Socket` uses it to connect again. */
+interface Renewable {
+  _undestroy(): void;
+  readableFlowing: boolean | null;
 }
 
 export class StpSocket extends Duplex {
   readonly host: Host;
   connecting = false;
   bytesRead = 0;
-  timeout = 0;
+  /** Milliseconds; undefined until `setTimeout`. */
+  timeout: number | undefined;
+  /** The server that accepted it; null for a socket that connects. May be overwritten, as net's. */
+  server: unknown = null;
+  #listener: StpServer | undefined;
   #end: StreamEnd | undefined;
   #bytesSent = 0;
-  #pending: { chunk: Buffer; offset: number; done: (error?: Error | null) => void } | undefined;
+  #pending: Pending | undefined;
   #wantsRead = false;
   #lent = false;
   /** The next try of a write, or of a read, that found a page or a board taken. */
@@ -104,95 +130,128 @@ export class StpSocket extends Duplex {
   /** Who has `onread` wants nothing before `resume`, whatever the stream asks for meanwhile. */
   #held = false;
   #aborted = false;
+  /** The peer's orderly end was read. */
+  #ended = false;
+  /** Counts calls of `connect`; 0 for a socket that was neither connected nor accepted. */
+  #attempt = 0;
+  readonly #signal: AbortSignal | undefined;
   /** Made by the first setTimeout: most sockets have none. */
   #idle: IdleTimer | undefined;
   readonly #liveness: Liveness;
 
-  constructor(host: Host, options: StpSocketOptions) {
-    super({ allowHalfOpen: options.allowHalfOpen ?? false, autoDestroy: true, emitClose: true });
-    this.host = host;
-    this.#onread = options.onread === undefined ? undefined : new OnRead(options.onread);
-    this.#liveness = new Liveness(host);
-    this.on('end', () => {
-      if (!this.allowHalfOpen && !this.writableEnded) this.end();
+  /** @throws ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
+  constructor(host: Host, options: StpSocketOptions = {}) {
+    checkSocketOptions(options);
+    const { signal, ...rest } = options;
+    super({
+      ...(rest as DuplexOptions),
+      allowHalfOpen: options.allowHalfOpen === true,
+      autoDestroy: true,
+      emitClose: false /* with hadError: see _destroy */,
     });
+    this.host = host;
+    this.#onread = OnRead.of(options.onread);
+    this.#liveness = new Liveness(host);
+    this.#signal = signal;
+    this.on('end', onEnd);
+    if (signal !== undefined) addAbortSignal(signal, this);
   }
 
   // --- connecting -------------------------------------------------------------------------------
 
-  /** For Host.connect. */
-  startConnect(options: ConnectOptions): void {
+  /**
+   * Connects to a port of the STG, again too once it is closed; 'connect' or 'error' follows. Takes
+   * the forms of `net.Socket.connect`.
+   * @throws ERR_SOCKET_BAD_PORT, ERR_MISSING_ARGS, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   */
+  connect(...args: ConnectArguments): this {
+    const { options, callback } = connectForm(args);
+    if (callback !== undefined) this.once('connect', callback);
+    const request = connectRequest(options);
+    if (this.#signal?.aborted === true) return this; /* its error is on its way */
+    if (this.destroyed) this.#renew();
+    this.#idle?.touch();
     this.connecting = true;
     this.#liveness.open();
-    const { signal } = options;
-    const onAbort = (): void => {
-      this.destroy(
-        signal?.reason instanceof Error ? signal.reason : stpError('ABORT_ERR', 'aborted'),
-      );
-    };
-    if (signal?.aborted) return onAbort();
-    signal?.addEventListener('abort', onAbort, { once: true });
-    this.host
-      .command({
-        op: NUMBERS.OP_CONNECT,
-        port: options.port,
-        localPort: options.localPort ?? 0,
-      })
-      .then(
-        (event) => {
-          signal?.removeEventListener('abort', onAbort);
-          this.#onAnswer(event, options.port);
-        },
-        (error: Error) => {
-          signal?.removeEventListener('abort', onAbort);
-          this.connecting = false;
-          this.destroy(error);
-        },
-      );
+    const attempt = ++this.#attempt;
+    process.nextTick(() => {
+      if (this.connecting && this.#attempt === attempt) this.#askToConnect(request, attempt);
+    });
+    return this;
   }
 
-  #onAnswer(event: DirectorEvent, port: number): void {
+  /** A closed socket becomes as a new one. */
+  #renew(): void {
+    (this as unknown as Renewable)._undestroy();
+    if (Object.hasOwn(this, 'write')) Reflect.deleteProperty(this, 'write');
+    this.#end = undefined;
+    this.bytesRead = 0;
+    this.#bytesSent = 0;
+    this.#wantsRead = false;
+    this.#rxArmed = false;
+    this.#aborted = false;
+    this.#ended = false;
+    this.#lent = false;
+    this.#liveness.want(true);
+  }
+
+  #askToConnect(request: ConnectRequest, attempt: number): void {
+    const { port, host, localPort } = request;
+    if (!isHere(host, this.host.stg)) {
+      const why = `'${host}' is not in STG '${this.host.stg}': leave the host out, or use TCP`;
+      this.destroy(stpError('EHOSTUNREACH', why, 'connect'));
+      return;
+    }
+    this.host.ask({ op: NUMBERS.OP_CONNECT, port, localPort }, (event) =>
+      this.#onAnswer(event, request, attempt),
+    );
+  }
+
+  #onAnswer(event: DirectorEvent, request: ConnectRequest, attempt: number): void {
+    const made = event.kind !== 0 && event.status === 0;
+    const end = made ? this.host.openEnd(event) : undefined;
+    if (!this.connecting || this.#attempt !== attempt) {
+      end?.release(native().ringState(end.rx) > 0);
+      return;
+    }
+    if (end === undefined) {
+      this.destroy(
+        made ? stpError('ECONNRESET', 'the peer is gone', 'connect') : this.#why(event, request),
+      );
+      return;
+    }
     this.connecting = false;
-    if (event.status !== 0) {
-      this.destroy(this.host.refusal(event, 'connect', port));
-      return;
-    }
-    if (!this.#open(event)) return;
-    if (this.destroyed) {
-      this.#end?.release(true);
-      return;
-    }
+    this.#adopt(end);
+    this.#idle?.touch();
     this.emit('connect');
     this.emit('ready');
-    this.#pump();
     this.#startReading();
   }
 
-  /** For StpServer: an accepted connection. */
-  accepted(event: DirectorEvent, paused: boolean): boolean {
-    this.#liveness.open();
-    if (paused) this.pause();
-    if (!this.#open(event)) return false;
-    process.nextTick(() => this.#startReading());
-    return true;
+  #why(event: DirectorEvent, { port, localPort }: ConnectRequest): Error {
+    if (event.kind === 0) {
+      return this.host.detached ?? stpError('ENETDOWN', 'the array is gone', 'connect');
+    }
+    return codeOfErrno(event.status) === 'EADDRINUSE'
+      ? this.host.refusal(event, 'bind', localPort)
+      : this.host.refusal(event, 'connect', port);
   }
 
-  #open(event: DirectorEvent): boolean {
-    const cable = this.host.cable(event.cable);
-    if (cable === undefined) {
-      /* The peer died between the director's word and ours. */
-      const { connection, generation, end } = event;
-      native().connectionAbort(this.host.stgView, connection, end);
-      this.host.tell({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
-      this.destroy(stpError('ECONNRESET', 'the peer is gone', 'connect'));
-      return false;
-    }
-    const end = new StreamEnd(this.host, event, cable);
+  /** For StpServer: a connection that was accepted. */
+  accepted(end: StreamEnd, server: StpServer): void {
+    this.#attempt = 1;
+    this.#listener = server;
+    this.server = server;
+    this.#liveness.open();
+    this.#adopt(end);
+    if (server.pauseOnConnect) (this as unknown as Renewable).readableFlowing = false;
+    else process.nextTick(() => this.destroyed || this.#lent || this.read(0));
+  }
+
+  #adopt(end: StreamEnd): void {
     end.onReady = () => this.#onReady();
     end.onLost = (error) => this.destroy(error);
     this.#end = end;
-    this.host.addStream(end);
-    return true;
   }
 
   // --- properties -------------------------------------------------------------------------------
@@ -205,6 +264,23 @@ export class StpSocket extends Duplex {
     return this.#end?.remotePort;
   }
 
+  /** Name of the STG, where TCP has the interface's address. */
+  get localAddress(): string | undefined {
+    return this.#end === undefined ? undefined : this.stg;
+  }
+
+  get remoteAddress(): string | undefined {
+    return this.localAddress;
+  }
+
+  get localFamily(): 'stp' | undefined {
+    return this.#end === undefined ? undefined : 'stp';
+  }
+
+  get remoteFamily(): 'stp' | undefined {
+    return this.localFamily;
+  }
+
   get stg(): string {
     return this.host.stg;
   }
@@ -215,7 +291,12 @@ export class StpSocket extends Duplex {
   }
 
   get pending(): boolean {
-    return this.#end === undefined;
+    return this.#attempt === 0 || this.connecting || this.destroyed;
+  }
+
+  /** Deprecated, as net's: use `writableLength`. */
+  get bufferSize(): number | undefined {
+    return this.pending && !this.connecting ? undefined : this.writableLength;
   }
 
   /** Bytes written, those included that wait in this process. */
@@ -235,7 +316,7 @@ export class StpSocket extends Duplex {
 
   address(): StpAddress | Record<string, never> {
     const port = this.localPort;
-    return port === undefined ? {} : { port, family: 'stp', address: this.stg };
+    return port === undefined ? {} : { address: this.stg, family: 'stp', port };
   }
 
   // --- writing ----------------------------------------------------------------------------------
@@ -275,8 +356,12 @@ export class StpSocket extends Duplex {
     _encoding: BufferEncoding,
     done: (error?: Error | null) => void,
   ): void {
+    if (this.#end === undefined && !this.connecting) {
+      return done(nodeError(Error, 'ERR_SOCKET_CLOSED', 'the socket is not connected'));
+    }
     this.#pending = { chunk, offset: 0, done };
-    if (!this.connecting) this.#pump();
+    if (this.connecting) this.once('connect', () => this.#pump());
+    else this.#pump();
   }
 
   #pump(): void {
@@ -324,7 +409,9 @@ export class StpSocket extends Duplex {
   #failWrite(result: number): void {
     const pending = this.#pending;
     this.#pending = undefined;
-    pending?.done(ringError(result, 'write'));
+    /* As a kernel: behind the peer's end, a reset is nobody's reading any more. */
+    const told = result === RING_RESET && this.#ended ? RING_CLOSED : result;
+    pending?.done(ringError(told, 'write'));
   }
 
   override _final(done: (error?: Error | null) => void): void {
@@ -332,8 +419,10 @@ export class StpSocket extends Duplex {
       this.once('connect', () => this._final(done));
       return;
     }
-    if (this.#end !== undefined && !this.#lent) native().ringFinish(this.#end.tx);
-    done();
+    if (this.#end === undefined || this.#lent) return done();
+    native().ringFinish(this.#end.tx);
+    /* As a kernel's shutdown: who destroys the socket in this turn sees no 'finish'. */
+    runSoon(done);
   }
 
   // --- reading ----------------------------------------------------------------------------------
@@ -387,13 +476,16 @@ export class StpSocket extends Duplex {
   /**
    * From here on as if `onread` had been an option: for accepted sockets, which have no options of
    * their own. The socket must be paused (`pauseOnConnect`), and nothing of it read; `resume` begins.
-   * @throws EBUSY
+   * @throws EBUSY, EINVAL (no buffer or no callback)
    */
   readInto(options: OnReadOptions): this {
     if (this.#wantsRead || this.readableLength > 0 || this.readableFlowing !== false) {
       throw stpError('EBUSY', 'the socket is read already; pause it before anything is', 'read');
     }
-    this.#onread = new OnRead(options);
+    const onread = OnRead.of(options);
+    if (onread === undefined)
+      throw stpError('EINVAL', 'a buffer and a callback are needed', 'read');
+    this.#onread = onread;
     return this;
   }
 
@@ -407,8 +499,9 @@ export class StpSocket extends Duplex {
 
   override resume(): this {
     this.#held = false;
-    if (this.#onread !== undefined && !this.#wantsRead) this._read();
-    return super.resume();
+    super.resume();
+    if (this.#onread !== undefined && !this.#wantsRead) this._read(); /* behind 'resume' */
+    return this;
   }
 
   /** What `push` does for a stream that flows, without its way round by the next tick. */
@@ -437,6 +530,7 @@ export class StpSocket extends Duplex {
     if (state === RING_CONTENDED) return this.#readSoon();
     this.#wantsRead = false;
     if (state === RING_END) {
+      this.#ended = true;
       this.push(null);
       this.read(0); /* 'end' also where nobody reads, as net has it */
     } else this.destroy(ringError(state, 'read'));
@@ -449,41 +543,61 @@ export class StpSocket extends Duplex {
     else if (!this.isPaused()) this.read(0);
   }
 
+  /** Reading comes first, as in libuv: a reset is told as one of reading where somebody reads. */
   #onReady(): void {
     if (this.#lent) return;
     this.#rxArmed = false;
-    if (this.#pending !== undefined) this.#pump();
     if (this.#wantsRead) this.#readSome();
-    else this.#lookForReset();
-  }
-
-  /** A socket that nobody reads still hears of a reset; an orderly end waits until it is read. */
-  #lookForReset(): void {
-    const end = this.#end;
-    if (end === undefined || this.destroyed) return;
-    const state = native().ringState(end.rx);
-    if (state < 0 && state !== RING_END) this.destroy(ringError(state, 'read'));
+    if (this.#pending !== undefined) this.#pump();
   }
 
   // --- the end ----------------------------------------------------------------------------------
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.connecting = false;
     this.#idle?.stop();
+    this.#stopRetries();
+    const end = this.#end;
     const pending = this.#pending;
     this.#pending = undefined;
-    const end = this.#end;
+    /* The stream counts the whole chunk as its own until it is called back: see bytesWritten. */
+    if (pending !== undefined) this.#bytesSent -= pending.offset;
     if (end !== undefined && !this.#lent && end.open) {
       /* As a kernel does: closing with unread bytes resets. */
-      const unread = this.readableLength > 0 || native().ringState(end.rx) > 0;
-      end.release(this.#aborted || unread);
+      end.release(this.#aborted || native().ringState(end.rx) > 0);
     }
     this.#liveness.close();
     done(error);
-    /* The stream calls back what still waits for its turn; the write under way is ours to call. */
-    if (pending !== undefined) {
-      const reason = error ?? stpError('ECANCELED', 'the socket was destroyed', 'write');
-      process.nextTick(() => pending.done(reason));
+    if (this.#attempt === 0) process.nextTick(() => this.emit('close'));
+    else runSoon(() => this.#onClosed(error !== null, end !== undefined, pending));
+    this.#listener?.onSocketGone();
+    this.#listener = undefined;
+  }
+
+  /** What net does in the callback of its handle's close. */
+  #onClosed(hadError: boolean, connected: boolean, pending: Pending | undefined): void {
+    if (pending !== undefined) this.#bytesSent += pending.chunk.length;
+    if (connected) {
+      pending?.done(stpError('ECANCELED', 'the socket was destroyed', 'write'));
+      this.emit('close', hadError);
+      return;
     }
+    this.emit('close', hadError);
+    pending?.done(
+      nodeError(
+        Error,
+        'ERR_SOCKET_CLOSED_BEFORE_CONNECTION',
+        'the socket was closed before it was connected',
+      ),
+    );
+  }
+
+  #stopRetries(): void {
+    clearTimeout(this.#writeLater as NodeJS.Timeout | undefined);
+    clearImmediate(this.#writeLater as NodeJS.Immediate | undefined);
+    clearImmediate(this.#readLater);
+    this.#writeLater = undefined;
+    this.#readLater = undefined;
   }
 
   /** Ends writing once everything is written, then destroys. */
@@ -493,30 +607,50 @@ export class StpSocket extends Duplex {
     else this.once('finish', () => this.destroy());
   }
 
-  /** Aborts: the peer gets ECONNRESET. */
+  /** Aborts: the peer gets ECONNRESET. One that is not connected is destroyed with an error. */
   resetAndDestroy(): this {
-    this.#aborted = true;
-    return this.destroy();
+    if (this.#attempt === 0 || this.destroyed) {
+      return this.destroy(nodeError(Error, 'ERR_SOCKET_CLOSED', 'the socket is not connected'));
+    }
+    if (this.connecting) this.once('connect', () => this.#reset());
+    else this.#reset();
+    return this;
   }
 
+  #reset(): void {
+    this.#aborted = true;
+    this.destroy();
+  }
+
+  /**
+   * 'timeout' when nothing has moved for so long.
+   * @param ms 0 for never
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+   */
   setTimeout(ms: number, onTimeout?: () => void): this {
+    if (this.destroyed) return this;
     this.timeout = ms;
-    if (onTimeout !== undefined) {
-      if (ms === 0) this.off('timeout', onTimeout);
-      else this.once('timeout', onTimeout);
-    }
+    checkTimeout(ms);
     this.#idle ??= new IdleTimer(() => this.emit('timeout'));
     this.#idle.set(ms);
-    return this;
+    if (onTimeout === undefined) return this;
+    checkFunction(onTimeout, 'callback');
+    return ms === 0 ? this.off('timeout', onTimeout) : this.once('timeout', onTimeout);
   }
 
   ref(): this {
-    this.#liveness.want(true);
-    return this;
+    return this.#want(true);
   }
 
+  /** Does not keep the process alive any more; before `connect`, from the connection on. */
   unref(): this {
-    this.#liveness.want(false);
+    return this.#want(false);
+  }
+
+  #want(wanted: boolean): this {
+    if (this.#attempt === 0 || this.destroyed) {
+      this.once('connect', () => this.#liveness.want(wanted));
+    } else this.#liveness.want(wanted);
     return this;
   }
 
@@ -527,6 +661,13 @@ export class StpSocket extends Duplex {
 
   /** The peer's death is noticed without probes; kept for programs that ask. */
   setKeepAlive(_enable?: boolean, _initialDelayMs?: number): this {
+    return this;
+  }
+
+  /** Most bytes in flight from here, 64 KiB to 4 MiB; without effect before it is connected. */
+  setWindow(bytes: number): this {
+    const end = this.#end;
+    if (end?.open && end.tx >= 0) native().ringSetLimit(end.tx, bytes);
     return this;
   }
 

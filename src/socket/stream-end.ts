@@ -75,7 +75,8 @@ export class StreamEnd {
 
   /** Resets the connection under a borrower. It must still give the stream back: `release`. */
   abort(): void {
-    native().connectionAbort(this.options.stg, this.options.connection, this.options.end);
+    const { stg, connection, end, peerMember, cable } = this.options;
+    native().connectionAbort(stg, connection, end, peerMember, cable);
   }
 
   /** Marks the pages of this end for return once they are idle. */

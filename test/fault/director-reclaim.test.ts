@@ -95,6 +95,9 @@ test('connects refused when a listener closes do not come to the next one of tha
   first.listen({ port: 5000, backlog: 1 });
   await once(first, 'listening');
   const outcomes = [1, 2, 3].map(() => outcome(client.connect({ port: 5000 })));
+  await new Promise<void>((resolve) =>
+    process.nextTick(resolve),
+  ); /* connect asks on the next tick */
   block(100); /* the director has one connected and two waiting; nobody has accepted */
   first.close();
   const second = host.createServer();

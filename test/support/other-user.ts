@@ -1,4 +1,5 @@
 /** What a test needs to run a program of this package as another user than root. */
+import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -39,4 +40,27 @@ export function packageForOthers(
   chmodSync(root, 0o777);
   chmodSync(dirname(runDirectory), 0o755);
   return { root };
+}
+
+/** Why tests with another user cannot run here, if so. */
+export const whyNoOtherUser = (): string | undefined =>
+  process.getuid?.() === 0 ? undefined : 'needs root, to become another user';
+
+/**
+ * Starts a module as the other user, on an array of this one.
+ * @param script its text; `ENTRY` in it stands for the package's entry
+ */
+export function startAsOther(
+  t: Pick<ExecutionContext<unknown>, 'teardown'>,
+  runDirectory: string,
+  script: string,
+): ChildProcess {
+  const { root } = packageForOthers(t, runDirectory);
+  const child = spawn(
+    process.execPath,
+    ['--input-type=module', '-e', script.replaceAll('ENTRY', `${root}/dist/src/index.js`)],
+    { uid: OTHER_UID, gid: OTHER_UID, cwd: '/', stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  t.teardown(() => void child.kill('SIGKILL'));
+  return child;
 }

@@ -9,6 +9,7 @@ import { addHostList } from './host-list.js';
 import { addSocketList } from './socket-list.js';
 import { addStgCreate } from './stg-create.js';
 import { addStgDelete } from './stg-delete.js';
+import { addStgGrow } from './stg-grow.js';
 import { addStgList } from './stg-list.js';
 import { addStgShow } from './stg-show.js';
 
@@ -27,6 +28,7 @@ export function stpctlProgram(): Command {
   addStgCreate(stg);
   addStgList(stg);
   addStgShow(stg);
+  addStgGrow(stg);
   addStgDelete(stg);
   addHostList(room('host', 'processes that are attached'));
   addSocketList(room('socket', 'STP sockets'));

@@ -17,6 +17,9 @@ export const stgText = ({ stg }: StgDocument): string =>
     ['ports', `${stg.portsUsed} of ${stg.portsMax} in use`],
     ['connections', `${stg.connectionsUsed} of ${stg.connectionsMax} in use`],
     ['hosts', orDash(ranges(stg.members))],
+    ...(stg.membersBehind.length === 0
+      ? []
+      : ([['hosts that have not mapped all', ranges(stg.membersBehind)]] as const)),
     ['allowed uids', orDash(stg.allowUids.join(','))],
     ['allowed gids', orDash(stg.allowGids.join(','))],
   ]);

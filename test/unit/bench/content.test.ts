@@ -4,11 +4,11 @@ import test from 'ava';
 import {
   blockBytesOf,
   CopiedStream,
-  expectedDigest,
   FilledStream,
   fillValue,
   isSize,
   messagesOf,
+  streamDigest,
 } from '../../../bench/harness/content.js';
 
 /** What a sender of copied content writes in so many blocks. */
@@ -56,9 +56,24 @@ test('copied content arrives in pieces of any length, with the expected digest',
       const { stream, done } = receive(sent, size, verify, seed);
       t.true(done);
       t.is(stream.bytes, sent.length);
-      t.is(stream.digest, expectedDigest('stream', 'copied', size, sent.length / size));
+      t.is(stream.digest, streamDigest('copied', size, sent.length / size));
     }
   }
+});
+
+test('a batch is so many messages one after another', (t) => {
+  const one = messagesOf(64);
+  const batch = messagesOf(64, 256);
+  t.is(batch.plain.length, 64 * 256);
+  for (let at = 64; at < batch.first.length; at += 64) {
+    t.true(batch.first.subarray(at, at + 64).equals(one.plain));
+  }
+  t.true(batch.last.subarray(0, 64).equals(one.last));
+  const sent = Buffer.concat([batch.first, ...Array(14).fill(batch.plain), batch.plain]);
+  sent[0] = batch.last[0] as number;
+  const { stream, done } = receive(sent, 64, true, 7);
+  t.true(done);
+  t.is(stream.digest, streamDigest('copied', 64, sent.length / 64));
 });
 
 test('a verifying receiver sees any one wrong byte', (t) => {
@@ -75,7 +90,7 @@ test('the digest of samples sees pieces that changed places', (t) => {
   sent.copyWithin(4000, 12345, 20345);
   a.copy(sent, 12345);
   const { stream } = receive(sent, 65536, false, 7);
-  t.not(stream.digest, expectedDigest('stream', 'copied', 65536, sent.length / 65536));
+  t.not(stream.digest, streamDigest('copied', 65536, sent.length / 65536));
 });
 
 test('a missing byte shows at the next block', (t) => {
@@ -116,16 +131,13 @@ test('filled content has the expected sum', (t) => {
   const sent = filled(65536, 130);
   const { stream, done } = sumAll(sent, true);
   t.true(done);
-  t.is(stream.digest, expectedDigest('stream', 'filled', 65536, sent.length / 65536));
+  t.is(stream.digest, streamDigest('filled', 65536, sent.length / 65536));
 });
 
 test('one wrong byte of filled content changes the sum, and is seen when verifying', (t) => {
   const sent = filled(65536, 2);
   sent[300_001] = 0;
-  t.not(
-    sumAll(sent, false).stream.digest,
-    expectedDigest('stream', 'filled', 65536, sent.length / 65536),
-  );
+  t.not(sumAll(sent, false).stream.digest, streamDigest('filled', 65536, sent.length / 65536));
   t.throws(() => sumAll(sent, true), { message: 'wrong content at byte 300001' });
 });
 

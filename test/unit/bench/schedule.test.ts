@@ -31,7 +31,7 @@ function machineOf(probeNs: (n: number) => number) {
   };
 }
 
-const options = { limits: REGIME_LIMITS, nearRounds: 9, secondsMax: 600 };
+const options = { limits: REGIME_LIMITS, nearRounds: 9, lostSecondsMax: 600 };
 
 const countOf = (rounds: readonly Round<string>[] | undefined, regime: Regime): number =>
   (rounds ?? []).filter((r) => r.regime === regime).length;
@@ -71,6 +71,32 @@ test('a machine that stays far is inconclusive when the time is over', async (t)
   t.true(machine.now() >= 600 && machine.now() < 601, `ended at ${machine.now()} s`);
 });
 
+test('only rounds that did not count use the time up', async (t) => {
+  const { machine, cell } = machineOf(() => 60);
+  const cells = Array.from({ length: 100 }, (_, i) => cell(String(i)));
+  const { inconclusive } = await runSchedule([cells], machine, { ...options, lostSecondsMax: 1 });
+  t.deepEqual(inconclusive, []);
+  t.is(machine.now(), 100 * 9 * ROUND_SECONDS);
+});
+
+test('progress counts the near rounds that were wanted', async (t) => {
+  const { machine, cell } = machineOf((n) => (n === 4 ? 400 : 60));
+  const seen: string[] = [];
+  await runSchedule([[cell('a')]], machine, {
+    ...options,
+    nearRounds: 4,
+    onRound: (_cell, regime, { done, wanted }) => seen.push(`${regime} ${done}/${wanted}`),
+  });
+  t.deepEqual(seen, [
+    'near 1/4',
+    'near 2/4',
+    'near 3/4',
+    'discarded 3/4',
+    'discarded 3/4',
+    'near 4/4',
+  ]);
+});
+
 test('a flip within a round discards that round only', async (t) => {
   // Probe 0 precedes the first round; the fifth probe sees the machine far for a moment.
   const { machine, cell } = machineOf((n) => (n === 4 ? 400 : 60));
@@ -87,7 +113,7 @@ test('probes between the limits decide nothing', async (t) => {
   const a = cell('a');
   const { rounds, inconclusive } = await runSchedule([[a]], machine, {
     ...options,
-    secondsMax: 5,
+    lostSecondsMax: 5,
   });
   t.deepEqual(inconclusive, [a]);
   t.is(countOf(rounds.get(a), 'near') + countOf(rounds.get(a), 'far'), 0);

@@ -1,9 +1,16 @@
 /** Ratios, the terminal's table, the README's table. */
 import test from 'ava';
+import { chartFile, chartOf } from '../../../bench/harness/chart.js';
 import { parseCpuList } from '../../../bench/harness/cpus.js';
 import { busySeconds } from '../../../bench/harness/load.js';
 import type { Row } from '../../../bench/harness/rows.js';
-import { groupRows, textTable, timesBestSocket, timesPath } from '../../../bench/harness/table.js';
+import {
+  groupRows,
+  ratioTable,
+  textTable,
+  timesBestSocket,
+  timesPath,
+} from '../../../bench/harness/table.js';
 import { fullReport, parseRows, report, withReport } from '../../../bench/report.js';
 
 const row = (path: string, value: number, more: Partial<Row> = {}): Row => ({
@@ -51,6 +58,44 @@ test('a latency is better when it is smaller', (t) => {
   t.is(timesBestSocket(group, stp), 12);
 });
 
+test('a case that sockets do not have is compared with theirs of the same kind', (t) => {
+  const spin = row('stp-copy', 1, { case: 'ping-pong-spin', size: 64, unit: 'µs' });
+  const unix = row('unix', 60, { case: 'ping-pong', size: 64, unit: 'µs' });
+  const groups = groupRows([unix, spin]);
+  const group = groups.find((g) => g.case === 'ping-pong-spin');
+  t.is(group && timesBestSocket(group, spin), 60);
+});
+
+test('a run ends with the ratios of the STP paths', (t) => {
+  const groups = groupRows([
+    row('stp-copy', 12),
+    row('stp-duplex', 3),
+    row('tcp', 2),
+    row('unix', 3),
+    row('memcpy-2p', 24),
+    row('stp-copy', 9, { regime: 'far' }),
+  ]);
+  const lines = ratioTable(groups, 'near')?.split('\n') ?? [];
+  t.regex(lines[0] ?? '', /better of TCP and Unix socket \/ as memcpy-2p, near rounds/);
+  t.regex(lines[1] ?? '', /STP, blocking copy +STP, Duplex$/);
+  t.regex(lines[2] ?? '', /^stream, 64 KiB +4\.00x \/ 0\.50x +1\.00x \/ 0\.13x$/);
+  t.is(ratioTable(groups, 'far'), undefined);
+});
+
+test('the chart has a line a path and a bar a ratio, and is well-formed for each theme', (t) => {
+  const rows = [row('stp-copy', 12), row('tcp', 2), row('unix', 3), row('memcpy-2p', 24)];
+  for (const theme of ['light', 'dark'] as const) {
+    const svg = chartOf(rows, theme) ?? '';
+    t.regex(svg, /^<svg [^>]*>[\s\S]*<\/svg>$/);
+    for (const text of ['STP, blocking copy', 'Unix socket', '4.00x', 'some CPU']) {
+      t.true(svg.includes(text), text);
+    }
+    t.false(/="[^"]*"[A-Za-z]/.test(svg), 'a quote within an attribute');
+  }
+  t.is(chartOf([row('tcp', 2)], 'light'), undefined);
+  t.is(chartFile('a/transport.json', 'dark'), 'a/transport-dark.svg');
+});
+
 test('near is never compared with far', (t) => {
   const far = row('stp-copy', 3, { regime: 'far' });
   const group = groupOf(row('tcp', 2), far, row('tcp', 1, { regime: 'far' }));
@@ -77,7 +122,9 @@ test('the report replaces what is between the markers and nothing else', (t) => 
     [row('tcp', 2), row('unix', 4), row('stp-copy', 20)].map((r) => JSON.stringify(r)).join('\n'),
   );
   const table = report(rows);
-  t.regex(table, /^\| \| STP, blocking copy \| TCP \| Unix socket \|$/m);
+  t.regex(table, /^\| {2}\| STP, blocking copy \|\n\|---\|--:\|\n\| stream, 64 KiB \| 5\.00x \|$/m);
+  t.regex(table, /<img alt="[^"]+" src="bench\/results\/transport\.svg">/);
+  t.regex(table, /^\| {2}\| STP, blocking copy \| TCP \| Unix socket \|$/m);
   t.regex(table, /^\| stream, 64 KiB, GB\/s \| 20\.0 \(\*\*5\.00x\*\*\) \| 2\.00 \| 4\.00 \|$/m);
   t.regex(fullReport(rows), /\| stream, 64 KiB \| `tcp` \| 2\.00 GB\/s \| .* \| 0\.50x \|/);
   const before = 'head\n<!-- bench:transport -->\nold\n<!-- /bench:transport -->\ntail\n';

@@ -1,21 +1,25 @@
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import { STP_DESCRIPTOR_MIN } from '../../../src/connect/bounds.js';
+import { EITHER_DESCRIPTOR_MIN, STP_DESCRIPTOR_MIN } from '../../../src/connect/bounds.js';
 import { calls, states } from '../../../src/connect/states.js';
 import * as seed from '../../../src/connect/stp-calls.js';
 import {
   AF_INET,
   AF_STP,
   familyOf,
+  POLLIN,
   SOCK_STREAM,
   STPConnect,
+  TCP_NODELAY,
 } from '../../../src/connect/stp-connect.js';
 import { failsWith, throwsCode } from '../../conformance/rig.js';
 
 test('the value alone tells the mechanism, open or not', (t) => {
   t.is(familyOf(3), 'inet');
-  t.is(familyOf(STP_DESCRIPTOR_MIN - 1), 'inet');
+  t.is(familyOf(EITHER_DESCRIPTOR_MIN - 1), 'inet');
+  t.is(familyOf(EITHER_DESCRIPTOR_MIN), 'either');
+  t.is(familyOf(STP_DESCRIPTOR_MIN - 1), 'either');
   t.is(familyOf(STP_DESCRIPTOR_MIN), 'stp');
   t.is(familyOf(0x7fff_ffff), 'stp');
 });
@@ -39,22 +43,23 @@ test('AF_STP without an attached host: EAFNOSUPPORT, saying what to do', (t) => 
   t.regex(error?.message ?? '', /attach\(\)/);
 });
 
-test("the seed's calls refuse a network descriptor: EOPNOTSUPP", async (t) => {
+test("the seed's calls take a network descriptor too: its value decides", async (t) => {
   const layer = new STPConnect();
-  const fd = layer.socket(AF_INET);
-  await failsWith(t, seed.STPbind(layer, fd, 0), 'EOPNOTSUPP');
-  await failsWith(t, seed.STPlisten(layer, fd), 'EOPNOTSUPP');
-  await failsWith(t, seed.STPaccept(layer, fd), 'EOPNOTSUPP');
-  await failsWith(t, seed.STPconnect(layer, fd, 1), 'EOPNOTSUPP');
-  await failsWith(t, seed.STPsend(layer, fd, Buffer.from('x')), 'EOPNOTSUPP');
-  await failsWith(t, seed.STPrecv(layer, fd, 1), 'EOPNOTSUPP');
-  await failsWith(t, seed.STPshutdown(layer, fd, 'both'), 'EOPNOTSUPP');
-  await failsWith(t, seed.STPclose(layer, fd), 'EOPNOTSUPP');
-  await failsWith(t, seed.STPpoll(layer, [{ fd, events: 0 }], 0), 'EOPNOTSUPP');
-  throwsCode(t, () => seed.STPgetsockname(layer, fd), 'EOPNOTSUPP');
-  throwsCode(t, () => seed.STPgetpeername(layer, fd), 'EOPNOTSUPP');
-  throwsCode(t, () => seed.STPsetsockopt(layer, fd, 'noDelay', true), 'EOPNOTSUPP');
-  throwsCode(t, () => seed.STPgetsockopt(layer, fd, 'state'), 'EOPNOTSUPP');
+  t.teardown(() => layer.closeAll());
+  const listener = seed.STPsocket(layer, AF_INET);
+  await seed.STPbind(layer, listener, { host: '127.0.0.1', port: 0 });
+  await seed.STPlisten(layer, listener);
+  const a = seed.STPsocket(layer, AF_INET);
+  const { port } = seed.STPgetsockname(layer, listener);
+  const [b] = await Promise.all([seed.STPaccept(layer, listener), seed.STPconnect(layer, a, port)]);
+  t.is(await seed.STPsend(layer, a, Buffer.from('step 210')), 8);
+  t.is((await seed.STPpoll(layer, [{ fd: b, events: POLLIN }], -1)).length, 1);
+  t.is((await seed.STPrecv(layer, b, 100)).toString(), 'step 210');
+  seed.STPsetsockopt(layer, b, TCP_NODELAY, false);
+  t.is(seed.STPgetsockopt(layer, b, TCP_NODELAY), false);
+  t.is(seed.STPgetpeername(layer, a).port, port);
+  await seed.STPshutdown(layer, a, 'both');
+  await seed.STPclose(layer, a);
 });
 
 test('the state table has an answer for every call in every state', (t) => {

@@ -5,6 +5,7 @@ import type {
   ArrayOptions,
   ArrayReport,
   BoardReport,
+  GrowRequest,
   HostReport,
   SocketReport,
   StgReport,
@@ -115,11 +116,28 @@ export class FakeArray implements ArrayControl {
       connectionsUsed: 0,
       connectionsMax: request.connections ?? 0,
       members: [],
+      membersBehind: [],
       allowUids,
       allowGids,
     };
     this.#stgs.set(name, stg);
     return stg;
+  }
+
+  async growStg(name: string, { boardCount, connections }: GrowRequest): Promise<StgReport> {
+    const stg = await this.stgReport(name);
+    const free = this.#boards().filter((board) => board.stg === null);
+    if (free.length < boardCount) {
+      throw stpError('ENOSPC', `${boardCount} boards are asked for, ${free.length} are free`);
+    }
+    const more = free.slice(0, boardCount).map((board) => board.number);
+    const grown = {
+      ...stg,
+      boards: [...stg.boards, ...more],
+      connectionsMax: stg.connectionsMax + connections,
+    };
+    this.#stgs.set(name, grown);
+    return grown;
   }
 
   async stgReports(): Promise<StgReport[]> {
@@ -163,6 +181,8 @@ export const exampleHost: HostReport = {
 export const exampleSocket: SocketReport = {
   stg: 'backup',
   mechanism: 'stp',
+  reason: null,
+  remoteAddress: null,
   state: 'ESTABLISHED',
   localPort: 40000,
   remotePort: 7398,

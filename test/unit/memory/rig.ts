@@ -12,6 +12,10 @@ export interface RingRig {
   readonly segment: Segment;
   readonly geometry: StgGeometry;
   readonly stg: number;
+  /** The ends of the doorbell between members 0 and 1. */
+  readonly cables: readonly [number, number];
+  /** Whether a bell has come to an end of it; takes the bell. */
+  rung(end: 0 | 1): boolean;
   /** Producer and consumer of direction 0 of connection 0. */
   readonly tx: number;
   readonly rx: number;
@@ -24,22 +28,24 @@ export interface RingRig {
 export const GENERATION = 7;
 
 export function ringRig(
-  options: { boards?: number; boardBytes?: number; cursor?: number } = {},
+  options: { boards?: number; boardBytes?: number; cursor?: number; boardMax?: number } = {},
 ): RingRig {
   const geometry = stgGeometry({
     boardCount: options.boards ?? 4,
     boardBytes: options.boardBytes ?? 2 << 20,
     connectionCount: 64,
     memberCount: 4,
+    ...(options.boardMax === undefined ? {} : { boardMax: options.boardMax, connectionMax: 128 }),
   });
-  const segment = Segment.reserve(geometry.bytes);
+  /* Room behind it, for an STG that grows. */
+  const segment = Segment.reserve(geometry.bytes * 2);
   const fd = native().memfdCreate('stpd-test-stg');
   native().claim(fd, geometry.bytes);
   segment.map(0, fd, geometry.bytes, true);
   native().closeDescriptor(fd);
   const stg = native().stgOpen(segment.number, 0, geometry);
   const [one, other] = native().socketPair(true);
-  const cables = [native().cableOpen(one), native().cableOpen(other)];
+  const cables = [native().cableOpen(one), native().cableOpen(other)] as const;
   const open = (connection: number, producer: boolean, cursor?: number): number => {
     const end = producer ? 0 : 1;
     const ring: RingOptions = {
@@ -50,7 +56,7 @@ export function ringRig(
       selfMember: end,
       selfGeneration: 1,
       peerMember: 1 - end,
-      cable: cables[end] as number,
+      cable: cables[end],
     };
     return openRing(ring, producer, cursor);
   };
@@ -68,6 +74,8 @@ export function ringRig(
     segment,
     geometry,
     stg,
+    cables,
+    rung: (end) => native().receiveMessage(end === 0 ? one : other, 64) !== undefined,
     tx: open(0, true, options.cursor),
     rx: open(0, false, options.cursor),
     open,

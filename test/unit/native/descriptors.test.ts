@@ -197,7 +197,7 @@ test.serial('what cannot be sent is refused before anything is', (t) => {
   const [a, b] = pair(t);
   const data = Buffer.from('x');
   const wrong: readonly [string, () => unknown][] = [
-    ['17 descriptors', () => native().sendMessage(a, data, new Array(17).fill(a))],
+    ['33 descriptors', () => native().sendMessage(a, data, new Array(33).fill(a))],
     ['nothing', () => native().sendMessage(a, Buffer.alloc(0), [b])],
     ['half a descriptor', () => native().sendMessage(a, data, [0.5])],
     ['a negative one', () => native().sendMessage(a, data, [-1])],
@@ -275,9 +275,9 @@ test.serial('a message that is too long is refused, and its descriptors are clos
 const HOSTILE_SENDER = `
 #include <string.h>
 #include <sys/socket.h>
-/* Sends one byte and 20 copies of descriptor 3 over descriptor 3. */
+/* Sends one byte and 40 copies of descriptor 3 over descriptor 3. */
 int main(void) {
-  union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * 20)]; } control;
+  union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int) * 40)]; } control;
   char byte = '!';
   struct iovec content = { &byte, 1 };
   struct msghdr message;
@@ -291,8 +291,8 @@ int main(void) {
   struct cmsghdr *header = CMSG_FIRSTHDR(&message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int) * 20);
-  for (i = 0; i < 20; i++) memcpy(CMSG_DATA(header) + sizeof(int) * i, &fd, sizeof fd);
+  header->cmsg_len = CMSG_LEN(sizeof(int) * 40);
+  for (i = 0; i < 40; i++) memcpy(CMSG_DATA(header) + sizeof(int) * i, &fd, sizeof fd);
   return sendmsg(3, &message, 0) == 1 ? 0 : 1;
 }
 `;
@@ -308,7 +308,7 @@ test.serial('more descriptors than we take are refused, and every one is closed'
   t.is(status, 0);
   native().sendMessage(a, Buffer.from('next'), []);
   const before = openDescriptors();
-  t.throws(() => native().receiveMessage(b, 64), { code: 'EMSGSIZE', message: /16 descriptors/ });
+  t.throws(() => native().receiveMessage(b, 64), { code: 'EMSGSIZE', message: /32 descriptors/ });
   t.deepEqual(openDescriptors(), before);
   t.is(text(native().receiveMessage(b, 64)), 'next');
 });
