@@ -19,7 +19,11 @@ for (const path of ['/first', '/second']) {
   const request = http.get(`http://demo:8080${path}`, { agent });
   const [response] = await once(request, 'response');
   const body = await text(response);
-  console.log(response.statusCode, body.trim(), request.reusedSocket ? '- same connection' : '- new');
+  console.log(
+    response.statusCode,
+    body.trim(),
+    request.reusedSocket ? '- same connection' : '- new',
+  );
 }
 
 agent.destroy();

@@ -51,11 +51,7 @@ export function wsConnection(host) {
   return ({ port }) => host.connect({ port: Number(port) });
 }
 
-/** new pg.Client({ stream: pgStream(host, 5432), ... }), and the same for a pg.Pool */
-export function pgStream(host, port) {
-  return () => {
-    const socket = host.connect({ port });
-    socket.connect = () => socket; // pg asks for it; it is on its way
-    return socket;
-  };
+/** new pg.Client({ stream: pgStream(host), host: STG, port: 5432, ... }), and so a pg.Pool */
+export function pgStream(host) {
+  return () => new host.Socket();
 }

@@ -47,7 +47,9 @@ function client(t: T): pg.Client {
   const made = new pg.Client({
     user: 'postgres',
     database: 'postgres',
-    stream: recipes.pgStream(rig().client, stpPort()) as never,
+    host: 'test',
+    port: stpPort(),
+    stream: recipes.pgStream(rig().client) as never,
   });
   made.on('error', () => {});
   t.teardown(() => made.end().catch(() => {}));
@@ -206,8 +208,14 @@ withPostgres('a query is cancelled over a connection of its own', async (t) => {
 });
 
 withPostgres('a pool: 20 connections at once', async (t) => {
-  const stream = recipes.pgStream(rig().client, stpPort()) as never;
-  const pool = new pg.Pool({ user: 'postgres', database: 'postgres', stream, max: 20 });
+  const pool = new pg.Pool({
+    user: 'postgres',
+    database: 'postgres',
+    host: 'test',
+    port: stpPort(),
+    stream: recipes.pgStream(rig().client) as never,
+    max: 20,
+  });
   const results = await Promise.all(
     Array.from({ length: 200 }, (_, i) =>
       pool.query('SELECT pg_backend_pid() AS pid, $1::int AS i, pg_sleep(0.01)', [i]),

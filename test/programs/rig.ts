@@ -25,7 +25,7 @@ export interface Recipes {
   tlsOverStp(host: Host, port: number, options: ConnectionOptions): TLSSocket;
   undiciConnector(host: Host): buildConnector.connector;
   wsConnection(host: Host): (options: { port: number | string }) => StpSocket;
-  pgStream(host: Host, port: number): () => StpSocket;
+  pgStream(host: Host): () => StpSocket;
 }
 
 /** Where the examples are, from dist/test/programs. */
