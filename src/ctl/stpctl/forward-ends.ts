@@ -204,6 +204,7 @@ function connectError(address: StpAddress | NetAddress, error: Error): Error {
 }
 
 function target(address: StpAddress | NetAddress, socket: Socket | StpSocket, side: Side): Target {
+  socket.pause(); /* until it is joined: there is nobody yet to take what it reads */
   const connected = new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve);
     socket.once('error', (error: Error) => reject(connectError(address, error)));
