@@ -3,6 +3,7 @@
  * left.
  */
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import test from 'ava';
 import {
   type AnySocket,
@@ -115,11 +116,11 @@ test.serial('a server that does not read holds its client back', async (t) => {
   }
 });
 
-test.serial('without a free descriptor it says so and goes on', async (t) => {
+test.serial('without a free descriptor it turns away who comes, and goes on', async (t) => {
   const { runDirectory } = array();
   const server = await serve(t, undefined, 'tcp', (socket) => void socket.pipe(socket as never));
   const forward = await startForward(t, { runDirectory, args: ['tcp:0', server.address] });
-  const { from, said } = forward;
+  const { from } = forward;
   const prlimit = spawnSync('prlimit', ['--pid', String(forward.child.pid), '--nofile=48']);
   if (prlimit.status !== 0) {
     t.log('skipped: prlimit is not installed (package util-linux)');
@@ -129,7 +130,11 @@ test.serial('without a free descriptor it says so and goes on', async (t) => {
   await until('it has none left', async () => {
     const client = await dial(t, undefined, from);
     clients.push(client);
-    return /could not be accepted: .*EMFILE|was reset: .*EMFILE/.test(said());
+    client.write('echo');
+    /* libuv itself turns away what it cannot accept, and only later Nodes keep that to themselves. */
+    const echo = once(client, 'data').catch(() => 'reset');
+    const heard = await Promise.race([echo, fate(client)]);
+    return typeof heard === 'string';
   });
   for (const client of clients) client.destroy();
   const client = await until('the next one is served', async () => {

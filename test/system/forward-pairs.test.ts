@@ -114,3 +114,22 @@ for (const from of KINDS) {
     });
   }
 }
+
+for (const to of ['stp', 'tcp', 'unix'] as const) {
+  test.serial(`a server that speaks at once is heard whole: ${to}`, async (t) => {
+    const { runDirectory } = array();
+    const host = await hostFor(t, runDirectory);
+    const greeting = Buffer.alloc(100_000, 'hello ');
+    const server = await serve(t, host, to, (socket) => void socket.end(greeting));
+    const forward = await startForward(t, { runDirectory, args: ['tcp:0', server.address] });
+    const heard = await Promise.all(
+      Array.from({ length: 50 }, async () => {
+        const client = await dial(t, host, forward.from);
+        const { bytes } = await drain(client);
+        client.destroy();
+        return bytes;
+      }),
+    );
+    t.deepEqual(new Set(heard), new Set([greeting.length]));
+  });
+}

@@ -120,7 +120,8 @@ export async function listenNet(
   }
   /* Of accept(2), such as EMFILE: that connection is lost, the next may work. */
   server.on('error', (error) => {
-    say(`a connection to ${addressText(address)} could not be accepted: ${messageOf(error)}`);
+    const why = isCoded(error) && error.code === 'EMFILE' ? NO_DESCRIPTOR : messageOf(error);
+    say(`a connection to ${addressText(address)} could not be accepted: ${why}`);
   });
   const bound = server.address();
   const port = typeof bound === 'object' && bound !== null ? bound.port : 0;
@@ -197,13 +198,17 @@ const HINTS: Readonly<Record<'stp' | 'tcp' | 'unix', Hints>> = {
   },
 };
 
+const NO_DESCRIPTOR = "no descriptor is free; raise 'ulimit -n', or lower --max-connections";
+
 function connectError(address: StpAddress | NetAddress, error: Error): Error {
   const code = isCoded(error) ? error.code : 'EIO';
-  const why = HINTS[address.kind][code] ?? plainMessage(error);
+  const hint = code === 'EMFILE' ? NO_DESCRIPTOR : HINTS[address.kind][code];
+  const why = hint ?? plainMessage(error);
   return stpError(code, `${addressText(address)}: ${why}`);
 }
 
 function target(address: StpAddress | NetAddress, socket: Socket | StpSocket, side: Side): Target {
+  socket.pause(); /* until it is joined: there is nobody yet to take what it reads */
   const connected = new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve);
     socket.once('error', (error: Error) => reject(connectError(address, error)));

@@ -26,7 +26,9 @@ const FULL_READS_TO_GROW = 8;
  */
 export class ReadBuffer {
   /** Takes what was read; it is gone when this returns true. False: nothing more until `resume`. */
-  take: (chunk: Buffer) => boolean = () => false;
+  take: (chunk: Buffer) => boolean = () => {
+    throw new Error('bytes were read before anybody could take them');
+  };
   readonly onread = {
     buffer: (): Buffer => this.#buffer,
     callback: (bytes: number): boolean => this.#take(bytes),
