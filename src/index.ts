@@ -29,6 +29,18 @@ export * from './connect/stp-connect.js';
 export { native } from './native.js';
 export { BlockingStream } from './socket/blocking-stream.js';
 export { type AttachOptions, attach, type ConnectOptions, Host } from './socket/host.js';
+export { Page } from './socket/page.js';
+export {
+  onRecords,
+  RecordDecoder,
+  RecordEncoder,
+  type RecordOptions,
+  RecordReceiver,
+  RecordSender,
+  RecordWriter,
+  recordsOf,
+} from './socket/records.js';
 export { StpServer, type StpServerOptions } from './socket/stp-server.js';
 export { StpSocket, type StpSocketOptions, type StreamHandle } from './socket/stp-socket.js';
+export type { StreamCounters } from './socket/stream-counters.js';
 export type { Peer } from './socket/stream-end.js';
