@@ -9,6 +9,8 @@
 #include "page_ring_api.h"
 #include "segment.h"
 
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "lengths of records travel so");
+
 namespace stpd {
 
 namespace {
@@ -19,24 +21,40 @@ constexpr uint32_t kPartsMax = 1024;
 constexpr uint32_t kSpansMax = 32;
 
 thread_local std::vector<iovec> parts;
+/* Lengths of records, little-endian as they travel; in place before `parts` points to them. */
+thread_local std::vector<uint32_t> lengths;
 
-/* Leaves out the first `skip` bytes of the parts; how many are left, which lie from *first on. */
-uint64_t skipParts(uint64_t skip, iovec** first) {
-  uint64_t bytes = 0;
+using Moves = int64_t (PageRing::*)(const iovec*, uint64_t, uint32_t);
+
+/* Moves the parts but for their first `skip` bytes. */
+napi_value moveParts(napi_env env, PageRing* ring, Moves call, uint64_t skip, uint32_t sliceMs) {
   size_t index = 0;
   while (index < parts.size() && skip >= parts[index].iov_len) skip -= parts[index++].iov_len;
-  *first = parts.data() + index;
+  const iovec* first = parts.data() + index;
   if (index < parts.size()) {
     parts[index].iov_base = static_cast<uint8_t*>(parts[index].iov_base) + skip;
     parts[index].iov_len -= skip;
   }
+  uint64_t bytes = 0;
   for (; index < parts.size(); index++) bytes += parts[index].iov_len;
-  return bytes;
+  return result(env, (ring->*call)(first, bytes, sliceMs));
+}
+
+/* Makes records of the parts: each gets its length in front. */
+void frameParts() {
+  const size_t count = parts.size();
+  lengths.resize(count);
+  parts.resize(2 * count);
+  for (size_t i = count; i-- > 0;) {
+    lengths[i] = uint32_t(parts[i].iov_len);
+    parts[2 * i + 1] = parts[i];
+    parts[2 * i] = {&lengths[i], sizeof(uint32_t)};
+  }
 }
 
 /* (ring, buffers: Uint8Array[], from, skip, sliceMs): the buffers from index `from` on, without
  * their first `skip` bytes. */
-template <int64_t (PageRing::*Call)(const iovec*, uint64_t, uint32_t)>
+template <Moves Call, bool Framed>
 napi_value Vector(napi_env env, napi_callback_info info) {
   Args args;
   PageRing* ring = ringArgs(env, info, &args);
@@ -57,14 +75,13 @@ napi_value Vector(napi_env env, napi_callback_info info) {
     }
     parts.push_back({data.at, data.bytes});
   }
-  iovec* first;
-  const uint64_t bytes = skipParts(uint64_t(number(env, args, 3)), &first);
-  return result(env, (ring->*Call)(first, bytes, u32(env, args, 4)));
+  if (Framed) frameParts();
+  return moveParts(env, ring, Call, uint64_t(number(env, args, 3)), u32(env, args, 4));
 }
 
 /* (ring, bytes: Uint8Array, spans: Uint32Array, count, skip, sliceMs): `count` pairs of offset and
  * length within one buffer. */
-template <int64_t (PageRing::*Call)(const iovec*, uint64_t, uint32_t)>
+template <Moves Call, bool Framed>
 napi_value Flat(napi_env env, napi_callback_info info) {
   ArgsOf<6> args;
   PageRing* ring = ringArgs(env, info, &args);
@@ -94,9 +111,8 @@ napi_value Flat(napi_env env, napi_callback_info info) {
     }
     parts.push_back({data.at + offset, length});
   }
-  iovec* first;
-  const uint64_t bytes = skipParts(uint64_t(number(env, args, 4)), &first);
-  return result(env, (ring->*Call)(first, bytes, u32(env, args, 5)));
+  if (Framed) frameParts();
+  return moveParts(env, ring, Call, uint64_t(number(env, args, 4)), u32(env, args, 5));
 }
 
 /* (tx, bytes, offset, length, rx, into, sliceMs): writes all, then reads what comes. kNotNow: it did
@@ -242,10 +258,12 @@ Napi::Value RingCountersOf(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void registerPageBatch(Napi::Env env, Napi::Object exports) {
-  hot(env, exports, "ringWriteVector", Vector<&PageRing::writeParts>);
-  hot(env, exports, "ringReadVector", Vector<&PageRing::readParts>);
-  hot(env, exports, "ringWriteFlat", Flat<&PageRing::writeParts>);
-  hot(env, exports, "ringReadFlat", Flat<&PageRing::readParts>);
+  hot(env, exports, "ringWriteVector", Vector<&PageRing::writeParts, false>);
+  hot(env, exports, "ringReadVector", Vector<&PageRing::readParts, false>);
+  hot(env, exports, "ringWriteFlat", Flat<&PageRing::writeParts, false>);
+  hot(env, exports, "ringReadFlat", Flat<&PageRing::readParts, false>);
+  hot(env, exports, "ringWriteRecords", Vector<&PageRing::writeParts, true>);
+  hot(env, exports, "ringWriteFlatRecords", Flat<&PageRing::writeParts, true>);
   hot(env, exports, "ringCall", RingCall);
   hot(env, exports, "ringReserve", View<&PageRing::reserve, &PageRing::commit>);
   hot(env, exports, "ringPeek", View<&PageRing::peek, &PageRing::consume>);

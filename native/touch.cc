@@ -1,5 +1,5 @@
 /*
- * Bytes of the segment produced and read natively, in place: what a benchmark, or a program that
+ * How this process copies, and bytes of the segment produced and read natively, in place: what a benchmark, or a program that
  * fills and checks whole pages, does with the views of reserve and peek. Any thread.
  */
 #include <string.h>
@@ -9,6 +9,7 @@
 #endif
 
 #include "addon.h"
+#include "copy.h"
 #include "segment.h"
 
 namespace stpd {
@@ -91,7 +92,28 @@ static Napi::Value SumBytes(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), sumOf(at, bytes));
 }
 
+/* copyProbe(): starts the first probe of the process. False if STPD_COPY is no choice. */
+static Napi::Value CopyProbe(const Napi::CallbackInfo& info) {
+  if (copyWish() == CopyWish::unknown) return Napi::Boolean::New(info.Env(), false);
+  probeCopies();
+  return Napi::Boolean::New(info.Env(), true);
+}
+
+/* copyChoice(): {mode, probes, cachedGBs, streamingGBs, tookMs}. */
+static Napi::Value CopyChoiceNow(const Napi::CallbackInfo& info) {
+  const CopyChoice choice = copyChoice();
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("mode", choice.mode == CopyMode::streaming ? "streaming" : "cached");
+  out.Set("probes", choice.probes);
+  out.Set("cachedGBs", choice.cachedGBs);
+  out.Set("streamingGBs", choice.streamingGBs);
+  out.Set("tookMs", choice.tookMs);
+  return out;
+}
+
 void registerTouch(Napi::Env env, Napi::Object exports) {
+  exports.Set("copyProbe", Napi::Function::New(env, CopyProbe));
+  exports.Set("copyChoice", Napi::Function::New(env, CopyChoiceNow));
   exports.Set("fillBytes", Napi::Function::New(env, FillBytes));
   exports.Set("sumBytes", Napi::Function::New(env, SumBytes));
 }

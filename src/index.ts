@@ -30,6 +30,18 @@ export { native } from './native.js';
 export type { ConnectOptions, ListenOptions, StpSocketOptions } from './socket/arguments.js';
 export { BlockingStream } from './socket/blocking-stream.js';
 export { type AttachOptions, attach, Host } from './socket/host.js';
+export { Page } from './socket/page.js';
+export {
+  onRecords,
+  RecordDecoder,
+  RecordEncoder,
+  type RecordOptions,
+  RecordReceiver,
+  RecordSender,
+  RecordWriter,
+  recordsOf,
+} from './socket/records.js';
 export { type StpDrop, StpServer, type StpServerOptions } from './socket/stp-server.js';
 export { StpSocket, type StreamHandle } from './socket/stp-socket.js';
+export type { StreamCounters } from './socket/stream-counters.js';
 export type { Peer } from './socket/stream-end.js';

@@ -45,6 +45,20 @@ export const BACKLOG_MAX = 4096;
 
 /** A native wait returns to JavaScript after this, so that exit and terminate() work. */
 export const WAIT_SLICE_MS = 50;
+/** Pages that one call of a blocking stream reserves or shows: half a window, so that the other half
+ * is the peer's meanwhile. */
+export const PAGES_AT_ONCE_MAX = 32;
+/** Views of pages that a blocking stream keeps: a few times its window. */
+export const PAGE_VIEWS_MAX = 256;
+/** A length of 32 bits stands in front of each record. */
+export const RECORD_HEADER_BYTES = 4;
+/** Longest record unless told otherwise: nobody should need more for small messages. */
+export const RECORD_BYTES_DEFAULT_MAX = 1 << 20;
+/** Longest record that can be asked for: a reader has it whole in its own memory. */
+export const RECORD_BYTES_MAX = 2 ** 30;
+/** Records are gathered up to this before they are sent: one page. */
+export const RECORD_BATCH_BYTES = 65536;
+
 /** Event loops look at armed connections at least this often while any is open. */
 export const SAFETY_PERIOD_MS = 1000;
 /**

@@ -180,6 +180,22 @@ export interface Native {
     skip: number,
     sliceMs: number,
   ): number;
+  /** As ringWriteVector, each with its length of 4 bytes in front; `skip` counts these too. */
+  ringWriteRecords(
+    ring: number,
+    records: readonly Uint8Array[],
+    from: number,
+    skip: number,
+    sliceMs: number,
+  ): number;
+  ringWriteFlatRecords(
+    ring: number,
+    bytes: Uint8Array,
+    spans: Uint32Array,
+    count: number,
+    skip: number,
+    sliceMs: number,
+  ): number;
   /** Writes all, then reads what comes; RING_NOT_NOW: did neither. */
   ringCall(
     tx: number,
@@ -220,6 +236,9 @@ export interface Native {
   connectionAbort(stg: number, connection: number, end: number, peer: number, cable: number): void;
 
   // --- touch.cc -----------------------------------------------------------------------------
+  /** Starts the first probe of the process, on a thread of its own. False: STPD_COPY is no choice. */
+  copyProbe(): boolean;
+  copyChoice(): CopyChoice;
   fillBytes(segment: number, offset: number, bytes: number, value: number): void;
   /** Sum of the little-endian 64-bit words modulo 2^64; read in place. */
   sumBytes(segment: number, offset: number, bytes: number): bigint;
@@ -290,6 +309,16 @@ export interface Native {
    */
   loopWait(timeoutMs: number, entries: Int32Array, spinUs: number): number;
   loopCounters(): { safetyFirings: number; pollHits: number; pollMisses: number };
+}
+
+/** How this process copies 16 KiB and more into pages, and what its last probe found. */
+export interface CopyChoice {
+  readonly mode: 'cached' | 'streaming';
+  /** Probes that have come to an end; none with STPD_COPY=cached or streaming, or on one core. */
+  readonly probes: number;
+  readonly cachedGBs: number;
+  readonly streamingGBs: number;
+  readonly tookMs: number;
 }
 
 /** What one ring has counted since this thread opened it. */

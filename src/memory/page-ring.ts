@@ -4,7 +4,7 @@
  * The rules of the ring stand in native/page_ring.h. Results that are not byte counts are values:
  * the hot path throws nothing. A ring belongs to the thread that opened it.
  */
-import { codeOfErrno, type StpError, stpError } from '../errors.js';
+import { codeOfErrno, errnoOfCode, type StpError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
 import { native } from '../native.js';
 
@@ -17,6 +17,8 @@ export const RING_NO_PAGE = -5;
 export const RING_CONTENDED = -6;
 export const RING_NOT_NOW = -7;
 const RING_ERRNO = -1000;
+/** A commit or consume of more than is out. */
+export const RING_INVALID = RING_ERRNO - errnoOfCode('EINVAL');
 
 export interface RingOptions {
   /** Number that `stgOpen` gave. */
@@ -39,6 +41,18 @@ const VIEW_UNIT = 2 ** 17;
 export const viewBytes = (packed: number): number => packed % VIEW_UNIT;
 export const viewOffset = (packed: number): number => Math.floor(packed / VIEW_UNIT);
 
+/** What the caller of a ring did wrong, where it was the caller. */
+const misuses: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  EINVAL: {
+    write: 'more than was reserved, or nothing was: reserve first',
+    read: 'more than was peeked, or nothing was: peek first',
+  },
+  EBUSY: {
+    write: 'a reserved view is out: commit it first',
+    read: 'a peeked view is out: consume it first',
+  },
+};
+
 /**
  * The error of a negative result.
  * @param syscall `read` or `write`, as node:net names them
@@ -46,7 +60,7 @@ export const viewOffset = (packed: number): number => Math.floor(packed / VIEW_U
 export function ringError(result: number, syscall: string): StpError {
   if (result <= RING_ERRNO) {
     const code = codeOfErrno(RING_ERRNO - result);
-    return stpError(code, `${syscall} failed`, syscall);
+    return stpError(code, misuses[code]?.[syscall] ?? `${syscall} failed`, syscall);
   }
   switch (result) {
     case RING_CLOSED:

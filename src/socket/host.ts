@@ -205,9 +205,16 @@ async function ask(options: AttachOptions): Promise<Attachment> {
 /**
  * Attaches this thread to an array and joins one STG.
  * @throws ENOENT or ECONNREFUSED (no stpd there, or no such STG), EACCES (not in the STG's access
- *   list), EPROTONOSUPPORT (another layout), ETIMEDOUT, ENOBUFS (the STG has its hosts)
+ *   list), EPROTONOSUPPORT (another layout), ETIMEDOUT, ENOBUFS (the STG has its hosts), EINVAL (STPD_COPY)
  */
 export async function attach(options: AttachOptions): Promise<Host> {
+  if (!native().copyProbe()) {
+    throw stpError(
+      'EINVAL',
+      `STPD_COPY is '${process.env.STPD_COPY}'; it may be auto, cached or streaming`,
+      'attach',
+    );
+  }
   const attachment = await ask(options);
   const { grant, descriptors } = attachment;
   const [superblock, stgFile, ringFile, channel, ...further] = descriptors as [

@@ -20,8 +20,10 @@ export interface RingRig {
   readonly tx: number;
   readonly rx: number;
   open(connection: number, producer: boolean, cursor?: number): number;
-  /** Segment offset of a field of direction 0 of a connection. */
-  direction(field: keyof typeof DIRECTION.at, connection?: number): number;
+  /** What an end of a connection is opened with. */
+  end(connection: number, end: 0 | 1): RingOptions;
+  /** Segment offset of a field of a connection's direction, of 0 where absent. */
+  direction(field: keyof typeof DIRECTION.at, connection?: number, end?: number): number;
   pagesUsed(): number;
 }
 
@@ -46,25 +48,24 @@ export function ringRig(
   const stg = native().stgOpen(segment.number, 0, geometry);
   const [one, other] = native().socketPair(true);
   const cables = [native().cableOpen(one), native().cableOpen(other)] as const;
-  const open = (connection: number, producer: boolean, cursor?: number): number => {
-    const end = producer ? 0 : 1;
-    const ring: RingOptions = {
-      stg,
-      connection,
-      generation: GENERATION,
-      end,
-      selfMember: end,
-      selfGeneration: 1,
-      peerMember: 1 - end,
-      cable: cables[end],
-    };
-    return openRing(ring, producer, cursor);
-  };
+  const ringEnd = (connection: number, end: 0 | 1): RingOptions => ({
+    stg,
+    connection,
+    generation: GENERATION,
+    end,
+    selfMember: end,
+    selfGeneration: 1,
+    peerMember: 1 - end,
+    cable: cables[end],
+  });
+  const open = (connection: number, producer: boolean, cursor?: number): number =>
+    openRing(ringEnd(connection, producer ? 0 : 1), producer, cursor);
   native().connectionInit(stg, 0);
-  const direction = (field: keyof typeof DIRECTION.at, connection = 0): number =>
+  const direction = (field: keyof typeof DIRECTION.at, connection = 0, end = 0): number =>
     geometry.connections +
     connection * CONNECTION.bytes +
     CONNECTION.at.directions +
+    end * DIRECTION.bytes +
     DIRECTION.at[field];
   if (options.cursor !== undefined) {
     segment.store(direction('head'), options.cursor);
@@ -79,6 +80,7 @@ export function ringRig(
     tx: open(0, true, options.cursor),
     rx: open(0, false, options.cursor),
     open,
+    end: ringEnd,
     direction,
     pagesUsed: () =>
       native()
