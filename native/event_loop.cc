@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -102,6 +103,7 @@ struct EventLoop {
   int openHandles = 0;
   napi_async_cleanup_hook_handle hook = nullptr;
   uint64_t safetyFirings = 0, pollHits = 0, pollMisses = 0;
+  stp_director* director = nullptr; /* of a director's thread: one writer, this loop */
 
   explicit EventLoop(Napi::Env e) : env(e) {}
 
@@ -249,6 +251,7 @@ struct EventLoop {
 
   void beforePoll() {
     serveSoon();
+    countTurn();
     backendAt = nowNs() + kBackendEveryNs;
     /* As long as libuv has nothing to do, work is served from here: a turn of libuv, with its system
      * call, for each message would cost more than the message. */
@@ -293,11 +296,21 @@ struct EventLoop {
     collect();
   }
 
-  /* For display; a member's counters have one writer, its own loop. */
+  /* For display. Worker threads of the host count here too. */
   void tally(uint32_t stp_member::*counter) {
     for (Source& s : sources) {
-      if (s.used && s.member != nullptr) s.member->*counter += 1;
+      if (s.used && s.member != nullptr) {
+        __atomic_fetch_add(&(s.member->*counter), 1, __ATOMIC_RELAXED);
+      }
     }
+  }
+
+  void countTurn() {
+    if (director == nullptr) return;
+    director->loops++;
+    director->poll_hits = uint32_t(pollHits);
+    director->poll_misses = uint32_t(pollMisses);
+    director->safety_firings = uint32_t(safetyFirings);
   }
 
   /* The safety timer has found work and no bell: somebody may be just about to ring. */
@@ -519,6 +532,20 @@ void LoopSourceEnd(const Napi::CallbackInfo& info) {
   if (index < current->sources.size()) current->sources[index].used = false;
 }
 
+/* loopDirector(segment, offset): the loop counts in the `director` record there from now on. */
+void LoopDirector(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  EventLoop& loop = loopOf(info);
+  uint64_t bytes = 0;
+  uint8_t* base = segmentBase(info[0].ToNumber().Uint32Value(), &bytes);
+  const double offset = info[1].ToNumber().DoubleValue();
+  if (base == nullptr || !(offset >= 0) || offset + double(sizeof(stp_director)) > double(bytes)) {
+    throw Napi::RangeError::New(env, "loopDirector: outside the segment");
+  }
+  loop.director = reinterpret_cast<stp_director*>(base + uint64_t(offset));
+  loop.director->thread = uint32_t(syscall(SYS_gettid));
+}
+
 /* loopPolling(budgetMaxUs): 0 never polls. The safety timer runs while `active`. */
 void LoopPolling(const Napi::CallbackInfo& info) {
   EventLoop& loop = loopOf(info);
@@ -639,6 +666,7 @@ void registerEventLoop(Napi::Env env, Napi::Object exports) {
   exports.Set("loopOpen", Napi::Function::New(env, LoopOpen));
   exports.Set("loopSource", Napi::Function::New(env, LoopSource));
   exports.Set("loopSourceEnd", Napi::Function::New(env, LoopSourceEnd));
+  exports.Set("loopDirector", Napi::Function::New(env, LoopDirector));
   exports.Set("loopPolling", Napi::Function::New(env, LoopPolling));
   exports.Set("loopSafety", Napi::Function::New(env, LoopSafety));
   exports.Set("loopCable", Napi::Function::New(env, LoopCable));

@@ -164,20 +164,35 @@ int64_t PageRing::recycle(uint32_t cursor) {
 
 /* ---- publishing and waking --------------------------------------------------------------------- */
 
+/* For display; other threads of the host count there too. */
+void PageRing::tally(uint32_t stp_member::*counter) {
+  __atomic_fetch_add(&(stg_.member(selfMember_)->*counter), 1, __ATOMIC_RELAXED);
+}
+
+/* Here, beside the own cursor, and for the host: what happens too often for a line that all its
+ * threads share is counted for the ring only. */
+inline void PageRing::count(uint64_t* own, uint32_t which, uint32_t stp_member::*counter) {
+  ++*own;
+  ++(producer_ ? dir_->producer_counts : dir_->consumer_counts)[which];
+  if (counter != nullptr) tally(counter);
+}
+
 void PageRing::wake(uint32_t* word) {
   /* SYNC[wake.word] one of several that wake gets it; pairs with [arm.word] and [wait.word] */
   const uint32_t waiter = swap(word, STP_WAIT_NONE);
-  stp_member* self = stg_.member(selfMember_);
   bool rung = false;
   if (waiter == STP_WAIT_FUTEX) {
     futexWake(word); /* SYNC[wake.futex] pairs with [wait.sleep] */
     rung = true;
   } else if (waiter == STP_WAIT_LOOP) {
     rung = notifyLoop(stg_, peerMember_, peerReady_, cable_.get()); /* SYNC[wake.loop] */
-    if (!rung) __atomic_fetch_add(&self->wakes_suppressed, 1, __ATOMIC_RELAXED);
+    if (!rung) tally(&stp_member::wakes_suppressed);
   }
-  if (rung) __atomic_fetch_add(&self->wakes_sent, 1, __ATOMIC_RELAXED);
-  ++(rung ? counters_.wakesSent : counters_.wakesSuppressed);
+  if (rung) {
+    count(&counters_.wakesSent, STP_COUNT_WAKES_SENT, &stp_member::wakes_sent);
+  } else {
+    count(&counters_.wakesSuppressed, STP_COUNT_WAKES_SUPPRESSED);
+  }
 }
 
 /* The cursor, a full barrier, then the wait word; pairs with arm() and wait(), which write the wait
@@ -201,17 +216,23 @@ void PageRing::publish(uint32_t bytes) {
       return wake(&dir_->producer_wait);
     }
   }
-  counters_.wakesSuppressed++;
+  count(&counters_.wakesSuppressed, STP_COUNT_WAKES_SUPPRESSED);
 }
 
 int64_t PageRing::arm() {
   uint32_t* word = producer_ ? &dir_->producer_wait : &dir_->consumer_wait;
   /* SYNC[arm.tell-room] before the consumer sleeps, the producer learns of all room that there is */
   if (!producer_ && loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
-  swap(word, STP_WAIT_LOOP); /* SYNC[arm.word] pairs with [wake.word] */
-  fence();                   /* SYNC[arm.fence] pairs with [publish.tail-fence], ... */
-  const int64_t now = progress();             /* SYNC[arm.look] */
-  if (now != 0) store(word, STP_WAIT_NONE); /* SYNC[arm.disarm] */
+  /* SYNC[arm.word] pairs with [wake.word] */
+  const bool waitsAlready = swap(word, STP_WAIT_LOOP) == STP_WAIT_LOOP;
+  fence();                        /* SYNC[arm.fence] pairs with [publish.tail-fence], ... */
+  const int64_t now = progress(); /* SYNC[arm.look] */
+  if (now != 0) {
+    store(word, STP_WAIT_NONE); /* SYNC[arm.disarm] */
+  } else if (!waitsAlready) {
+    uint32_t* waits = producer_ ? &dir_->producer_waits : &dir_->consumer_waits;
+    ++*waits;
+  }
   return now;
 }
 
@@ -256,10 +277,10 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
   const uint64_t start = nowNs();
   if (spinNs_ > 0) {
     if (look(start, need, &now)) {
-      counters_.pollHits++;
+      count(&counters_.pollHits, STP_COUNT_POLL_HITS, &stp_member::poll_hits);
       return now;
     }
-    counters_.pollMisses++;
+    count(&counters_.pollMisses, STP_COUNT_POLL_MISSES, &stp_member::poll_misses);
   }
   settleBypass(0);
   swap(word, STP_WAIT_FUTEX); /* SYNC[wait.word] pairs with [wake.word] */
@@ -272,7 +293,9 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
     const bool woken = futexWait(word, STP_WAIT_FUTEX, sliceMs);
     now = progress();
     if (woken) learn(start);
-    else if (now >= int64_t(need) && missed(word)) counters_.safetyFirings++;
+    else if (now >= int64_t(need) && missed(word)) {
+      count(&counters_.safetyFirings, STP_COUNT_SAFETY_FIRINGS, &stp_member::safety_firings);
+    }
   }
   store(word, STP_WAIT_NONE); /* SYNC[wait.disarm] */
   if (now == 0 && cable_ != nullptr) {
@@ -485,6 +508,7 @@ int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_
 }
 
 void PageRing::finish() {
+  if (dir_->finished_at == 0) dir_->finished_at = wallClockUs();
   /* SYNC[finish.flag] after the last tail; pairs with [available.flags] */
   __atomic_store_n(&dir_->fin, 1, __ATOMIC_SEQ_CST);
   fence(); /* SYNC[finish.fence] */
@@ -493,6 +517,7 @@ void PageRing::finish() {
 }
 
 void PageRing::abort() {
+  dir_->finished_at = wallClockUs();
   __atomic_store_n(&dir_->reset, 1, __ATOMIC_SEQ_CST); /* SYNC[abort.flag] as [finish.flag] */
   fence();                                             /* SYNC[abort.fence] */
   /* SYNC[abort.wake] */
@@ -642,6 +667,7 @@ int64_t PageRing::exchange(uint32_t given) {
 }
 
 void PageRing::closeReading(bool reset) {
+  if (dir_->closed_at == 0) dir_->closed_at = wallClockUs();
   /* SYNC[close.flag] pairs with [room.closed] */
   __atomic_store_n(&dir_->closed, reset ? STP_CLOSED_RESET : STP_CLOSED_ORDERLY, __ATOMIC_SEQ_CST);
   fence(); /* SYNC[close.fence] */

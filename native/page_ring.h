@@ -171,6 +171,8 @@ class PageRing {
   void dropSpare();
   int64_t claimSpare();
   void wake(uint32_t* word);
+  void tally(uint32_t stp_member::*counter);
+  void count(uint64_t* own, uint32_t which, uint32_t stp_member::*counter = nullptr);
   int64_t wait(uint32_t sliceMs, uint32_t need);
   int64_t progress() { return producer_ ? room() : available(); }
   bool peerGone();

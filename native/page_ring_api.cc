@@ -199,8 +199,14 @@ static void ConnectionAbort(const Napi::CallbackInfo& info) {
   }
   stp_direction* sent = stg->direction(connection, end);
   stp_direction* received = stg->direction(connection, 1 - end);
-  if (load(&sent->fin) == 0) store(&sent->reset, 1); /* SYNC[director-abort.flags] */
-  if (load(&received->closed) == 0) store(&received->closed, STP_CLOSED_RESET);
+  if (load(&sent->fin) == 0) {
+    sent->finished_at = wallClockUs();
+    store(&sent->reset, 1); /* SYNC[director-abort.flags] */
+  }
+  if (load(&received->closed) == 0) {
+    received->closed_at = wallClockUs();
+    store(&received->closed, STP_CLOSED_RESET);
+  }
   fence(); /* SYNC[director-abort.fence] */
   for (uint32_t* word : {&sent->consumer_wait, &received->producer_wait}) {
     swap(word, STP_WAIT_NONE); /* SYNC[director-abort.wait] */

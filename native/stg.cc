@@ -35,6 +35,12 @@ uint64_t nowNs() {
   return uint64_t(now.tv_sec) * 1000000000ull + uint64_t(now.tv_nsec);
 }
 
+uint64_t wallClockUs() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return uint64_t(now.tv_sec) * 1000000ull + uint64_t(now.tv_nsec) / 1000;
+}
+
 /* Shared futex (no PRIVATE flag): the word lies in memory of two processes. A relative time-out of
  * FUTEX_WAIT runs on the monotonic clock. */
 bool futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs) {
@@ -498,6 +504,10 @@ static Napi::Value WordWake(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), true);
 }
 
+static Napi::Value WallClockUs(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), double(wallClockUs()));
+}
+
 static Napi::Value UsableCores(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), usableCores());
 }
@@ -517,6 +527,7 @@ void registerStg(Napi::Env env, Napi::Object exports) {
   exports.Set("pagesUsed", Napi::Function::New(env, PagesUsed));
   exports.Set("memberNotify", Napi::Function::New(env, MemberNotify));
   exports.Set("wordWake", Napi::Function::New(env, WordWake));
+  exports.Set("wallClockUs", Napi::Function::New(env, WallClockUs));
   exports.Set("usableCores", Napi::Function::New(env, UsableCores));
 }
 

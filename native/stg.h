@@ -117,6 +117,8 @@ inline void relax() {
 }
 
 uint64_t nowNs();
+/* Microseconds since 1970: for people, never for waits. */
+uint64_t wallClockUs();
 /* False when the time was over first. */
 bool futexWait(uint32_t* word, uint32_t expected, uint32_t timeoutMs);
 void futexWake(uint32_t* word);

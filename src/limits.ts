@@ -34,7 +34,7 @@ export { BOARDS_MAX } from './layout/tables.js';
 export const BOARDS_DEFAULT = 16;
 export const BOARD_BYTES_DEFAULT = 16 << 20;
 
-export const DIRECTORS_MAX = 16;
+export { DIRECTORS_MAX } from './layout/tables.js';
 
 /** Bytes of the reserved range. A debugger that shows a larger buffer aborts Node 20. */
 export const SEGMENT_BYTES_DEFAULT = 2 ** 32;

@@ -101,6 +101,8 @@ export interface Native {
   memberNotify(stg: number, member: number, ready: number, cable: number): boolean;
   /** Clears a sleep word; rings the cable if it was set. */
   wordWake(segment: number, offset: number, cable: number): boolean;
+  /** Microseconds since 1970, as native code stamps them: for people, never for waits. */
+  wallClockUs(): number;
   /** Cores this process may use, CPU quota included. */
   usableCores(): number;
 
@@ -275,6 +277,8 @@ export interface Native {
   loopSource(options: LoopSourceOptions): number;
   loopSourceEnd(source: number): void;
   loopPolling(budgetMaxUs: number): void;
+  /** The loop keeps its counters, and the thread's number, in the `director` record there. */
+  loopDirector(segment: number, offset: number): void;
   loopSafety(active: boolean): void;
   loopCable(cable: number): void;
   loopCableEnd(cable: number): void;

@@ -1,7 +1,8 @@
 /**
  * The run directory: where a daemon's sockets, lock and log are, and who may run there.
  *
- *     stpd.lock      0600  held with flock by the daemon; its text is the daemon's PID
+ *     stpd.lock      0600  held with flock by the daemon; its text is the daemon's PID and, once it
+ *                          serves, the array's instance on a second line
  *     control.sock   0600  control API
  *     attach.sock          attach socket of hosts
  *     stpd.log       0640  in the background, unless the configuration names another file
@@ -153,11 +154,21 @@ export function pidInLockFile(runDirectory: string): number | undefined {
   }
 }
 
+/** The array that the lock file's holder serves, 32 hexadecimal digits; undefined before it does. */
+export function instanceInLockFile(runDirectory: string): string | undefined {
+  const text = readFileSync(join(runDirectory, LOCK_FILE), 'utf8');
+  return /^[0-9]+\n([0-9a-f]{32})\n/.exec(text)?.[1];
+}
+
 const sameFile = (a: Stats, b: Stats): boolean => a.dev === b.dev && a.ino === b.ino;
 
 /** The locked run directory of a running daemon. The lock lasts until the process has ended. */
 export class RunDirectory {
-  private constructor(readonly path: string) {}
+  private constructor(
+    readonly path: string,
+    /** Open, and with it locked, until the process ends. */
+    private readonly lock: number,
+  ) {}
 
   /**
    * Takes the lock, writes our PID into it and removes the sockets of a daemon that was killed.
@@ -175,7 +186,7 @@ export class RunDirectory {
         if (there !== undefined && sameFile(there, fstatSync(fd))) {
           ftruncateSync(fd, 0);
           writeSync(fd, `${process.pid}\n`, 0);
-          const run = new RunDirectory(path);
+          const run = new RunDirectory(path, fd);
           run.removeSockets();
           return run;
         }
@@ -184,6 +195,11 @@ export class RunDirectory {
       if (attempt === LOCK_ATTEMPTS) throw new AlreadyRunningError(path, pidInLockFile(path));
       await delay(LOCK_ATTEMPT_MS);
     }
+  }
+
+  /** Says which array is served here, for tools that read its memory. */
+  name(instance: string): void {
+    writeSync(this.lock, `${process.pid}\n${instance}\n`, 0);
   }
 
   /** Only sockets: whatever else has such a name is not ours to remove. */
@@ -230,6 +246,12 @@ function processStat(pid: number): { state: string; startTime: string } | undefi
 export function isAlive(holder: Holder): boolean {
   const stat = processStat(holder.pid);
   return stat !== undefined && stat.startTime === holder.startTime && !/[ZX]/.test(stat.state);
+}
+
+/** True while a signal or a debugger keeps the process from running. */
+export function isStopped(holder: Holder): boolean {
+  const stat = processStat(holder.pid);
+  return stat !== undefined && stat.startTime === holder.startTime && /[Tt]/.test(stat.state);
 }
 
 function hasOpen(pid: number, file: Stats): boolean {

@@ -14,8 +14,11 @@ export interface DirectorTask extends DirectorStart {
 }
 
 /** Ends when the main thread closes the port. */
-export default function run({ segment, port, pollBudgetUs }: DirectorTask): Promise<void> {
-  const director = new ChannelDirector(new Segment(segment), (notice) => port.postMessage(notice));
+export default function run(task: DirectorTask): Promise<void> {
+  const { segment, port, pollBudgetUs } = task;
+  const director = new ChannelDirector(new Segment(segment), task.director, (notice) =>
+    port.postMessage(notice),
+  );
   setPollBudget(pollBudgetUs);
   return new Promise((resolve) => {
     port.on('message', ({ id, request }: { id: number; request: DirectorRequest }) => {

@@ -7,7 +7,8 @@
  */
 import { isCoded, type StpError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
-import { reasonOf, reasonText } from '../socket/reason.js';
+import { reasonText } from '../memory/reason-text.js';
+import { reasonOf } from '../socket/reason.js';
 import { ARRAY_FIRST_MS, MS_MAX } from './bounds.js';
 import type { Target } from './endpoint.js';
 import type { WaitOptions } from './limit.js';
@@ -89,13 +90,13 @@ export class Decision {
   /** The array failed: records why the network is next. @throws `error` if it is not */
   fallBack(error: unknown): void {
     let reason = reasonOf(error);
-    if (reason === undefined && isCoded(error)) {
-      if (error.code === 'ETIMEDOUT' && performance.now() < this.#until) {
-        reason = NUMBERS.REASON_NO_ANSWER;
-      } else if (error.code === 'ECONNRESET') {
-        // It died, or closed its listener, between the director's word and ours.
-        reason = NUMBERS.REASON_PEER_NOT_LISTENING;
-      }
+    if (isCoded(error) && error.code === 'ETIMEDOUT') {
+      // Whose time was it that is over? The caller's ends it all.
+      if (this.#arrayUntil === this.#until) throw error;
+      reason = NUMBERS.REASON_NO_ANSWER;
+    } else if (isCoded(error) && error.code === 'ECONNRESET') {
+      // It died, or closed its listener, between the director's word and ours.
+      reason ??= NUMBERS.REASON_PEER_NOT_LISTENING;
     }
     if (this.#use === 'array' || reason === undefined) throw error;
     this.reason = reason;

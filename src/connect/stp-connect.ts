@@ -64,7 +64,7 @@ import {
 import { StpEndpoint } from './stp-endpoint.js';
 import { TcpEndpoint } from './tcp-endpoint.js';
 
-export { reasonText } from '../socket/reason.js';
+export { reasonText } from '../memory/reason-text.js';
 export { AF_INET, AF_STP, type PollEntry, type PollResult, SOCK_STREAM } from './calls.js';
 export { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT } from './channel.js';
 export { familyOf } from './descriptor-table.js';

@@ -13,6 +13,7 @@ import { constants } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { Piscina } from 'piscina';
+import { assert } from '../assert.js';
 import { boardCounters } from '../director/channel-director.js';
 import type { DirectorReport as Measured, MemberAdded, MemberGone } from '../director/protocol.js';
 import { stpError } from '../errors.js';
@@ -20,6 +21,7 @@ import {
   firstExtent,
   MEMBER_RING_SLOTS,
   nextExtent,
+  registerGeometry,
   SEGMENT_MAP,
   STG_ALIGN_BYTES,
   type StgExtent,
@@ -45,11 +47,15 @@ import {
   STG_CONNECTIONS_MAX,
   STG_MEMBERS_DEFAULT,
 } from '../limits.js';
+import { ArrayRegister } from '../memory/register.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
 import { ATTACH_SOCKET } from '../run-directory.js';
 import { ATTACH_VERSION, type AttachRequest } from '../socket/attach-protocol.js';
-import { reasonText } from '../socket/reason.js';
+import { decodeFigures, decodeSockets } from '../view/decode.js';
+import type { Figures, SocketReport } from '../view/figures.js';
+import { stgPlace } from '../view/places.js';
+import { readTrace, type TraceReading } from '../view/trace.js';
 import { type AttachAnswer, AttachServer, type Credentials } from './attach-server.js';
 import { DirectorPool } from './director-pool.js';
 import type {
@@ -59,7 +65,6 @@ import type {
   BoardReport,
   GrowRequest,
   HostReport,
-  SocketReport,
   StgReport,
   StgRequest,
 } from './reports.js';
@@ -77,6 +82,7 @@ interface Stg {
   readonly geometry: StgGeometry;
   /** The first, and one for each time it grew: where they are, and their descriptors. */
   readonly files: StgFile[];
+  readonly register: RegisterFile;
   readonly portsMax: number;
   readonly allowUids: readonly number[];
   readonly allowGids: readonly number[];
@@ -93,6 +99,14 @@ const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a +
 const memoryBytes = (stg: Stg): number => sum(stg.files.map(({ extent }) => extent.bytes));
 const connectionsOf = (stg: Stg): number =>
   sum(stg.files.map(({ extent }) => extent.connectionCount));
+
+/** What people may read of an STG: see memory/register.ts. */
+interface RegisterFile {
+  readonly fd: number;
+  /** Where it is mapped in the segment. */
+  readonly offset: number;
+  readonly bytes: number;
+}
 
 interface AttachedHost {
   readonly id: number;
@@ -121,6 +135,7 @@ export class StorageArray implements ArrayControl {
   #directors: DirectorPool | undefined;
   #claimers: Piscina | undefined;
   #superblockFd = -1;
+  #registerFd = -1;
   #hostNext = 1;
   #generationNext = 1;
 
@@ -156,6 +171,7 @@ export class StorageArray implements ArrayControl {
     segment.map(SEGMENT_MAP.superblock, this.#superblockFd, SEGMENT_MAP.superblockBytes, true);
     /* From now on nobody, not even by reopening the file, can map it writable. */
     native().seal(this.#superblockFd, true);
+    this.#openRegister(segment);
     this.#writeSuperblock(segment);
     this.#directors = new DirectorPool({
       segment,
@@ -172,6 +188,27 @@ export class StorageArray implements ArrayControl {
     this.#attach.listen(join(this.#options.runDirectory, ATTACH_SOCKET));
   }
 
+  /** Before the directors, who have their records in it. */
+  #openRegister(segment: Segment): void {
+    const { arrayRegister, arrayRegisterBytes } = SEGMENT_MAP;
+    this.#registerFd = this.#claimRegister('stpd-register', arrayRegister, arrayRegisterBytes);
+    new ArrayRegister(segment, arrayRegister).open(this.#instance, native().wallClockUs());
+  }
+
+  /** A memory file of zeros that only stpd maps; its descriptor. */
+  #claimRegister(name: string, offset: number, bytes: number): number {
+    const fd = native().memfdCreate(name);
+    try {
+      native().claim(fd, bytes);
+      native().seal(fd, false);
+      this.#segment?.map(offset, fd, bytes, true);
+    } catch (error) {
+      native().closeDescriptor(fd);
+      throw error;
+    }
+    return fd;
+  }
+
   #writeSuperblock(segment: Segment): void {
     const { at } = SUPERBLOCK;
     const { boards, boardBytes, directors } = this.#options.configuration;
@@ -184,7 +221,9 @@ export class StorageArray implements ArrayControl {
     segment.store(at.directorCount, directors);
     segment.store(at.pid, process.pid);
     segment.store(at.state, 1);
-    segment.storeCounter(at.magic, Number(SUPERBLOCK_MAGIC));
+    /* More bits than a number has. */
+    segment.store(at.magic + 4, Number(SUPERBLOCK_MAGIC >> 32n));
+    segment.store(at.magic, Number(SUPERBLOCK_MAGIC & 0xffffffffn));
   }
 
   async stop(): Promise<void> {
@@ -196,8 +235,11 @@ export class StorageArray implements ArrayControl {
     this.#claimers = undefined;
     for (const stg of this.#stgs.values()) this.#destroy(stg);
     this.#stgs.clear();
-    if (this.#superblockFd >= 0) native().closeDescriptor(this.#superblockFd);
+    for (const fd of [this.#superblockFd, this.#registerFd]) {
+      if (fd >= 0) native().closeDescriptor(fd);
+    }
     this.#superblockFd = -1;
+    this.#registerFd = -1;
     this.#segment?.store(SUPERBLOCK.at.state, 3);
   }
 
@@ -235,6 +277,7 @@ export class StorageArray implements ArrayControl {
       connectionMax: STG_CONNECTIONS_MAX,
     });
     const offset = this.#place(geometry.bytes);
+    const register = this.#claimStgRegister(request, entry, geometry.memberCount);
     const stg: Stg = {
       entry,
       name: request.name,
@@ -249,6 +292,7 @@ export class StorageArray implements ArrayControl {
           fd: native().memfdCreate(`stpd-stg-${request.name}`),
         },
       ],
+      register,
       portsMax: request.ports,
       allowUids: request.allowUids,
       allowGids: request.allowGids,
@@ -269,6 +313,7 @@ export class StorageArray implements ArrayControl {
         offset,
         geometry,
         portsMax: stg.portsMax,
+        register: stg.register.offset,
       });
     } catch (error) {
       this.#forget(stg);
@@ -294,6 +339,17 @@ export class StorageArray implements ArrayControl {
     const { offset, bytes } = extent;
     await claimers.run({ segment: segment.number, fd, offset, bytes });
     native().seal(fd, false);
+  }
+
+  #claimStgRegister(request: StgRequest, entry: number, members: number): RegisterFile {
+    const { bytes } = registerGeometry(members, request.ports);
+    assert(bytes <= SEGMENT_MAP.stgRegisterBytesMax, 'a register fits into its place');
+    const offset = SEGMENT_MAP.stgRegisters + entry * SEGMENT_MAP.stgRegisterBytesMax;
+    return {
+      fd: this.#claimRegister(`stpd-register-${request.name}`, offset, bytes),
+      offset,
+      bytes,
+    };
   }
 
   /** The lowest gap of the range that holds so many bytes. */
@@ -410,6 +466,15 @@ export class StorageArray implements ArrayControl {
     segment.u8.fill(0, at + field.name, at + field.name + 64);
     segment.u8.set(Buffer.from(stg.name), at + field.name);
     for (const board of stg.boards) segment.u8[SUPERBLOCK.at.boardStgs + board] = stg.entry + 1;
+    const register = new ArrayRegister(segment, SEGMENT_MAP.arrayRegister);
+    register.setBoards(stg.boards);
+    register.setStg(stg.entry, {
+      generation: stg.generation,
+      files: stg.files.map(({ fd }) => fd),
+      registerFile: stg.register.fd,
+      portsMax: stg.portsMax,
+      offset: stg.register.offset,
+    });
     segment.store(at + field.state, NUMBERS.STG_LIVE);
   }
 
@@ -445,6 +510,11 @@ export class StorageArray implements ArrayControl {
       this.#segment?.revoke(extent.offset, extent.bytes);
       native().closeDescriptor(fd);
     }
+    if (this.#segment !== undefined) {
+      new ArrayRegister(this.#segment, SEGMENT_MAP.arrayRegister).clearStg(stg.entry);
+      this.#segment.revoke(stg.register.offset, stg.register.bytes);
+    }
+    native().closeDescriptor(stg.register.fd);
   }
 
   #find(name: string): Stg {
@@ -500,6 +570,7 @@ export class StorageArray implements ArrayControl {
         uid: who.uid,
         gid: who.gid,
         pid: who.pid,
+        name: request.name,
         ring: ringOffset,
         channel: mine,
       });
@@ -640,8 +711,10 @@ export class StorageArray implements ArrayControl {
       boardBytes: configuration.boardBytes,
       memoryBytes:
         SEGMENT_MAP.superblockBytes +
+        SEGMENT_MAP.arrayRegisterBytes +
         this.#hosts.size * SEGMENT_MAP.memberRingBytes +
-        sum(stgs.map(memoryBytes)),
+        sum(stgs.map(memoryBytes)) +
+        sum(stgs.map((stg) => stg.register.bytes)),
       directors: measured.map((report, number) => ({
         number,
         state: 'running',
@@ -651,7 +724,7 @@ export class StorageArray implements ArrayControl {
       })),
       hosts: this.#hosts.size,
       stgs: stgs.length,
-      sockets: sum(measured.map((report) => report.sockets.length)),
+      sockets: sum(measured.map((report) => report.sockets)),
     };
   }
 
@@ -740,26 +813,21 @@ export class StorageArray implements ArrayControl {
     }));
   }
 
+  // --- read from memory, as a tool beside stpd reads it ---------------------------------------
+
   async socketReports(): Promise<SocketReport[]> {
-    return (await this.#measured()).flatMap((report) =>
-      report.sockets.map((row) => ({
-        stg: row.stg,
-        mechanism: row.mechanism,
-        reason: row.mechanism === 'tcp' ? reasonText(row.reason) : null,
-        remoteAddress: row.remoteAddress,
-        state: row.state,
-        localPort: row.localPort,
-        remotePort: row.remotePort,
-        localHost: row.localHost,
-        peerHost: row.remoteHost,
-        sendQueueBytes: row.queuedOut,
-        receiveQueueBytes: row.queuedIn,
-        bytesSent: row.bytesOut,
-        bytesReceived: row.bytesIn,
-        sendWaits: row.waitsEmpty,
-        receiveWaits: row.waitsFull,
-      })),
-    );
+    return decodeSockets(this.#running.segment);
+  }
+
+  async figures(): Promise<Figures> {
+    return decodeFigures(this.#running.segment, { pid: 'self' });
+  }
+
+  async trace(name: string, since?: number, slot?: number): Promise<TraceReading> {
+    const { segment } = this.#running;
+    const place = stgPlace(segment, this.#find(name).entry);
+    if (place === undefined) throw stpError('EBUSY', `STG '${name}' is just coming or going`);
+    return readTrace(segment, place, native().wallClockUs(), since, slot);
   }
 }
 

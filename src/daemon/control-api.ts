@@ -7,6 +7,8 @@
  *     curl --unix-socket RUN/control.sock -X DELETE 'http://stpd/v1/stgs/backup?force=1'
  *
  *     GET    /v1/array  /v1/boards  /v1/stgs  /v1/stgs/NAME  /v1/hosts  /v1/sockets
+ *     GET    /v1/figures        counters of everything at one moment: two of them give rates
+ *     GET    /v1/stgs/NAME/trace  ?since=EVENT&slot=SLOT: control events, and a look at a slot
  *     POST   /v1/stgs           body: stg-request.ts; 201 with the new STG
  *     POST   /v1/stgs/NAME/grow  body: {"boardCount", "connections"}, what is added; the STG
  *     DELETE /v1/stgs/NAME      ?force=1 also resets its connections and detaches its hosts
@@ -27,11 +29,13 @@ import type {
   BoardsDocument,
   DeletedDocument,
   ErrorDocument,
+  FiguresDocument,
   HostsDocument,
   SocketsDocument,
   StgDocument,
   StgRequest,
   StgsDocument,
+  TraceDocument,
 } from './reports.js';
 import { checkGrowBody, checkStgBody, checkStgName, type StgBody } from './stg-request.js';
 import { shown, ValidationError } from './validation.js';
@@ -99,6 +103,27 @@ function parseForce(query: unknown): boolean {
   throw new ValidationError([`force: ${shown(force)} is not 0 or 1`]);
 }
 
+/** Whole numbers of 32 bits; absent ones are undefined. */
+function parseNumbers<K extends string>(
+  query: unknown,
+  keys: readonly K[],
+): Partial<Record<K, number>> {
+  const numbers: Partial<Record<K, number>> = {};
+  for (const [name, value] of Object.entries(query as Record<string, unknown>)) {
+    const key = keys.find((known) => known === name);
+    if (key === undefined) {
+      const known = keys.join(' and ');
+      throw new ValidationError([`unknown parameter ${shown(name)}: there are ${known}`]);
+    }
+    const number = typeof value === 'string' && /^[0-9]{1,10}$/.test(value) ? Number(value) : -1;
+    if (number < 0 || number > 0xffffffff) {
+      throw new ValidationError([`${key}: ${shown(value)} is not a number of 32 bits`]);
+    }
+    numbers[key] = number;
+  }
+  return numbers;
+}
+
 export interface ControlApiOptions {
   readonly array: ArrayControl;
   readonly configuration: Configuration;
@@ -149,6 +174,17 @@ function buildRoutes(options: ControlApiOptions, server: Server) {
     async (request): Promise<StgDocument> => ({
       stg: await array.stgReport(checkStgName(request.params.name)),
     }),
+  );
+  app.get(
+    '/v1/figures',
+    async (): Promise<FiguresDocument> => ({ figures: await array.figures() }),
+  );
+  app.get<{ Params: { name: string } }>(
+    '/v1/stgs/:name/trace',
+    async (request): Promise<TraceDocument> => {
+      const { since, slot } = parseNumbers(request.query, ['since', 'slot']);
+      return { trace: await array.trace(checkStgName(request.params.name), since, slot) };
+    },
   );
   app.post('/v1/stgs', async (request, reply): Promise<StgDocument> => {
     const stgRequest = completeRequest(checkStgBody(request.body), configuration);

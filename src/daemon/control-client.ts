@@ -15,10 +15,12 @@ import type {
   BoardsDocument,
   DeletedDocument,
   ErrorDocument,
+  FiguresDocument,
   HostsDocument,
   SocketsDocument,
   StgDocument,
   StgsDocument,
+  TraceDocument,
 } from './reports.js';
 import type { GrowBody, StgBody } from './stg-request.js';
 
@@ -59,6 +61,15 @@ export class ControlClient {
   sockets = (): Promise<SocketsDocument> => this.#ask('GET', '/v1/sockets', 'sockets');
   stg = (name: string): Promise<StgDocument> =>
     this.#ask('GET', `/v1/stgs/${encodeURIComponent(name)}`, 'stg');
+
+  figures = (): Promise<FiguresDocument> => this.#ask('GET', '/v1/figures', 'figures');
+
+  trace(name: string, since?: number, slot?: number): Promise<TraceDocument> {
+    const query = new URLSearchParams();
+    if (since !== undefined) query.set('since', String(since));
+    if (slot !== undefined) query.set('slot', String(slot));
+    return this.#ask('GET', `/v1/stgs/${encodeURIComponent(name)}/trace?${query}`, 'trace');
+  }
 
   async createStg(body: StgBody): Promise<StgDocument> {
     await this.array();

@@ -130,7 +130,11 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   try {
     await bringUp(parts, options, log, ending.fail);
     log.info('serving');
-    if (parts.array !== undefined) options.onServing?.(await parts.array.arrayReport());
+    const report = await parts.array?.arrayReport();
+    if (report !== undefined) {
+      run.name(report.instance);
+      options.onServing?.(report);
+    }
     reason = await ending.reason;
   } catch (error) {
     reason = error instanceof Error ? error : new Error(messageOf(error));

@@ -11,8 +11,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { SEGMENT_MAP, stgGeometry } from '../layout/geometry.js';
-import { BOARDS_MIN, STG_CONNECTIONS_MAX, STG_MEMBERS_DEFAULT } from '../limits.js';
+import { registerGeometry, SEGMENT_MAP, stgGeometry } from '../layout/geometry.js';
+import { BOARDS_MIN, STG_CONNECTIONS_MAX, STG_MEMBERS_DEFAULT, STG_PORTS_MAX } from '../limits.js';
 import type { Configuration } from './configuration.js';
 import { formatSize, humanSize } from './size.js';
 
@@ -42,7 +42,9 @@ export function memoryNeeded(configuration: Configuration): number {
     boardMax: boards,
     connectionMax: STG_CONNECTIONS_MAX,
   };
-  return stgGeometry(shape).bytes + SEGMENT_MAP.superblockBytes + DAEMON_BYTES;
+  const registers =
+    registerGeometry(shape.memberCount, STG_PORTS_MAX).bytes + SEGMENT_MAP.arrayRegisterBytes;
+  return stgGeometry(shape).bytes + registers + SEGMENT_MAP.superblockBytes + DAEMON_BYTES;
 }
 
 function textOf(path: string): string | undefined {

@@ -5,8 +5,12 @@
  * stable, new ones may be added. Bytes and counts are numbers (exact up to 2^53), times are ISO
  * 8601 in UTC, and what is not there is `null`, never left out. No behaviour; any thread.
  */
+import type { Figures, SocketReport } from '../view/figures.js';
+import type { TraceReading } from '../view/trace.js';
 import type { Configuration } from './configuration.js';
 import type { Log } from './log.js';
+
+export type { SocketReport, SocketState } from '../view/figures.js';
 
 export interface DirectorReport {
   /** From 0. */
@@ -104,34 +108,6 @@ export interface HostReport {
   readonly attachedAt: string;
 }
 
-export type SocketState = 'LISTEN' | 'ESTABLISHED' | 'CLOSING' | 'BOUND';
-
-/** One end: a connection is two sockets, one for each of its hosts. */
-export interface SocketReport {
-  readonly stg: string;
-  /** 'tcp': a connection of the host over the network, which would rather go through the array. */
-  readonly mechanism: 'stp' | 'tcp';
-  /** Why it goes over the network: "peer not attached", ...; null for 'stp'. */
-  readonly reason: string | null;
-  /** 'tcp': the peer's address, null where it is not known. Null for 'stp'. */
-  readonly remoteAddress: string | null;
-  readonly state: SocketState;
-  readonly localPort: number;
-  /** Null unless connected; so is `peerHost`. */
-  readonly remotePort: number | null;
-  readonly localHost: number;
-  readonly peerHost: number | null;
-  /** Sent, and not yet taken by the peer. */
-  readonly sendQueueBytes: number;
-  /** Arrived, and not yet taken by this host. */
-  readonly receiveQueueBytes: number;
-  readonly bytesSent: number;
-  readonly bytesReceived: number;
-  /** Times the sender found no room, and times the receiver found no bytes. */
-  readonly sendWaits: number;
-  readonly receiveWaits: number;
-}
-
 /** A validated request: see stg-request.ts for the rules. */
 export interface StgRequest {
   readonly name: string;
@@ -173,6 +149,12 @@ export interface HostsDocument {
 export interface SocketsDocument {
   readonly sockets: readonly SocketReport[];
 }
+export interface FiguresDocument {
+  readonly figures: Figures;
+}
+export interface TraceDocument {
+  readonly trace: TraceReading;
+}
 export interface ErrorDocument {
   readonly error: { readonly code: string; readonly message: string };
 }
@@ -197,7 +179,12 @@ export interface ArrayControl {
   /** ENOENT; EBUSY while hosts are in it, unless forced. */
   deleteStg(name: string, force: boolean): Promise<void>;
   hostReports(): Promise<HostReport[]>;
-  socketReports(): Promise<SocketReport[]>;
+  /** One sample: rates are null. */
+  socketReports(): Promise<readonly SocketReport[]>;
+  /** One sample of everything that memory tells; rates are null. */
+  figures(): Promise<Figures>;
+  /** ENOENT. See readTrace. */
+  trace(stg: string, since?: number, slot?: number): Promise<TraceReading>;
 }
 
 /** What the composition root hands to an array. */

@@ -10,20 +10,27 @@
  */
 import { assert } from '../assert.js';
 import { errnoOfCode, stpError } from '../errors.js';
-import { connectionOffset, firstExtent, type StgExtent } from '../layout/geometry.js';
+import {
+  connectionOffset,
+  firstExtent,
+  registerGeometry,
+  SEGMENT_MAP,
+  type StgExtent,
+} from '../layout/geometry.js';
 import {
   BOARD,
   CONNECTION,
   DIRECTION,
+  DIRECTOR,
   MEMBER,
   MEMBER_RING,
   NUMBERS,
   STG_HEADER,
 } from '../layout/tables.js';
 import { BACKLOG_MAX, GROW_RETRY_MS, NETWORK_SLOTS_SHARE, PORT_MAX } from '../limits.js';
-import { addressText } from '../memory/address-words.js';
 import {
   addSource,
+  countLoop,
   dropCable,
   RING_READY,
   removeSource,
@@ -36,6 +43,12 @@ import {
   noEvent,
   RingSpoiled,
 } from '../memory/member-ring.js';
+import {
+  type ControlEvent,
+  directorOffset,
+  noControlEvent,
+  StgRegister,
+} from '../memory/register.js';
 import type { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
 import { type PortHolder, PortTable } from './port-table.js';
@@ -45,7 +58,6 @@ import type {
   MemberAdd,
   MemberAdded,
   MemberGone,
-  SocketRow,
   StgGrow,
   StgOpen,
 } from './protocol.js';
@@ -89,6 +101,8 @@ interface Port extends PortHolder<Member> {
   /** Connected, and not yet accepted by the host. */
   waiting: number;
   readonly pending: { member: Member; command: Command }[];
+  /** Of its record in the register; -1 for a connection's port, which has none. */
+  place: number;
 }
 
 interface End {
@@ -131,6 +145,8 @@ interface Stg {
   readonly portsMax: number;
   /** Number of the native view. */
   readonly view: number;
+  /** What people see of it; nothing is read back. */
+  readonly register: StgRegister;
   readonly ports: PortTable<Member, Port>;
   readonly members: (Member | undefined)[];
   readonly memberGenerations: number[];
@@ -157,11 +173,19 @@ export class ChannelDirector {
   #growTimer: NodeJS.Timeout | undefined;
   #cableNext = 1;
   #commands = 0;
+  #wakesSent = 0;
+  #wakesSuppressed = 0;
   #utilization = performance.eventLoopUtilization();
+  readonly #event: ControlEvent = { ...noControlEvent };
+  /** Segment offset of its record in the array register. */
+  readonly #figures: number;
 
-  constructor(segment: Segment, notice: (notice: MemberGone) => void) {
+  /** @param number from 0, as its record in the array register */
+  constructor(segment: Segment, number: number, notice: (notice: MemberGone) => void) {
     this.#segment = segment;
     this.#notice = notice;
+    this.#figures = directorOffset(SEGMENT_MAP.arrayRegister, number);
+    countLoop(segment, this.#figures);
   }
 
   /** One request of the main thread. Throws coded errors; the thread's loop sends them back. */
@@ -193,6 +217,12 @@ export class ChannelDirector {
 
   #openStg(request: StgOpen): void {
     const { geometry, offset } = request;
+    const register = new StgRegister(
+      this.#segment,
+      request.register,
+      registerGeometry(geometry.memberCount, request.portsMax),
+    );
+    register.open(request.generation);
     this.#stgs.set(request.stg, {
       number: request.stg,
       name: request.name,
@@ -200,6 +230,7 @@ export class ChannelDirector {
       geometry,
       portsMax: request.portsMax,
       view: native().stgOpen(this.#segment.number, offset, geometry),
+      register,
       ports: new PortTable(),
       members: new Array(geometry.memberCount).fill(undefined),
       memberGenerations: new Array(geometry.memberCount).fill(0),
@@ -333,6 +364,15 @@ export class ChannelDirector {
       (ready) => ready === RING_READY && this.#onCommands(member),
     );
     stg.members[index] = member;
+    stg.register.setMember(index, {
+      generation,
+      host: request.host,
+      uid: request.uid,
+      gid: request.gid,
+      pid: request.pid,
+      attachedAt: native().wallClockUs(),
+      name: request.name,
+    });
     native().loopSafety(true);
     watchCable(member.channel, () => this.#endMember(member));
     return { member: index, generation, extents: stg.extents.length };
@@ -355,6 +395,7 @@ export class ChannelDirector {
     if (stg.members[member.index] !== member) return;
     /* From here on nothing is sent to it, and nothing can connect to it or for it. */
     stg.members[member.index] = undefined;
+    stg.register.clearMember(member.index);
     removeSource(member.source);
     dropCable(member.channel);
     this.#overflowing.delete(member);
@@ -362,6 +403,7 @@ export class ChannelDirector {
       for (let i = holder.pending.length - 1; i >= 0; i--) {
         if (holder.pending[i]?.member === member) holder.pending.splice(i, 1);
       }
+      this.#showPort(holder);
     }
     for (const port of [...member.ports]) {
       if (port.kind !== 'connection') this.#releasePort(port);
@@ -374,6 +416,7 @@ export class ChannelDirector {
             const peer = connection.ends[end === 0 ? 1 : 0].member;
             native().connectionAbort(stg.view, connection.slot, end, peer.index, peer.channel);
           }
+          this.#recordEnd(NUMBERS.CONTROL_HOST_GONE, connection, end);
           this.#closeEnd(connection, end);
         }
       }
@@ -398,6 +441,7 @@ export class ChannelDirector {
         const command = member.ring.readCommand();
         if (command === undefined) return;
         this.#commands++;
+        this.#segment.storeCounter(this.#figures + DIRECTOR.at.commands, this.#commands);
         this.#onCommand(member, command);
         if (member.stg.members[member.index] !== member) return;
       }
@@ -454,6 +498,7 @@ export class ChannelDirector {
     if (bound?.kind === 'bound' && bound.member === member && command.port !== 0) {
       port = bound;
       port.kind = 'listening';
+      this.#recordPort(NUMBERS.CONTROL_LISTENING, port);
     } else {
       const taken = this.#takePort(member, command, 'listening');
       if (typeof taken === 'string') {
@@ -463,6 +508,7 @@ export class ChannelDirector {
     }
     port.socket = command.socket;
     port.backlog = Math.min(Math.max(command.backlog, 1), BACKLOG_MAX);
+    this.#showPort(port);
     this.#send(member, {
       ...noEvent,
       kind: NUMBERS.EVENT_LISTENING,
@@ -489,9 +535,30 @@ export class ChannelDirector {
   }
 
   #addPort(member: Member, number: number, kind: Port['kind'], socket: number): Port {
-    const port: Port = { port: number, member, kind, socket, backlog: 0, waiting: 0, pending: [] };
+    const port: Port = {
+      port: number,
+      member,
+      kind,
+      socket,
+      backlog: 0,
+      waiting: 0,
+      pending: [],
+      place: -1,
+    };
     member.stg.ports.add(port);
     member.ports.add(port);
+    if (kind !== 'connection') {
+      port.place = member.stg.register.addPort({
+        port: number,
+        member: member.index,
+        listening: kind === 'listening',
+        backlog: 0,
+        waiting: 0,
+        pending: 0,
+      });
+      const listening = kind === 'listening';
+      this.#recordPort(listening ? NUMBERS.CONTROL_LISTENING : NUMBERS.CONTROL_BOUND, port);
+    }
     return port;
   }
 
@@ -500,6 +567,10 @@ export class ChannelDirector {
     if (member.stg.ports.get(port.port) !== port) return;
     member.stg.ports.remove(port.port);
     member.ports.delete(port);
+    if (port.kind !== 'connection') {
+      member.stg.register.removePort(port.place);
+      this.#recordPort(NUMBERS.CONTROL_UNBOUND, port);
+    }
     for (const { member: waiting, command } of port.pending.splice(0)) {
       this.#refuse(waiting, command);
     }
@@ -527,22 +598,29 @@ export class ChannelDirector {
       if (listener.pending.length >= PENDING_MAX) return this.#refuse(member, command);
       listener.pending.push({ member, command });
       this.#hurry(listener.member);
+      this.#showPort(listener);
+      this.#recordConnect(NUMBERS.CONTROL_QUEUED, member, command, 0);
       return;
     }
     this.#connect(member, command, listener);
+  }
+
+  #refuseConnect(member: Member, command: Command, code: string, reason: number): void {
+    this.#recordConnect(NUMBERS.CONTROL_REFUSED, member, command, errnoOfCode(code));
+    this.#answer(member, command, NUMBERS.EVENT_CONNECTED, code, reason);
   }
 
   /** Nobody takes the connection: is there anybody else at all? */
   #refuse(member: Member, command: Command): void {
     const alone = !member.stg.members.some((other) => other !== undefined && other !== member);
     const reason = alone ? NUMBERS.REASON_PEER_NOT_ATTACHED : NUMBERS.REASON_PEER_NOT_LISTENING;
-    this.#answer(member, command, NUMBERS.EVENT_CONNECTED, 'ECONNREFUSED', reason);
+    this.#refuseConnect(member, command, 'ECONNREFUSED', reason);
   }
 
   #connect(member: Member, command: Command, listener: Port): void {
     const { stg } = member;
     const fail = (code: string): void =>
-      this.#answer(member, command, NUMBERS.EVENT_CONNECTED, code, reasonOfCode(code));
+      this.#refuseConnect(member, command, code, reasonOfCode(code));
     let port: Port | undefined;
     if (command.localPort !== 0) {
       port = stg.ports.get(command.localPort);
@@ -575,6 +653,7 @@ export class ChannelDirector {
     this.#establish(stg, connection);
     listener.member.connections.add(connection);
     listener.waiting++;
+    this.#showPort(listener);
     /* Who waits comes first: it wakes up while the other is rung. */
     this.#send(member, {
       ...this.#describe(connection, 0),
@@ -605,6 +684,7 @@ export class ChannelDirector {
   #establish(stg: Stg, connection: Connection): void {
     native().connectionInit(stg.view, connection.slot);
     this.#publishHeader(stg, connection, NUMBERS.CONNECTION_ESTABLISHED);
+    this.#recordEnd(NUMBERS.CONTROL_OPENED, connection, 0);
     stg.connections[connection.slot] = connection;
     stg.connectionCount++;
     connection.ends[0].member.connections.add(connection);
@@ -676,6 +756,8 @@ export class ChannelDirector {
       const host = network !== undefined && i === 1 ? 0 : end.member.host;
       segment.store(at + CONNECTION.at.hosts + i * 4, host);
     });
+    const [a, b] = connection.ends;
+    segment.store(at + CONNECTION.at.closedEnds, (a.closed ? 1 : 0) | (b.closed ? 2 : 0));
     segment.store(
       at + CONNECTION.at.mechanism,
       network === undefined ? NUMBERS.MECHANISM_STORAGE : NUMBERS.MECHANISM_NETWORK,
@@ -683,6 +765,9 @@ export class ChannelDirector {
     segment.store(at + CONNECTION.at.reason, network?.reason ?? NUMBERS.REASON_NONE);
     for (let i = 0; i < 4; i++) {
       segment.store(at + CONNECTION.at.remoteAddress + i * 4, network?.address[i] ?? 0);
+    }
+    if (state === NUMBERS.CONNECTION_ESTABLISHED) {
+      segment.storeCounter(at + CONNECTION.at.openedAt, native().wallClockUs());
     }
     segment.store(at + CONNECTION.at.generation, connection.generation);
     segment.store(at + CONNECTION.at.state, state);
@@ -720,6 +805,7 @@ export class ChannelDirector {
     const listener = connection?.listener;
     if (connection === undefined || listener === undefined || listener.member !== member) return;
     connection.listener = undefined;
+    this.#recordEnd(NUMBERS.CONTROL_ACCEPTED, connection, 1);
     this.#leaveBacklog(listener);
   }
 
@@ -727,6 +813,7 @@ export class ChannelDirector {
     listener.waiting--;
     assert(listener.waiting >= 0, 'a backlog holds what was put there');
     const next = listener.pending.shift();
+    this.#showPort(listener);
     if (next === undefined) return;
     if (listener.pending.length === 0) this.#hurry(listener.member);
     this.#onConnect(next.member, next.command);
@@ -744,6 +831,7 @@ export class ChannelDirector {
     if (connection === undefined) return;
     const end = command.backlog === 1 ? 1 : 0;
     if (connection.ends[end].member !== member || connection.ends[end].closed) return;
+    this.#recordEnd(NUMBERS.CONTROL_CLOSED, connection, end);
     this.#closeEnd(connection, end);
   }
 
@@ -783,6 +871,7 @@ export class ChannelDirector {
       );
     }
     this.#publishHeader(stg, connection, NUMBERS.CONNECTION_FREE);
+    this.#recordEnd(NUMBERS.CONTROL_FREED, connection, end);
     stg.connections[connection.slot] = undefined;
     this.#freeSlot(stg, connection.slot);
     stg.connectionCount--;
@@ -814,6 +903,92 @@ export class ChannelDirector {
     );
   }
 
+  // --- for people ---------------------------------------------------------------------------
+
+  /** The event to be filled, blank but for its kind: one object, since events are frequent. */
+  #newEvent(kind: number): ControlEvent {
+    const event = Object.assign(this.#event, noControlEvent);
+    event.kind = kind;
+    event.at = native().wallClockUs();
+    return event;
+  }
+
+  #recordPort(kind: number, port: Port): void {
+    const event = this.#newEvent(kind);
+    event.port = port.port;
+    event.host = port.member.host;
+    port.member.stg.register.writeEvent(event);
+  }
+
+  /** A connect that did not become a connection: `status` 0 while it still may. */
+  #recordConnect(kind: number, member: Member, command: Command, status: number): void {
+    const event = this.#newEvent(kind);
+    event.port = command.localPort;
+    event.remotePort = command.port;
+    event.host = member.host;
+    event.status = status;
+    member.stg.register.writeEvent(event);
+  }
+
+  /** What the directions say is the hosts' word, for display only. */
+  #recordEnd(kind: number, connection: Connection, end: 0 | 1): void {
+    const self = connection.ends[end];
+    const peer = connection.ends[end === 0 ? 1 : 0];
+    const { stg } = self.member;
+    const event = this.#newEvent(kind);
+    event.connection = connection.slot;
+    event.generation = connection.generation;
+    event.end = end;
+    event.port = self.port;
+    event.remotePort = peer.port;
+    event.host = self.member.host;
+    if (connection.network !== undefined) {
+      event.status = connection.network.reason;
+      event.flags = NUMBERS.CONTROL_FLAG_NETWORK;
+    } else event.peerHost = peer.member.host;
+    if (kind === NUMBERS.CONTROL_CLOSED || kind === NUMBERS.CONTROL_HOST_GONE) {
+      this.#addDirections(event, stg, connection.slot, end);
+    }
+    stg.register.writeEvent(event);
+  }
+
+  #addDirections(event: ControlEvent, stg: Stg, slot: number, end: 0 | 1): void {
+    const segment = this.#segment;
+    const directions =
+      stg.offset + stg.geometry.connections + slot * CONNECTION.bytes + CONNECTION.at.directions;
+    const out = directions + end * DIRECTION.bytes;
+    const inn = directions + (1 - end) * DIRECTION.bytes;
+    const load = (direction: number, field: keyof typeof DIRECTION.at): number =>
+      segment.load(direction + DIRECTION.at[field]);
+    const aborted = (sent: number, received: number): boolean =>
+      load(sent, 'reset') !== 0 || load(received, 'closed') === NUMBERS.CLOSED_RESET;
+    if (load(out, 'fin') !== 0) event.flags |= NUMBERS.CONTROL_FLAG_FIN;
+    if (aborted(out, inn)) event.flags |= NUMBERS.CONTROL_FLAG_RESET;
+    if (load(inn, 'fin') !== 0) event.flags |= NUMBERS.CONTROL_FLAG_PEER_FIN;
+    if (aborted(inn, out)) event.flags |= NUMBERS.CONTROL_FLAG_PEER_RESET;
+    if (load(inn, 'tail') !== load(inn, 'head')) event.flags |= NUMBERS.CONTROL_FLAG_UNREAD;
+    event.sent = segment.counter(out + DIRECTION.at.bytesProduced);
+    event.received = segment.counter(inn + DIRECTION.at.bytesConsumed);
+  }
+
+  #showPort(port: Port): void {
+    port.member.stg.register.updatePort(port.place, {
+      listening: port.kind === 'listening',
+      backlog: port.backlog,
+      waiting: port.waiting,
+      pending: port.pending.length,
+    });
+  }
+
+  /** Rings a host for an event, if it sleeps. */
+  #wake(member: Member): void {
+    const rung = native().wordWake(this.#segment.number, member.sleepOffset, member.channel);
+    if (rung) this.#segment.store(this.#figures + DIRECTOR.at.wakesSent, ++this.#wakesSent);
+    else {
+      this.#segment.store(this.#figures + DIRECTOR.at.wakesSuppressed, ++this.#wakesSuppressed);
+    }
+  }
+
   // --- answers ------------------------------------------------------------------------------
 
   #answer(
@@ -838,7 +1013,7 @@ export class ChannelDirector {
     if (member.stg.members[member.index] !== member) return;
     try {
       if (member.overflow.length === 0 && member.ring.writeEvent(event)) {
-        native().wordWake(this.#segment.number, member.sleepOffset, member.channel);
+        this.#wake(member);
         return;
       }
     } catch (error) {
@@ -869,7 +1044,7 @@ export class ChannelDirector {
         this.#endMember(member);
         continue;
       }
-      native().wordWake(this.#segment.number, member.sleepOffset, member.channel);
+      this.#wake(member);
       if (member.overflow.length === 0) this.#overflowing.delete(member);
     }
     if (this.#overflowing.size > 0) {
@@ -880,26 +1055,23 @@ export class ChannelDirector {
   // --- reports ------------------------------------------------------------------------------
 
   #report(): DirectorReport {
-    const sockets: SocketRow[] = [];
+    let sockets = 0;
     const hostSockets = new Map<string, { host: number; stg: number; sockets: number }>();
     const count = (host: number, stg: number): void => {
       const key = `${host}:${stg}`;
       const row = hostSockets.get(key) ?? { host, stg, sockets: 0 };
       row.sockets++;
+      sockets++;
       hostSockets.set(key, row);
     };
     for (const stg of this.#stgs.values()) {
       for (const port of stg.ports.values()) {
-        if (port.kind === 'connection') continue;
-        sockets.push(this.#portRow(stg, port));
-        count(port.member.host, stg.number);
+        if (port.kind !== 'connection') count(port.member.host, stg.number);
       }
       for (const connection of stg.connections) {
         if (connection === undefined) continue;
-        for (const end of [0, 1] as const) {
-          if (connection.ends[end].closed) continue;
-          sockets.push(this.#connectionRow(stg, connection, end));
-          count(connection.ends[end].member.host, stg.number);
+        for (const { closed, member } of connection.ends) {
+          if (!closed) count(member.host, stg.number);
         }
       }
     }
@@ -927,67 +1099,12 @@ export class ChannelDirector {
     this.#utilization = now;
     return since.utilization;
   }
-
-  #portRow(stg: Stg, port: Port): SocketRow {
-    return {
-      ...storage,
-      stg: stg.name,
-      state: port.kind === 'listening' ? 'LISTEN' : 'BOUND',
-      localPort: port.port,
-      localHost: port.member.host,
-      remotePort: null,
-      remoteHost: null,
-      queuedOut: 0,
-      queuedIn: port.waiting + port.pending.length,
-      bytesOut: 0,
-      bytesIn: 0,
-      waitsEmpty: 0,
-      waitsFull: 0,
-    };
-  }
-
-  #connectionRow(stg: Stg, connection: Connection, end: 0 | 1): SocketRow {
-    const at = connectionOffset(stg.extents, connection.slot) + CONNECTION.at.directions;
-    const out = at + end * DIRECTION.bytes;
-    const inn = at + (1 - end) * DIRECTION.bytes;
-    const segment = this.#segment;
-    const queued = (direction: number): number =>
-      (segment.load(direction + DIRECTION.at.tail) -
-        segment.load(direction + DIRECTION.at.head)) >>>
-      0;
-    const self = connection.ends[end];
-    const peer = connection.ends[end === 0 ? 1 : 0];
-    const { network } = connection;
-    return {
-      mechanism: network === undefined ? 'stp' : 'tcp',
-      reason: network?.reason ?? NUMBERS.REASON_NONE,
-      remoteAddress: network === undefined ? null : addressText(network.address),
-      stg: stg.name,
-      state: peer.closed && network === undefined ? 'CLOSING' : 'ESTABLISHED',
-      localPort: self.port,
-      localHost: self.member.host,
-      remotePort: peer.port,
-      remoteHost: network === undefined ? peer.member.host : null,
-      queuedOut: queued(out),
-      queuedIn: queued(inn),
-      bytesOut: segment.counter(out + DIRECTION.at.bytesProduced),
-      bytesIn: segment.counter(inn + DIRECTION.at.bytesConsumed),
-      waitsEmpty: segment.load(out + DIRECTION.at.producerWaits),
-      waitsFull: segment.load(inn + DIRECTION.at.consumerWaits),
-    };
-  }
 }
 
 /** What the STG lacks, where a refusal says that it lacks something. */
 const reasonOfCode = (code: string): number =>
   code === 'ENOBUFS' || code === 'EADDRNOTAVAIL' ? NUMBERS.REASON_STG_FULL : NUMBERS.REASON_NONE;
 
-/** What a row of the storage mechanism says of the network. */
-const storage = {
-  mechanism: 'stp',
-  reason: NUMBERS.REASON_NONE,
-  remoteAddress: null,
-} as const;
 /** Whether the host's process, or thread, is gone: the kernel knows before the event loop does. */
 const isDead = (member: Member): boolean => native().cableDead(member.channel);
 

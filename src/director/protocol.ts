@@ -21,6 +21,8 @@ export interface StgOpen {
   readonly offset: number;
   readonly geometry: StgGeometry;
   readonly portsMax: number;
+  /** Segment offset of the STG's register: zero memory, the director's to write. */
+  readonly register: number;
 }
 
 export interface StgGrow {
@@ -39,6 +41,8 @@ export interface MemberAdd {
   readonly uid: number;
   readonly gid: number;
   readonly pid: number;
+  /** What the host calls itself; may be empty. */
+  readonly name: string;
   /** Segment offset of the member's ring. */
   readonly ring: number;
   /** The director's end of the member's channel; it takes the descriptor over. */
@@ -58,28 +62,6 @@ export type DirectorRequest =
     }
   | { readonly op: 'report' };
 
-export interface SocketRow {
-  readonly stg: string;
-  readonly mechanism: 'stp' | 'tcp';
-  /** A REASON_ number: why it goes over the network; 0 for 'stp'. */
-  readonly reason: number;
-  /** 'tcp': the peer's address; null where it is not known. */
-  readonly remoteAddress: string | null;
-  readonly state: 'LISTEN' | 'BOUND' | 'ESTABLISHED' | 'CLOSING';
-  readonly localPort: number;
-  readonly localHost: number;
-  readonly remotePort: number | null;
-  readonly remoteHost: number | null;
-  /** LISTEN: connections that wait for accept; else bytes sent by the local end and not yet read. */
-  readonly queuedOut: number;
-  readonly queuedIn: number;
-  readonly bytesOut: number;
-  readonly bytesIn: number;
-  /** Times the local end found no empty page, and no full one. */
-  readonly waitsEmpty: number;
-  readonly waitsFull: number;
-}
-
 export interface StgRow {
   readonly stg: number;
   readonly members: number;
@@ -92,7 +74,8 @@ export interface StgRow {
 
 export interface DirectorReport {
   readonly stgs: StgRow[];
-  readonly sockets: SocketRow[];
+  /** Listeners, binds, and ends of connections. */
+  readonly sockets: number;
   readonly hostSockets: { host: number; stg: number; sockets: number }[];
   readonly commands: number;
   /** Share of one core since the last report, 0 to 1. */

@@ -6,12 +6,18 @@
  */
 import { LINE_BYTES } from './define.js';
 import {
+  ARRAY_REGISTER,
   BOARD,
   CONNECTION,
+  CONTROL_EVENT,
+  CONTROL_EVENT_ENTRIES,
   MEMBER,
   MEMBER_RING,
   PAGE_BYTES,
+  REGISTERED_MEMBER,
+  REGISTERED_PORT,
   STG_HEADER,
+  STG_REGISTER,
   SUPERBLOCK,
 } from './tables.js';
 
@@ -24,7 +30,13 @@ export const SEGMENT_MAP = {
   superblockBytes: SUPERBLOCK.bytes,
   memberRings: 1 << 20,
   memberRingBytes: MEMBER_RING.bytes,
-  stgs: 64 << 20,
+  /** Of stpd only; in hosts, zero memory that nobody writes. */
+  arrayRegister: 48 << 20,
+  arrayRegisterBytes: ARRAY_REGISTER.bytes,
+  /** One place for each entry of the superblock's directory. */
+  stgRegisters: 64 << 20,
+  stgRegisterBytesMax: 2 << 20,
+  stgs: 256 << 20,
 } as const;
 
 /** STGs start on multiples of this, so that huge pages stay possible. */
@@ -165,4 +177,24 @@ export function nextExtent(
 export function connectionOffset(extents: readonly StgExtent[], slot: number): number {
   const extent = extents.find((e) => slot < e.firstConnection + e.connectionCount) as StgExtent;
   return extent.offset + extent.connections + (slot - extent.firstConnection) * CONNECTION.bytes;
+}
+
+/** Offsets in bytes from the start of an STG's register. */
+export interface RegisterGeometry {
+  readonly memberCount: number;
+  readonly portCount: number;
+  readonly members: number;
+  readonly ports: number;
+  readonly events: number;
+  /** Of the file: whole pages of memory. */
+  readonly bytes: number;
+}
+
+/** @param portCount listeners and binds that the STG may have */
+export function registerGeometry(memberCount: number, portCount: number): RegisterGeometry {
+  const members = STG_REGISTER.bytes;
+  const ports = members + memberCount * REGISTERED_MEMBER.bytes;
+  const events = up(ports + portCount * REGISTERED_PORT.bytes, CONTROL_EVENT.bytes);
+  const bytes = up(events + CONTROL_EVENT_ENTRIES * CONTROL_EVENT.bytes, PAGE_BYTES);
+  return { memberCount, portCount, members, ports, events, bytes };
 }

@@ -17,6 +17,7 @@ export const constants: Readonly<Record<string, number>> = {
   STG_NAME_BYTES: tables.STG_NAME_BYTES,
   STG_DIRECTORY_ENTRIES: tables.STG_DIRECTORY_ENTRIES,
   STG_EXTENTS_MAX: tables.STG_EXTENTS_MAX,
+  CONTROL_EVENT_ENTRIES: tables.CONTROL_EVENT_ENTRIES,
   LINE_BYTES,
   ...tables.NUMBERS,
 };

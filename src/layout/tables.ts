@@ -33,6 +33,10 @@ export const STG_DIRECTORY_ENTRIES = 64;
 export const STG_EXTENTS_MAX = 16;
 /** Boards of one array; the superblock has a byte for each. */
 export const BOARDS_MAX = 1024;
+/** Channel directors of one array; the register has a record for each. */
+export const DIRECTORS_MAX = 16;
+/** Control events that an STG's register remembers. Divides 2^32: their number wraps. */
+export const CONTROL_EVENT_ENTRIES = 4096;
 
 export const STG_EXTENT = defineStruct('stg_extent', 16, 'One file of an STG, for display.', {
   offset: { type: 'u64', writer: 'stpd', doc: 'where it is mapped in every segment, bytes' },
@@ -157,6 +161,9 @@ export const MEMBER = defineStruct(
   },
 );
 
+/** Counters of one end of one direction: the COUNT_ numbers. */
+const COUNTS = 5;
+
 export const DIRECTION = defineStruct(
   'direction',
   640,
@@ -167,9 +174,31 @@ export const DIRECTION = defineStruct(
     reset: { type: 'u32', writer: 'producer', doc: '1: connection aborted by this end' },
     producerWaits: { type: 'u32', writer: 'producer', doc: 'times it found no empty page' },
     bytesProduced: { type: 'u64', writer: 'producer', doc: 'for display' },
+    finishedAt: {
+      type: 'u64',
+      writer: 'producer',
+      doc: 'when fin or reset was set, microseconds since 1970; for display',
+    },
+    producerCounts: {
+      type: 'u32',
+      count: COUNTS,
+      writer: 'producer',
+      doc: 'of the producer, by COUNT_ number, wrapping; for display',
+    },
     head: { type: 'u32', line: true, writer: 'consumer', doc: 'bytes consumed, wrapping at 2^32' },
     consumerWaits: { type: 'u32', writer: 'consumer', doc: 'times it found no full page' },
     bytesConsumed: { type: 'u64', writer: 'consumer', doc: 'for display' },
+    closedAt: {
+      type: 'u64',
+      writer: 'consumer',
+      doc: 'when closed was set, microseconds since 1970; for display',
+    },
+    consumerCounts: {
+      type: 'u32',
+      count: COUNTS,
+      writer: 'consumer',
+      doc: 'of the consumer, by COUNT_ number, wrapping; for display',
+    },
     consumerWait: {
       type: 'u32',
       line: true,
@@ -235,6 +264,16 @@ export const CONNECTION = defineStruct(
       count: 4,
       writer: 'director',
       doc: 'network: the peer’s IPv6 address, most significant word first, IPv4 as ::ffff:a.b.c.d; 0: not known',
+    },
+    openedAt: {
+      type: 'u64',
+      writer: 'director',
+      doc: 'when the connection was made, microseconds since 1970',
+    },
+    closedEnds: {
+      type: 'u32',
+      writer: 'director',
+      doc: 'bit e: the host of end e has let go of it',
     },
     directions: {
       type: 'u8',
@@ -344,6 +383,148 @@ export const MEMBER_RING = defineStruct(
   },
 );
 
+export const DIRECTOR = defineStruct('director', 128, 'What one channel director has done.', {
+  thread: {
+    type: 'u32',
+    writer: 'the director',
+    doc: 'its thread’s number in stpd’s PID namespace',
+  },
+  pollHits: { type: 'u32', writer: 'the director', doc: 'polls that found work before sleeping' },
+  pollMisses: { type: 'u32', writer: 'the director', doc: 'polls that ended in sleep' },
+  safetyFirings: {
+    type: 'u32',
+    writer: 'the director',
+    doc: 'wake-ups that only the safety timer found',
+  },
+  commands: { type: 'u64', writer: 'the director', doc: 'commands of hosts it has carried out' },
+  loops: { type: 'u64', writer: 'the director', doc: 'turns of its event loop' },
+  wakesSent: { type: 'u32', writer: 'the director', doc: 'hosts it rang for an event, wrapping' },
+  wakesSuppressed: { type: 'u32', writer: 'the director', doc: 'bells not needed: awake already' },
+});
+
+export const REGISTERED_STG = defineStruct(
+  'registered_stg',
+  128,
+  'Where a reader of stpd’s descriptors finds one STG. Same place as its directory entry.',
+  {
+    generation: { type: 'u32', writer: 'stpd', doc: 'of the STG; 0 none. Published last' },
+    registerFile: { type: 'u32', writer: 'stpd', doc: 'descriptor of its register in stpd' },
+    portsMax: { type: 'u32', writer: 'stpd', doc: 'listeners and binds it may have' },
+    reserved: { type: 'u32', writer: 'nobody', doc: 'zero' },
+    offset: { type: 'u64', writer: 'stpd', doc: 'where the register is mapped in stpd, bytes' },
+    files: {
+      type: 'u32',
+      count: STG_EXTENTS_MAX,
+      writer: 'stpd',
+      doc: 'descriptors of the STG’s files in stpd',
+    },
+  },
+);
+
+export const ARRAY_REGISTER = defineStruct(
+  'array_register',
+  16384,
+  'What stpd writes down for people about the array. Mapped by stpd, and by who may read its descriptors; never by hosts.',
+  {
+    instance: { type: 'u8', count: 16, writer: 'stpd', doc: 'that of the superblock' },
+    startedAt: { type: 'u64', writer: 'stpd', doc: 'microseconds since 1970' },
+    directors: {
+      type: 'u8',
+      count: DIRECTOR.bytes * DIRECTORS_MAX,
+      line: true,
+      writer: 'see director',
+      doc: 'director[16]',
+    },
+    stgs: {
+      type: 'u8',
+      count: REGISTERED_STG.bytes * STG_DIRECTORY_ENTRIES,
+      line: true,
+      writer: 'stpd',
+      doc: 'registered_stg[64]',
+    },
+    boardIndexes: {
+      type: 'u32',
+      count: BOARDS_MAX,
+      line: true,
+      writer: 'stpd',
+      doc: 'for each board of the array: its number in its STG',
+    },
+  },
+);
+
+export const STG_REGISTER = defineStruct(
+  'stg_register',
+  256,
+  'Start of an STG’s register: what its director writes down for people. Registered members, ports and control events follow it. Never mapped by hosts, so what stands here is the director’s word.',
+  {
+    generation: { type: 'u32', writer: 'director', doc: 'of the STG' },
+    members: { type: 'u32', writer: 'director', doc: 'registered_member[members] follow' },
+    ports: { type: 'u32', writer: 'director', doc: 'registered_port[ports] follow these' },
+    eventTail: {
+      type: 'u32',
+      line: true,
+      writer: 'director',
+      doc: 'control events written, wrapping: published after the event',
+    },
+  },
+);
+
+export const REGISTERED_MEMBER = defineStruct(
+  'registered_member',
+  256,
+  'Who a member is, as the kernel told stpd at attach.',
+  {
+    generation: {
+      type: 'u32',
+      writer: 'director',
+      doc: 'of the member; 0 nobody. Published last',
+    },
+    host: { type: 'u32', writer: 'director', doc: 'number of the host' },
+    uid: { type: 'u32', writer: 'director', doc: 'attested' },
+    gid: { type: 'u32', writer: 'director', doc: 'attested' },
+    pid: { type: 'u32', writer: 'director', doc: 'attested; for display: a PID is no identity' },
+    nameBytes: { type: 'u32', writer: 'director', doc: 'bytes of the name' },
+    attachedAt: { type: 'u64', writer: 'director', doc: 'microseconds since 1970' },
+    name: {
+      type: 'u8',
+      count: 224,
+      writer: 'director',
+      doc: 'what the host calls itself, UTF-8, cut',
+    },
+  },
+);
+
+export const REGISTERED_PORT = defineStruct('registered_port', 32, 'A listener or a bound port.', {
+  port: { type: 'u32', writer: 'director', doc: '1 to 65535; 0 none. Published last' },
+  member: { type: 'u32', writer: 'director', doc: 'its holder' },
+  listening: { type: 'u32', writer: 'director', doc: '1 listener, 0 bound only' },
+  backlog: { type: 'u32', writer: 'director', doc: 'connections that may wait for accept' },
+  waiting: { type: 'u32', writer: 'director', doc: 'connections that wait for accept' },
+  pending: { type: 'u32', writer: 'director', doc: 'connects that wait for a place there' },
+  reserved: { type: 'u32', count: 2, writer: 'nobody', doc: 'zero' },
+});
+
+export const CONTROL_EVENT = defineStruct(
+  'control_event',
+  64,
+  'Something that happened to a port or a connection, in a ring of an STG’s register.',
+  {
+    at: { type: 'u64', writer: 'director', doc: 'microseconds since 1970' },
+    kind: { type: 'u32', writer: 'director', doc: 'a CONTROL_ number' },
+    connection: { type: 'u32', writer: 'director', doc: 'slot, where there is one' },
+    generation: { type: 'u32', writer: 'director', doc: 'of the slot, or 0: no connection' },
+    end: { type: 'u32', writer: 'director', doc: 'whose doing it was: 0 connected, 1 accepted' },
+    port: { type: 'u32', writer: 'director', doc: 'local port of that end, or the listener’s' },
+    remotePort: { type: 'u32', writer: 'director', doc: 'the other end’s port, or 0' },
+    host: { type: 'u32', writer: 'director', doc: 'number of the host whose doing it was' },
+    peerHost: { type: 'u32', writer: 'director', doc: 'number of the other host, or 0' },
+    status: { type: 'u32', writer: 'director', doc: '0, or the POSIX error number of a refusal' },
+    flags: { type: 'u32', writer: 'director', doc: 'CONTROL_FLAG_ bits that it found' },
+    sent: { type: 'u64', writer: 'director', doc: 'bytes that the end had produced' },
+    received: { type: 'u64', writer: 'director', doc: 'bytes that the end had consumed' },
+  },
+);
+
 /** All tables, in the order in which they appear in the header and the document. */
 export const STRUCTS = [
   STG_EXTENT,
@@ -357,6 +538,13 @@ export const STRUCTS = [
   COMMAND,
   EVENT,
   MEMBER_RING,
+  DIRECTOR,
+  REGISTERED_STG,
+  ARRAY_REGISTER,
+  STG_REGISTER,
+  REGISTERED_MEMBER,
+  REGISTERED_PORT,
+  CONTROL_EVENT,
 ] as const;
 
 /** Numbers with a meaning on both sides of the language border. */
@@ -384,6 +572,32 @@ export const NUMBERS = {
   EVENT_CLOSED: 5,
   EVENT_UNBOUND: 6,
   EVENT_NETWORK_OPENED: 7,
+  /** Bells and futex calls; publications that needed none. */
+  COUNT_WAKES_SENT: 0,
+  COUNT_WAKES_SUPPRESSED: 1,
+  /** Of threads that wait: looks that found what they waited for, and those that ended in sleep. */
+  COUNT_POLL_HITS: 2,
+  COUNT_POLL_MISSES: 3,
+  /** Sleeps that only the end of a slice has ended although there was work. */
+  COUNT_SAFETY_FIRINGS: 4,
+  CONTROL_LISTENING: 1,
+  CONTROL_BOUND: 2,
+  CONTROL_UNBOUND: 3,
+  CONTROL_OPENED: 4,
+  CONTROL_ACCEPTED: 5,
+  CONTROL_CLOSED: 6,
+  CONTROL_HOST_GONE: 7,
+  CONTROL_FREED: 8,
+  CONTROL_QUEUED: 9,
+  CONTROL_REFUSED: 10,
+  /** What the director found in the directions when an end let go. */
+  CONTROL_FLAG_FIN: 1,
+  CONTROL_FLAG_RESET: 2,
+  CONTROL_FLAG_PEER_FIN: 4,
+  CONTROL_FLAG_PEER_RESET: 8,
+  CONTROL_FLAG_UNREAD: 16,
+  /** A connection over the network, listed only; the event's status is its REASON_ number. */
+  CONTROL_FLAG_NETWORK: 32,
   STG_LIVE: 1,
   STG_DELETING: 2,
   CONNECTION_FREE: 0,

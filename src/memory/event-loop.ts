@@ -4,6 +4,7 @@
  * native/event_loop.cc; here is only the dispatch.
  */
 import { type LoopSourceOptions, native } from '../native.js';
+import type { Segment } from './segment.js';
 
 /** Index of a pair that means "the source's ring has something". */
 export const RING_READY = 0xffffffff;
@@ -91,6 +92,14 @@ export const POLL_BUDGET_US_DEFAULT = 50;
 export function setPollBudget(microseconds: number): void {
   open();
   native().loopPolling(microseconds);
+}
+
+/**
+ * This thread is a director's: its loop keeps the counters of a `director` record at that offset.
+ */
+export function countLoop(segment: Segment, offset: number): void {
+  open();
+  native().loopDirector(segment.number, offset);
 }
 
 export function addSource(options: LoopSourceOptions, handler: SourceHandler): number {

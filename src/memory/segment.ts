@@ -13,6 +13,9 @@ export interface SegmentHandle {
   readonly buffer: SharedArrayBuffer;
 }
 
+/** The upper half of a counter changes once in 4 GiB. */
+const COUNTER_TRIES = 3;
+
 export class Segment {
   /** Process-wide number, for native calls. */
   readonly number: number;
@@ -55,9 +58,18 @@ export class Segment {
     Atomics.store(this.u32, offset / 4, value);
   }
 
-  /** A 64-bit counter for display: exact up to 2^53. The two halves are not read at one moment. */
+  /**
+   * A 64-bit counter for display: exact up to 2^53. Its halves are of one moment unless the upper
+   * one changes all the time, as only a hostile one does.
+   */
   counter(offset: number): number {
-    return this.load(offset) + this.load(offset + 4) * 2 ** 32;
+    let high = this.load(offset + 4);
+    for (let tried = 0; ; tried++) {
+      const low = this.load(offset);
+      const again = this.load(offset + 4);
+      if (again === high || tried === COUNTER_TRIES) return low + high * 2 ** 32;
+      high = again;
+    }
   }
 
   storeCounter(offset: number, value: number): void {

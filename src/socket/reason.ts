@@ -1,30 +1,12 @@
 /**
- * Why a connection goes over the network although it would rather go through the array: the
- * REASON_ numbers of the layout, in words. No state; any thread.
+ * Why a connection goes over the network although it would rather go through the array: how errors
+ * carry the REASON_ numbers of the layout. Their words: memory/reason-text.ts. No state; any thread.
  */
 import { isCoded, type StpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
 
-const texts: Readonly<Record<number, string>> = {
-  [NUMBERS.REASON_NONE]: 'through the array',
-  [NUMBERS.REASON_ASKED]: 'asked for network',
-  [NUMBERS.REASON_NO_STPD]: 'no stpd',
-  [NUMBERS.REASON_NO_STG]: 'no such STG',
-  [NUMBERS.REASON_NO_ACCESS]: 'no access',
-  [NUMBERS.REASON_PEER_NOT_ATTACHED]: 'peer not attached',
-  [NUMBERS.REASON_PEER_NOT_LISTENING]: 'peer does not listen',
-  [NUMBERS.REASON_STG_FULL]: 'STG full',
-  [NUMBERS.REASON_NO_ANSWER]: 'no answer in time',
-  [NUMBERS.REASON_OTHER_VERSION]: 'stpd of another version',
-  [NUMBERS.REASON_NOT_HERE]: 'no array in this process',
-  [NUMBERS.REASON_PEER_CAME]: 'peer came over the network',
-};
-
 /** Highest REASON_ number. */
 export const REASON_MAX = NUMBERS.REASON_PEER_CAME;
-
-/** The words of a reason; a number that has none is shown as such. */
-export const reasonText = (reason: number): string => texts[reason] ?? `reason ${reason}`;
 
 /** Says in the error what the array lacks. */
 export function lacking<E extends StpError>(reason: number, error: E): E {

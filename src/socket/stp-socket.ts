@@ -63,6 +63,8 @@ export interface StreamHandle {
 const READ_BYTES = 65536;
 /** Reads of one socket before others have their turn: a whole window. */
 const READS_PER_TURN = 64;
+/** Chunks that waited together are copied together up to so much, for one native call. */
+const GATHER_BYTES_MAX = 65536;
 /** A full pool is tried again after this. */
 const NO_PAGE_RETRY_MS = 2;
 
@@ -118,6 +120,8 @@ export class StpSocket extends Duplex {
   #listener: StpServer | undefined;
   #end: StreamEnd | undefined;
   #bytesSent = 0;
+  /** Those of them that the stream still counts as waiting. */
+  #sentOfWrite = 0;
   #pending: Pending | undefined;
   #wantsRead = false;
   #lent = false;
@@ -301,9 +305,7 @@ export class StpSocket extends Duplex {
 
   /** Bytes written, those included that wait in this process. */
   get bytesWritten(): number {
-    const waiting =
-      this.#pending === undefined ? 0 : this.#pending.chunk.length - this.#pending.offset;
-    return this.#bytesSent + waiting + (this.writableLength - (this.#pending?.chunk.length ?? 0));
+    return this.#bytesSent + this.writableLength - this.#sentOfWrite;
   }
 
   get readyState(): 'opening' | 'open' | 'readOnly' | 'writeOnly' | 'closed' {
@@ -359,9 +361,45 @@ export class StpSocket extends Duplex {
     if (this.#end === undefined && !this.connecting) {
       return done(nodeError(Error, 'ERR_SOCKET_CLOSED', 'the socket is not connected'));
     }
-    this.#pending = { chunk, offset: 0, done };
+    this.#send({ chunk, offset: 0, done: (error) => this.#written(done, error) });
+  }
+
+  #send(pending: Pending): void {
+    this.#idle?.touch();
+    this.#pending = pending;
     if (this.connecting) this.once('connect', () => this.#pump());
     else this.#pump();
+  }
+
+  #written(done: (error?: Error | null) => void, error?: Error | null): void {
+    this.#sentOfWrite = 0;
+    done(error);
+  }
+
+  /** What waited while a write was under way: short chunks go as one. */
+  override _writev(
+    chunks: { chunk: Buffer; encoding: BufferEncoding }[],
+    done: (error?: Error | null) => void,
+  ): void {
+    if (this.#end === undefined && !this.connecting) {
+      return done(nodeError(Error, 'ERR_SOCKET_CLOSED', 'the socket is not connected'));
+    }
+    let at = 0;
+    const next = (error?: Error | null): void => {
+      if (at === chunks.length || error) return this.#written(done, error);
+      const first = at;
+      let bytes = 0;
+      do {
+        bytes += (chunks[at++] as { chunk: Buffer }).chunk.length;
+      } while (
+        at < chunks.length &&
+        bytes + (chunks[at] as { chunk: Buffer }).chunk.length <= GATHER_BYTES_MAX
+      );
+      const parts = chunks.slice(first, at).map(({ chunk }) => chunk);
+      const chunk = parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts, bytes);
+      this.#send({ chunk, offset: 0, done: next });
+    };
+    next();
   }
 
   #pump(): void {
@@ -380,7 +418,9 @@ export class StpSocket extends Duplex {
       if (sent > 0) {
         pending.offset += sent;
         this.#bytesSent += sent;
+        this.#sentOfWrite += sent;
         end.sent();
+        this.#idle?.touch();
         continue;
       }
       if (sent === RING_CONTENDED) {
@@ -402,7 +442,6 @@ export class StpSocket extends Duplex {
       return;
     }
     this.#pending = undefined;
-    this.#idle?.touch();
     pending.done();
   }
 

@@ -13,6 +13,8 @@ export interface HostCommand {
   readonly do: 'attach' | 'listen' | 'connect' | 'send' | 'state' | 'stream' | 'block' | 'close';
   readonly runDirectory?: string;
   readonly stg?: string;
+  /** What the host calls itself. */
+  readonly name?: string;
   readonly port?: number;
   readonly bytes?: number;
   readonly backlog?: number;
@@ -41,6 +43,7 @@ export async function startHost(
   t: ExecutionContext<unknown>,
   runDirectory: string,
   stg = 'test',
+  name = '',
 ): Promise<HostProcess> {
   const child = fork(fileURLToPath(import.meta.url), ['host'], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -76,7 +79,7 @@ export async function startHost(
         child.send({ id, command });
       }),
   };
-  await host.ask({ do: 'attach', runDirectory, stg });
+  await host.ask({ do: 'attach', runDirectory, stg, name });
   return host;
 }
 
@@ -139,7 +142,11 @@ function entryOf(command: HostCommand): Tracked {
 async function carryOut(command: HostCommand): Promise<HostAnswer> {
   switch (command.do) {
     case 'attach':
-      host = await attach({ runDirectory: command.runDirectory ?? '', stg: command.stg ?? '' });
+      host = await attach({
+        runDirectory: command.runDirectory ?? '',
+        stg: command.stg ?? '',
+        name: command.name ?? '',
+      });
       return {};
     case 'listen': {
       const server = (host as Host).createServer({ allowHalfOpen: true }, track);

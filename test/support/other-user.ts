@@ -1,5 +1,5 @@
 /** What a test needs to run a program of this package as another user than root. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -8,6 +8,10 @@ import type { ExecutionContext } from 'ava';
 
 /** `nobody` of Debian. */
 export const OTHER_UID = 65534;
+/** Somebody else still. */
+export const THIRD_UID = 65533;
+
+export const isRoot = process.getuid?.() === 0;
 
 /**
  * A copy of the package that the other user may read, in a directory where it may make files, and
@@ -63,4 +67,24 @@ export function startAsOther(
   );
   t.teardown(() => void child.kill('SIGKILL'));
   return child;
+}
+
+/** What is only needed to build and to test. */
+const NOT_NEEDED =
+  /node_modules\/(?:\.cache|@biomejs|@types|typescript|@typescript|echarts|zeromq)/;
+
+/** The whole package where that user can read it: in place, or else a copy that goes with the test. */
+export function packageFor(t: Pick<ExecutionContext<unknown>, 'teardown'>, uid: number): string {
+  const ours = fileURLToPath(new URL('../../../', import.meta.url));
+  const look = `require('fs').readFileSync(${JSON.stringify(join(ours, 'dist/src/index.js'))})`;
+  const { status } = spawnSync(process.execPath, ['-e', look], { uid, gid: uid, cwd: '/' });
+  if (status === 0) return ours;
+  const root = mkdtempSync(join(tmpdir(), 'stpd-package-'));
+  t.teardown(() => rmSync(root, { recursive: true, force: true }));
+  const filter = (path: string): boolean => !NOT_NEEDED.test(path);
+  for (const part of ['dist', 'build/Release', 'package.json', 'node_modules']) {
+    cpSync(join(ours, part), join(root, part), { recursive: true, filter });
+  }
+  chmodSync(root, 0o755);
+  return root;
 }

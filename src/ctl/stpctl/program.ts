@@ -12,6 +12,8 @@ import { addStgDelete } from './stg-delete.js';
 import { addStgGrow } from './stg-grow.js';
 import { addStgList } from './stg-list.js';
 import { addStgShow } from './stg-show.js';
+import { addTop } from './top.js';
+import { addTrace } from './trace.js';
 
 export function stpctlProgram(): Command {
   const program = new Command('stpctl')
@@ -32,6 +34,8 @@ export function stpctlProgram(): Command {
   addStgDelete(stg);
   addHostList(room('host', 'processes that are attached'));
   addSocketList(room('socket', 'STP sockets'));
+  addTop(program);
+  addTrace(program);
   addForward(program);
   return program;
 }

@@ -1,6 +1,6 @@
 /** Situations: time-outs, and what keeps a process alive or ends it. */
 import { group } from '../situation.js';
-import type { Stage } from '../stage.js';
+import { pattern, type Stage } from '../stage.js';
 
 async function livesOn(s: Stage, role: string, line: string): Promise<void> {
   const { server, port } = await s.listening();
@@ -55,6 +55,27 @@ export const timing = group('Time-outs, processes and options', {
       if (i % 2 === 0) client.write('x');
       else accepted.write('x');
       await s.quiet(100);
+    }
+    s.log(`timed out: ${s.journal.lanes.get('client')?.includes('client: timeout')}`);
+    client.destroy();
+    await s.closed(client, accepted);
+  },
+
+  'setTimeout: a write that makes headway puts it off': async (s) => {
+    const { client, accepted } = await s.pair({ pauseOnConnect: true });
+    const data = pattern(24 << 20);
+    client.setTimeout(1000);
+    client.write(data, s.callback('write', 'callbacks'));
+    let read = 0;
+    let rest = 1 << 20;
+    accepted.on('readable', () => {});
+    while (read < data.length) {
+      const part = accepted.read() as Buffer | null;
+      read += part?.length ?? 0;
+      if (read >= rest) {
+        rest += 1 << 20;
+        await s.quiet(80);
+      } else await new Promise((resolve) => setImmediate(resolve));
     }
     s.log(`timed out: ${s.journal.lanes.get('client')?.includes('client: timeout')}`);
     client.destroy();

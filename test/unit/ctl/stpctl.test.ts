@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { serveControlApi } from '../../../src/daemon/control-api.js';
-import { exampleHost, exampleSocket, FakeArray } from '../daemon/fake-array.js';
+import { exampleHost, exampleListener, exampleSocket, FakeArray } from '../daemon/fake-array.js';
 import {
   compiled,
   type Outcome,
@@ -71,7 +71,6 @@ test.serial('each verb’s --json is one document', async (t) => {
     [['array', 'show'], async () => ({ array: await array.arrayReport() })],
     [['board', 'list'], async () => ({ boards: await array.boardReports() })],
     [['host', 'list'], async () => ({ hosts: array.hosts })],
-    [['socket', 'list'], async () => ({ sockets: array.sockets })],
     [['stg', 'delete', 'backup'], async () => ({ deleted: 'backup' })],
   ];
   for (const [verb, expected] of verbs) {
@@ -105,18 +104,72 @@ test.serial(
   async (t) => {
     const { array, stpctl } = await served(t);
     array.hosts = [exampleHost, { ...exampleHost, id: 12, name: null }];
-    array.sockets = [
-      exampleSocket,
-      { ...exampleSocket, state: 'LISTEN', remotePort: null, peerHost: null },
-    ];
+    array.sockets = [exampleSocket, exampleListener];
     const hosts = (await stpctl('host', 'list')).stdout;
     t.regex(hosts, /evil\?\[2Jname\n/);
     t.false(hosts.includes('\x1b'));
     const sockets = (await stpctl('socket', 'list')).stdout.split('\n');
-    t.regex(sockets[1] ?? '', /^stp +backup +ESTABLISHED +3 +40000 +4 +7398 +64 KiB +0 B +5 GiB/);
-    t.regex(sockets[2] ?? '', /^stp +backup +LISTEN +3 +40000 +- +- /);
+    t.regex(
+      sockets[1] ?? '',
+      /^backup\/17\.2 +ESTAB +0 B +64 KiB +40000 +3 evil\?\[2Jname\[4711] /,
+    );
+    t.regex(
+      sockets[1] ?? '',
+      / 7398 +4 -\[4712] uid 0 +1 KiB +0 B +12 +0 +1 +0 +3 +70 +0 +0 +0 +STP$/,
+    );
+    t.regex(sockets[2] ?? '', /^backup:40000 +LISTEN +2 +16 +40000 +3 .* - +- +- +- /);
   },
 );
+
+test.serial('socket list --json samples twice, says over what, and filters', async (t) => {
+  const { array, stpctl } = await served(t);
+  array.sockets = [exampleSocket, exampleListener];
+  const all = JSON.parse((await stpctl('socket', 'list', '--json')).stdout);
+  t.deepEqual(all.sampled, {
+    source: 'control',
+    at: '1970-01-01T00:00:01.000Z',
+    intervalMs: 1000,
+  });
+  t.deepEqual(all.sockets[0], {
+    ...exampleSocket,
+    bytesSent: exampleSocket.bytesSent + 1024,
+    sendBytesPerSecond: 1024,
+    receiveBytesPerSecond: 0,
+  });
+  const filters: [string[], string[]][] = [
+    [['--state', 'listen'], ['backup:40000']],
+    [['--state', 'ESTAB'], ['backup/17.2']],
+    [['--port', '7398'], ['backup/17.2']],
+    [['--host', '4'], ['backup/17.2']],
+    [['--stg', 'other'], []],
+  ];
+  for (const [filter, ids] of filters) {
+    const { stdout } = await stpctl('socket', 'list', '--json', ...filter);
+    const { sockets } = JSON.parse(stdout) as { sockets: { id: string }[] };
+    t.deepEqual(
+      sockets.map(({ id }) => id),
+      ids,
+      filter.join(' '),
+    );
+  }
+});
+
+test.serial('top without a terminal prints everything once', async (t) => {
+  const { array, stpctl } = await served(t);
+  array.sockets = [exampleSocket];
+  const { code, stdout } = await stpctl('top');
+  t.is(code, 0);
+  t.deepEqual(stdout.match(/^(?:BOARDS|STGS|SOCKETS|HOSTS|DIRECTORS)$/gm), [
+    'BOARDS',
+    'STGS',
+    'SOCKETS',
+    'HOSTS',
+    'DIRECTORS',
+  ]);
+  const { top } = JSON.parse((await stpctl('top', '--once', '--json')).stdout);
+  t.is(top.source, 'control');
+  t.is(top.sockets[0].sendBytesPerSecond, 1024);
+});
 
 test.serial('output is plain ASCII without colour, also where colour is forced', async (t) => {
   const { runDirectory } = await served(t);
@@ -154,6 +207,11 @@ const mistakes: [string, string[], RegExp][] = [
   ['a missing option', ['stg', 'create', 'a', '--boards=4'], /required option '--ports <n>'/],
   ['a missing name', ['stg', 'show'], /missing required argument 'name'/],
   ['a strange name to show', ['stg', 'show', '../x'], /name: "\.\.\/x" is not valid/],
+  ['a strange state', ['socket', 'list', '--state=OPEN'], /--state: "OPEN" is none of LISTEN, /],
+  ['a strange port', ['socket', 'list', '--port=http'], /--port: "http" is not a port/],
+  ['no interval', ['socket', 'list', '--interval=0'], /--interval: "0" is not a number of seconds/],
+  ['words for an interval', ['top', '--interval=often'], /--interval: "often" is not a number/],
+  ['a strange socket', ['trace', 'backup'], /"backup" is no socket: use STG:PORT, or STG\/SLOT/],
   ['an unknown verb', ['stg', 'destroy'], /unknown command 'destroy'/],
   ['too many words', ['stg', 'list', 'all'], /too many arguments/],
   ['no verb', ['stg'], /Usage: stpctl stg/],

@@ -7,11 +7,12 @@ import type {
   BoardReport,
   GrowRequest,
   HostReport,
-  SocketReport,
   StgReport,
   StgRequest,
 } from '../../../src/daemon/reports.js';
 import { stpError } from '../../../src/errors.js';
+import type { Figures, SocketReport } from '../../../src/view/figures.js';
+import type { TraceReading } from '../../../src/view/trace.js';
 
 const PAGE_BYTES = 65536;
 
@@ -24,6 +25,7 @@ export class FakeArray implements ArrayControl {
   stopped = false;
   hosts: HostReport[] = [];
   sockets: SocketReport[] = [];
+  samples = 0;
   readonly #stgs = new Map<string, StgReport>();
   #generation = 0;
 
@@ -165,6 +167,36 @@ export class FakeArray implements ArrayControl {
   async socketReports(): Promise<SocketReport[]> {
     return this.sockets;
   }
+
+  /** Each sample is a second after the one before it; every socket has moved a KiB out meanwhile. */
+  async figures(): Promise<Figures> {
+    const sample = this.samples++;
+    const { configuration } = this.options;
+    return {
+      takenMs: sample * 1000,
+      takenAt: new Date(sample * 1000).toISOString(),
+      intervalMs: null,
+      array: {
+        instance: '00112233445566778899aabbccddeeff',
+        state: 'serving',
+        pid: process.pid,
+        startedAt: '2026-01-31T12:00:00.000Z',
+        boardBytes: configuration.boardBytes,
+        boardsTotal: configuration.boards,
+        boardsUsed: 0,
+      },
+      boards: [],
+      stgs: [],
+      sockets: this.sockets.map((s) => ({ ...s, bytesSent: s.bytesSent + sample * 1024 })),
+      hosts: [],
+      directors: [],
+    };
+  }
+
+  async trace(name: string, since = 0): Promise<TraceReading> {
+    await this.stgReport(name);
+    return { next: since, lost: 0, events: [], takenUs: 0, connection: null, hosts: [] };
+  }
 }
 
 export const exampleHost: HostReport = {
@@ -179,19 +211,56 @@ export const exampleHost: HostReport = {
 };
 
 export const exampleSocket: SocketReport = {
+  id: 'backup/17.2',
   stg: 'backup',
   mechanism: 'stp',
   reason: null,
   remoteAddress: null,
   state: 'ESTABLISHED',
+  end: 0,
   localPort: 40000,
-  remotePort: 7398,
   localHost: 3,
+  localName: 'evil\x1b[2Jname',
+  localPid: 4711,
+  localUid: 1000,
+  remotePort: 7398,
   peerHost: 4,
+  peerName: null,
+  peerPid: 4712,
+  peerUid: 0,
   sendQueueBytes: 65536,
   receiveQueueBytes: 0,
   bytesSent: 5 * 2 ** 30,
   bytesReceived: 1536,
+  sendBytesPerSecond: null,
+  receiveBytesPerSecond: null,
   sendWaits: 12,
   receiveWaits: 0,
+  wakesSent: 3,
+  wakesSuppressed: 70,
+  pollHits: 0,
+  pollMisses: 0,
+  safetyFirings: 0,
+  sendPages: 1,
+  receivePages: 0,
+  waiting: null,
+  backlog: null,
+  pending: null,
+  openedAt: '2026-01-31T12:00:02.000Z',
+};
+
+export const exampleListener: SocketReport = {
+  ...exampleSocket,
+  id: 'backup:40000',
+  state: 'LISTEN',
+  end: null,
+  remotePort: null,
+  peerHost: null,
+  peerName: null,
+  peerPid: null,
+  peerUid: null,
+  waiting: 2,
+  backlog: 16,
+  pending: 0,
+  openedAt: null,
 };

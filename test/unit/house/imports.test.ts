@@ -13,6 +13,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   layout: [],
   memory: ['layout'],
   cache: ['layout', 'memory'],
+  view: ['layout', 'memory'],
   director: ['layout', 'memory', 'cache'],
   nbd: ['layout', 'memory', 'cache', 'director'],
   socket: ['layout', 'memory'],
@@ -20,8 +21,8 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   source: [],
   library: ['source'],
   backup: ['layout', 'memory', 'socket', 'connect', 'source', 'library'],
-  daemon: ['layout', 'memory', 'cache', 'director', 'nbd', 'socket'],
-  ctl: ['layout', 'memory', 'socket', 'connect', 'source', 'library', 'backup', 'daemon'],
+  daemon: ['layout', 'memory', 'view', 'cache', 'director', 'nbd', 'socket'],
+  ctl: ['layout', 'memory', 'view', 'socket', 'connect', 'source', 'library', 'backup', 'daemon'],
 };
 
 /** Files at the top of src/ that every room may import. They import only each other and layout. */
