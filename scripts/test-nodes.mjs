@@ -1,5 +1,6 @@
 /**
- * Runs smoke programs in every supported Node, on the addon as it is built now.
+ * Runs smoke programs in every supported Node, on the addon as it is built now, and in the newest
+ * also the tests of real programs and of `stpctl forward`.
  *
  *   node scripts/test-nodes.mjs [--if-present | --install] [PROGRAM...]
  *
@@ -15,6 +16,8 @@ import { fileURLToPath } from 'node:url';
 
 const MAJORS = [22, 24, 26];
 const PROGRAM_TIMEOUT_MS = 120_000;
+/** A gibibyte through several programs, on a machine that does other things besides. */
+const AVA_TIMEOUT_MS = 1_200_000;
 const INSTALL_TIMEOUT_MS = 600_000;
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
@@ -30,6 +33,10 @@ const programs =
         'dist/test/system/smoke-connect.js',
         'dist/test/semantics/program.js',
       ];
+
+/** In the newest Node whole test files run too: what programs bring along changes with it. */
+const newestOnly =
+  named.length > 0 ? [] : ['dist/test/programs/*.test.js', 'dist/test/system/forward-*.test.js'];
 
 const lastLines = (text) => text.trim().split('\n').slice(-12).join('\n');
 
@@ -82,10 +89,16 @@ for (const major of MAJORS) {
     report('present', version, '');
     continue;
   }
-  for (const program of programs) {
-    const result = spawnSync(binary, [path.resolve(root, program)], {
+  const ava = major === MAJORS.at(-1) ? newestOnly : [];
+  for (const program of [...programs, ...ava]) {
+    const isAva = ava.includes(program);
+    const args = isAva
+      ? ['node_modules/ava/entrypoints/cli.mjs', program]
+      : [path.resolve(root, program)];
+    const result = spawnSync(binary, args, {
+      cwd: root,
       encoding: 'utf8',
-      timeout: PROGRAM_TIMEOUT_MS,
+      timeout: isAva ? AVA_TIMEOUT_MS : PROGRAM_TIMEOUT_MS,
     });
     const works = result.status === 0;
     if (works) passed++;

@@ -141,6 +141,31 @@ test.serial('a client that is killed in the middle leaves no plain end', async (
   t.is(await ending, 'ECONNRESET');
 });
 
+test.serial('a client that is gone before the target stands leaves nothing behind', async (t) => {
+  const { runDirectory } = array();
+  const server = await startHost(t, runDirectory);
+  const { port } = await server.ask({ do: 'listen', backlog: 1 });
+  for (const from of ['stp:test:0', 'tcp:0']) {
+    const host = await hostFor(t, runDirectory);
+    const forward = await startForward(t, { runDirectory, args: [from, `stp:test:${port}`, '-v'] });
+    server.child.kill('SIGSTOP');
+    const clients = [];
+    for (let i = 0; i < 3; i++) clients.push(await dial(t, host, forward.from));
+    /* The first fills the backlog, the others wait for a place in it. */
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    for (const client of clients) client.resetAndDestroy();
+    server.child.kill('SIGCONT');
+    await until(
+      'all three are over',
+      () => forward.said().match(/^stpctl: #\d .* reset by/gm)?.length === 3,
+    );
+    forward.child.kill('SIGINT');
+    const { code, stderr } = await forward.ended;
+    t.is(code, 0);
+    t.regex(stderr, /3 connections \(0 ended, 3 reset, 0 found no target\)/);
+  }
+});
+
 // --- no target -----------------------------------------------------------------------------------
 
 const REFUSALS: readonly [Kind, (t: T) => string | Promise<string>, RegExp][] = [

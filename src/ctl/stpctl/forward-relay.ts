@@ -68,6 +68,8 @@ export interface RelayEnd {
   readonly failed?: { readonly side: Side; readonly error: Error };
 }
 
+const early = (): Error => stpError('ECONNRESET', 'closed before its end');
+
 interface Way {
   bytes: number;
   complete: boolean;
@@ -91,6 +93,10 @@ export class Relay {
     });
     this.#join(accepted, target, this.#out);
     this.#join(target, accepted, this.#back);
+    /* Gone while the other was still on its way: its events have been. */
+    for (const side of [accepted, target]) {
+      if (side.input.destroyed || side.output.destroyed) this.#fail(side, early());
+    }
   }
 
   /** Resets both sides. */
@@ -133,7 +139,6 @@ export class Relay {
     });
     input.on('error', (error) => this.#fail(from, error));
     output.on('error', (error) => this.#fail(to, error));
-    const early = (): Error => stpError('ECONNRESET', 'closed before its end');
     input.once('close', () => {
       if (!input.readableEnded) this.#fail(from, early());
     });
