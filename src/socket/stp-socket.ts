@@ -600,7 +600,8 @@ export class StpSocket extends Duplex {
     const pending = this.#pending;
     this.#pending = undefined;
     /* The stream counts the whole chunk as its own until it is called back: see bytesWritten. */
-    if (pending !== undefined) this.#bytesSent -= pending.offset;
+    this.#bytesSent -= this.#sentOfWrite;
+    this.#sentOfWrite = 0;
     if (end !== undefined && !this.#lent && end.open) {
       /* As a kernel does: closing with unread bytes resets. */
       end.release(this.#aborted || native().ringState(end.rx) > 0);
