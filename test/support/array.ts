@@ -3,7 +3,7 @@
  * the test however it ends.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -63,6 +63,17 @@ export function finished(child: ChildProcess): Promise<Finished> {
     child.once('error', reject);
     child.once('close', (code, signal) => resolve({ code, signal, stdout, stderr }));
   });
+}
+
+/** Stops a process and waits until each of its threads stands still: the signal is not there at once. */
+export async function stopProcess(child: ChildProcess): Promise<void> {
+  child.kill('SIGSTOP');
+  const tasks = `/proc/${child.pid}/task`;
+  const state = (task: string): string | undefined =>
+    readFileSync(`${tasks}/${task}/stat`, 'utf8').split(') ').at(-1)?.[0];
+  await until('it is stopped', async () =>
+    readdirSync(tasks).every((task) => ['T', 't'].includes(state(task) ?? '')),
+  );
 }
 
 /** Waits for something that comes by itself; fails the test when it does not come at all. */

@@ -128,7 +128,8 @@ test.serial('without a free descriptor it turns away who comes, and goes on', as
   }
   const clients: AnySocket[] = [];
   await until('it has none left', async () => {
-    const client = await dial(t, undefined, from);
+    const client = await dial(t, undefined, from).catch(() => undefined);
+    if (client === undefined) return true; /* turned away before it knew that it was connected */
     clients.push(client);
     client.write('echo');
     /* libuv itself turns away what it cannot accept, and only later Nodes keep that to themselves. */
@@ -138,7 +139,8 @@ test.serial('without a free descriptor it turns away who comes, and goes on', as
   });
   for (const client of clients) client.destroy();
   const client = await until('the next one is served', async () => {
-    const next = await dial(t, undefined, from);
+    const next = await dial(t, undefined, from).catch(() => undefined);
+    if (next === undefined) return undefined;
     next.end('echo');
     const echo = await drain(next).catch(() => undefined);
     return echo?.bytes === 4 && next;

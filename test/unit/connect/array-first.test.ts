@@ -18,7 +18,7 @@ import type { SocketReport } from '../../../src/daemon/reports.js';
 import { NUMBERS } from '../../../src/layout/tables.js';
 import { attach, type Host } from '../../../src/socket/host.js';
 import { failsWith } from '../../conformance/rig.js';
-import { type ArrayForTest, startArray, until } from '../../support/array.js';
+import { type ArrayForTest, startArray, stopProcess, until } from '../../support/array.js';
 
 const PORT = 7000;
 
@@ -202,7 +202,7 @@ test('what the array does not answer in time goes over the network, and nothing 
   const listener = server.STPsocket();
   await server.bind(listener, { port: PORT });
   await server.listen(listener, 1);
-  array.stpd.kill('SIGSTOP');
+  await stopProcess(array.stpd);
   try {
     const fd = await client.dial({ port: PORT, network: { port } }, { arrayTimeoutMs: 100 });
     t.is(familyOf(fd), 'inet');
@@ -223,7 +223,7 @@ test('an stpd that stands still when it is first needed is given up in time', as
   const array = await startArray(t);
   const port = await tcpService(t);
   const client = layer(t, { array: { runDirectory: array.runDirectory, stg: 'test' } });
-  array.stpd.kill('SIGSTOP');
+  await stopProcess(array.stpd);
   try {
     const fd = await client.dial({ port: PORT, network: { port } }, { arrayTimeoutMs: 50 });
     t.is(reasonOf(client, fd), 'no answer in time');
@@ -285,7 +285,7 @@ test('wrong calls and the caller’s own limit are no reason to go over the netw
   const aborted = client.dial({ port: PORT, network }, { signal: AbortSignal.abort() });
   await failsWith(t, aborted, 'ABORT_ERR');
   t.deepEqual(client.traffic().inet, { sent: 0, received: 0 });
-  array.stpd.kill('SIGSTOP');
+  await stopProcess(array.stpd);
   try {
     const late = client.dial({ port: PORT, network }, { timeoutMs: 50 });
     await failsWith(t, late, 'ETIMEDOUT');

@@ -358,7 +358,8 @@ test('sockets of the same host on the event loop are served while a call blocks'
   server.close();
 });
 
-test('nothing is left behind: descriptors, pages, ports and slots', async (t) => {
+// Alone: it counts the descriptors of the process.
+test.serial('nothing is left behind: descriptors, pages, ports and slots', async (t) => {
   const array = await startArray(t);
   const { runDirectory } = array;
   const layer = await blocking(t, { array: { runDirectory, stg: 'test' } });
