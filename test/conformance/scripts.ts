@@ -365,24 +365,33 @@ export const scripts: Readonly<Record<string, Script>> = {
       const whole = pattern(64 * MIB, 3);
       s.layer.setsockopt(b, O_NONBLOCK, true);
       let sent = 0;
-      let refused = 0;
-      // EAGAIN three times with pauses: nothing moves any more, as nobody reads.
-      while (refused < 3) {
-        const got = await outcome(() => s.layer.send(b, whole.subarray(sent)));
-        if (got === 'EAGAIN') {
-          refused++;
-          await s.pause(50);
-        } else {
+      /** Sends what does not block until it is refused. */
+      const fill = async () => {
+        for (;;) {
+          const got = await outcome(() => s.layer.send(b, whole.subarray(sent)));
+          if (got === 'EAGAIN') return;
           sent += got as number;
-          refused = 0;
         }
+      };
+      // Nobody reads, but a peer that comes late to its turn still takes what its own buffers hold.
+      // So until nothing moves: refused, no room to be seen, and none that comes while one waits.
+      let room = -1;
+      let waited: unknown;
+      for (let attempt = 0; attempt < 40 && waited !== 'EAGAIN'; attempt++) {
+        s.layer.setsockopt(b, O_NONBLOCK, true);
+        await fill();
+        await s.pause(50);
+        room = (await s.layer.poll([{ fd: b, events: POLLOUT }], 0)).length;
+        s.layer.setsockopt(b, O_NONBLOCK, false);
+        if (room > 0) continue;
+        s.layer.setsockopt(b, SO_SNDTIMEO, 30);
+        waited = await outcome(() => s.layer.send(b, whole.subarray(sent)));
+        if (typeof waited === 'number') sent += waited;
+        s.layer.setsockopt(b, SO_SNDTIMEO, 0);
       }
       s.note(sent > 0 && sent < 48 * MIB ? 'a part' : sent);
-      s.note((await s.layer.poll([{ fd: b, events: POLLOUT }], 0)).length);
-      s.layer.setsockopt(b, O_NONBLOCK, false);
-      s.layer.setsockopt(b, SO_SNDTIMEO, 30);
-      s.note(await outcome(() => s.layer.send(b, whole.subarray(sent))));
-      s.layer.setsockopt(b, SO_SNDTIMEO, 0);
+      s.note(room);
+      s.note(waited);
       s.tell(digest(whole.subarray(0, sent)));
       s.note((await s.layer.poll([{ fd: b, events: POLLOUT }], -1))[0]?.revents);
       await s.layer.shutdown(b, 'write');
