@@ -11,11 +11,12 @@ import { native } from '../native.js';
 
 /** Slabs of 1 MiB taken between two collections of young objects, about. */
 const COLLECT_EVERY = 32;
-/** Words; an array that V8 still makes among the young objects. */
-const ARRAY_WORDS = 4096;
-/** Words for each slab taken. V8's new space has 1 to 16 MiB. */
-const FILL_MIN = 1024;
-const FILL_MAX = 131072;
+/** A number of 64 KiB, which V8 still makes among the young objects: it clears it and no more. */
+const FILLER_BITS = 8n * 65536n - 1n;
+const FILLER_BYTES = 65536;
+/** Bytes for each slab taken. V8's new space has 1 to 16 MiB. */
+const FILL_MIN = 16384;
+const FILL_MAX = 1048576;
 /** Where the thread's pool has none left; V8 allocates, and collects the sooner for it. */
 const FALLBACK_BYTES = 262144;
 /** Shorter reads are copied into Node's own pool, so that a kept message keeps little. */
@@ -23,12 +24,12 @@ const SHORT_BYTES = 4096;
 /** A slab with less room than this is left for a new one. */
 const ROOM_BYTES_MIN = 65536;
 /** Slabs that nobody uses go back to the system when no slab was needed for so long. */
-const TRIM_MS = 1000;
+const TRIM_MS = 5000;
 
 let taken = 0;
-let fill = 16384;
+let fill = 131072;
 /** Seen from here, so that the compiler does not leave them out. */
-const filling: { last: unknown } = { last: undefined };
+const filling: { last: bigint | undefined } = { last: undefined };
 let slab = Buffer.alloc(0);
 let at = 0;
 let takenSinceTrim = false;
@@ -51,7 +52,7 @@ function fillNewSpace(): void {
     fill = Math.min(Math.max(fill * Math.min(taken / COLLECT_EVERY, 2), FILL_MIN), FILL_MAX);
     taken = 0;
   }
-  for (let left = fill; left > 0; left -= ARRAY_WORDS) filling.last = new Array(ARRAY_WORDS);
+  for (let left = fill; left > 0; left -= FILLER_BYTES) filling.last = 1n << FILLER_BITS;
   filling.last = undefined;
 }
 
