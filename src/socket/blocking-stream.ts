@@ -13,7 +13,9 @@ import { stpError } from '../errors.js';
 import { PAGE_BYTES } from '../layout/tables.js';
 import { PAGES_AT_ONCE_MAX, RECORD_HEADER_BYTES, WAIT_SLICE_MS } from '../limits.js';
 import {
+  fileError,
   openRing,
+  RING_BUSY,
   RING_END,
   RING_INVALID,
   RING_NO_PAGE,
@@ -244,6 +246,7 @@ export class BlockingStream {
    */
   sendReceive(data: Uint8Array, into: Uint8Array): number {
     this.#writable();
+    this.#leadingFree();
     if (this.#leading.length === 0 && into.length > 0) {
       const { length } = data;
       const got = this.#native.ringCall(this.#tx, data, 0, length, this.#rx, into, WAIT_SLICE_MS);
@@ -262,6 +265,7 @@ export class BlockingStream {
   }
 
   #receiveLeading(into: Uint8Array): number {
+    this.#leadingFree();
     const bytes = Math.min(into.length, this.#leading.length);
     into.set(this.#leading.subarray(0, bytes));
     this.#leading = this.#leading.subarray(bytes);
@@ -273,6 +277,11 @@ export class BlockingStream {
     let bytes = 0;
     for (const buffer of buffers) bytes += this.#receiveLeading(buffer);
     return bytes;
+  }
+
+  /** @throws EBUSY: they were peeked, and not consumed */
+  #leadingFree(): void {
+    if (this.#leadingPeeked) throw ringError(RING_BUSY, 'read');
   }
 
   // --- pages in place ---------------------------------------------------------------------------
@@ -462,6 +471,7 @@ export class BlockingStream {
   takePage(): Page | null {
     this.#open();
     if (this.#leading.length > 0) {
+      this.#leadingFree();
       const page = this.#claim(Math.min(this.#leading.length, PAGE_BYTES));
       this.#receiveLeading(page.data);
       return page;
@@ -551,23 +561,23 @@ export class BlockingStream {
    * it stands; the call blocks until it gives something.
    * @param fd stays open
    * @param position where in the file; -1: where it stands
-   * @param bytes the most to be sent
+   * @param bytes the most to be sent; Infinity: all
    * @returns bytes moved; less than `bytes` only at the end of the file
    * @throws the file's errors (EBADF, EISDIR, EIO, ESPIPE, ...) as well as those of send. What was
    *   moved before is sent, and counted in `bytesSent`
    */
   sendFile(fd: number, position: number, bytes: number): number {
     this.#writable();
-    checkFile(fd, position, bytes, 'read');
+    const most = checkFile(fd, position, bytes, 'read');
     let moved = 0;
-    while (moved < bytes) {
+    while (moved < most) {
       const at = position < 0 ? -1 : position + moved;
-      const got = this.#native.ringFillFromFile(this.#tx, fd, at, bytes - moved, WAIT_SLICE_MS);
+      const got = this.#native.ringFillFromFile(this.#tx, fd, at, most - moved, WAIT_SLICE_MS);
       if (got > 0) {
         moved += got;
         this.bytesSent += got;
       } else if (got === RING_END) break;
-      else if (got < 0) this.#again(got, 'read');
+      else if (got < 0) this.#againFile(got, 'read', fd, moved);
     }
     return moved;
   }
@@ -576,29 +586,30 @@ export class BlockingStream {
    * write(2) from pages straight into the file, which may be a pipe, a socket or a terminal too.
    * @param fd stays open
    * @param position where in the file; -1: where it stands
-   * @param bytes the most to be taken
+   * @param bytes the most to be taken; Infinity: all
    * @returns bytes moved; less than `bytes` only at the orderly end
    * @throws the file's errors (EBADF, ENOSPC, EIO, EPIPE, ...) as well as ECONNRESET. What was moved
    *   before is counted in `bytesReceived`; the rest is still there to be received
    */
   receiveToFile(fd: number, position: number, bytes: number): number {
     this.#open();
-    checkFile(fd, position, bytes, 'write');
-    let moved = this.#leading.length > 0 ? this.#leadingToFile(fd, position, bytes) : 0;
-    while (moved < bytes) {
+    const most = checkFile(fd, position, bytes, 'write');
+    let moved = this.#leading.length > 0 ? this.#leadingToFile(fd, position, most) : 0;
+    while (moved < most) {
       const at = position < 0 ? -1 : position + moved;
-      const got = this.#native.ringDrainToFile(this.#rx, fd, at, bytes - moved, WAIT_SLICE_MS);
+      const got = this.#native.ringDrainToFile(this.#rx, fd, at, most - moved, WAIT_SLICE_MS);
       if (got > 0) {
         moved += got;
         this.bytesReceived += got;
       } else if (got === RING_END) break;
-      else if (got < 0) this.#again(got, 'write');
+      else if (got < 0) this.#againFile(got, 'write', fd, moved);
       else this.#native.ringReleaseIdle(this.#tx);
     }
     return moved;
   }
 
   #leadingToFile(fd: number, position: number, bytes: number): number {
+    this.#leadingFree();
     let moved = 0;
     while (moved < bytes && this.#leading.length > 0) {
       const part = this.#leading.subarray(0, bytes - moved);
@@ -661,6 +672,12 @@ export class BlockingStream {
     if (result !== RING_NO_PAGE) throw ringError(result, syscall);
     Atomics.wait(sleepWord, 0, 0, NO_PAGE_RETRY_MS);
   }
+
+  /** The same of a call between the stream and a file. */
+  #againFile(result: number, file: 'read' | 'write', fd: number, moved: number): void {
+    if (result !== RING_NO_PAGE) throw fileError(result, file, fd, moved);
+    Atomics.wait(sleepWord, 0, 0, NO_PAGE_RETRY_MS);
+  }
 }
 
 /** A number that native code can compare with what is out. */
@@ -674,7 +691,8 @@ function checkPages(count: number): void {
   }
 }
 
-function checkFile(fd: number, position: number, bytes: number, syscall: string): void {
+/** @returns `bytes`, as native code can have it */
+function checkFile(fd: number, position: number, bytes: number, syscall: string): number {
   if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fffffff) {
     throw stpError('EBADF', `not a file descriptor: ${fd}`, syscall);
   }
@@ -684,6 +702,7 @@ function checkFile(fd: number, position: number, bytes: number, syscall: string)
   if (!(bytes >= 0) || (bytes !== Number.POSITIVE_INFINITY && !Number.isSafeInteger(bytes))) {
     throw stpError('EINVAL', `not a number of bytes: ${bytes}`, syscall);
   }
+  return Math.min(bytes, Number.MAX_SAFE_INTEGER);
 }
 
 function spanBytes(spans: Uint32Array, count: number): number {
