@@ -26,10 +26,10 @@ export {
   STPsocket,
 } from './connect/stp-calls.js';
 export * from './connect/stp-connect.js';
-export { native } from './native.js';
+export { type CopyChoice, native } from './native.js';
 export type { ConnectOptions, ListenOptions, StpSocketOptions } from './socket/arguments.js';
 export { BlockingStream } from './socket/blocking-stream.js';
-export { type AttachOptions, attach, Host } from './socket/host.js';
+export { type AttachOptions, attach, Host, type HostCounters } from './socket/host.js';
 export { Page } from './socket/page.js';
 export {
   onRecords,

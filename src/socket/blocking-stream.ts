@@ -10,8 +10,8 @@
  */
 import { writeSync } from 'node:fs';
 import { stpError } from '../errors.js';
-import { PAGE_BYTES } from '../layout/tables.js';
-import { PAGES_AT_ONCE_MAX, RECORD_HEADER_BYTES, WAIT_SLICE_MS } from '../limits.js';
+import { PAGE_BYTES, WINDOW_BYTES } from '../layout/tables.js';
+import { PAGES_AT_ONCE_MAX, POLL_US_MAX, RECORD_HEADER_BYTES, WAIT_SLICE_MS } from '../limits.js';
 import {
   fileError,
   openRing,
@@ -86,16 +86,24 @@ export class BlockingStream {
    * Longest look of a call before it sleeps, microseconds: 50 by default, 0 on one core. Below it
    * the stream adapts: where looking finds nothing it looks less. 0 never looks. A thread that waits
    * for short answers may look longer: it owns its core meanwhile.
+   * @param microseconds 0 to 1000000
+   * @throws EINVAL, EBADF
    */
   setSpin(microseconds: number): void {
     this.#open();
+    checkRange('a spin', microseconds, 0, POLL_US_MAX, 'µs');
     this.#native.ringSetSpin(this.#tx, microseconds);
     this.#native.ringSetSpin(this.#rx, microseconds);
   }
 
-  /** Most bytes in flight from here, 64 KiB to 4 MiB. */
+  /**
+   * Most bytes in flight from here.
+   * @param bytes 65536 to 4194304, the default
+   * @throws EINVAL, EBADF
+   */
   setWindow(bytes: number): void {
     this.#open();
+    checkRange('a window', bytes, PAGE_BYTES, WINDOW_BYTES, 'bytes');
     this.#native.ringSetLimit(this.#tx, bytes);
   }
 
@@ -677,6 +685,12 @@ export class BlockingStream {
   #againFile(result: number, file: 'read' | 'write', fd: number, moved: number): void {
     if (result !== RING_NO_PAGE) throw fileError(result, file, fd, moved);
     Atomics.wait(sleepWord, 0, 0, NO_PAGE_RETRY_MS);
+  }
+}
+
+function checkRange(what: string, value: number, min: number, max: number, unit: string): void {
+  if (!(value >= min && value <= max)) {
+    throw stpError('EINVAL', `${what} is ${min} to ${max} ${unit}, not ${value}`);
   }
 }
 

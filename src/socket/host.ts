@@ -34,6 +34,7 @@ import {
   ATTACH_MESSAGE_BYTES_MAX,
   IDLE_PAGES_MS,
   LAZY_BELL_MS,
+  POLL_US_MAX,
   SAFETY_PERIOD_MS,
 } from '../limits.js';
 import { addressWords } from '../memory/address-words.js';
@@ -43,6 +44,7 @@ import {
   dropCable,
   RING_READY,
   removeSource,
+  setPollBudget,
   throwLater,
   watchCable,
 } from '../memory/event-loop.js';
@@ -54,7 +56,7 @@ import {
   noEvent,
 } from '../memory/member-ring.js';
 import { Segment } from '../memory/segment.js';
-import { type LoopSourceOptions, native } from '../native.js';
+import { type CopyChoice, type LoopSourceOptions, native } from '../native.js';
 import { resolveRunDirectory } from '../run-directory.js';
 import { type ConnectArguments, connectForm, type StpSocketOptions } from './arguments.js';
 import {
@@ -78,6 +80,17 @@ export interface AttachOptions {
   readonly name?: string;
   /** Milliseconds until an stpd that does not answer is given up; 5000 by default. */
   readonly timeoutMs?: number;
+}
+
+/** Of a host's thread and process, since they began. */
+export interface HostCounters {
+  /** Looks of the thread's event loop before it slept: such that found work, and such in vain. */
+  readonly pollHits: number;
+  readonly pollMisses: number;
+  /** Work that no bell has announced and only the timer of a second has found; expected: 0. */
+  readonly safetyFirings: number;
+  /** How this process copies 16 KiB and more into pages, and what its probe measured. */
+  readonly copy: CopyChoice;
 }
 
 type GrownWord = Extract<z.infer<typeof channelMessage>, { grown: unknown }>['grown'];
@@ -386,6 +399,28 @@ export class Host extends EventEmitter<HostEvents> {
   get connectionsMax(): number {
     const last = this.#extents.at(-1) as StgExtent;
     return last.firstConnection + last.connectionCount;
+  }
+
+  /**
+   * What this thread's event loop and this process have counted; all hosts of a thread say the same.
+   * What one stream has waited for: `BlockingStream.counters`, and `stpctl socket list`.
+   */
+  counters(): HostCounters {
+    return { ...native().loopCounters(), copy: native().copyChoice() };
+  }
+
+  /**
+   * Longest look of this thread's event loop before it sleeps, microseconds: 50 by default. Below it
+   * the loop adapts: hits double it, misses halve it, down to none. 0 never looks. Holds for all hosts
+   * of the thread; a blocking stream has its own (`setSpin`).
+   * @param microseconds 0 to 1000000
+   * @throws EINVAL
+   */
+  setPollBudget(microseconds: number): void {
+    if (!(microseconds >= 0 && microseconds <= POLL_US_MAX)) {
+      throw stpError('EINVAL', `a poll budget is 0 to ${POLL_US_MAX} µs: ${microseconds}`);
+    }
+    setPollBudget(microseconds);
   }
 
   // --- calls ----------------------------------------------------------------------------------

@@ -196,6 +196,18 @@ test('records left in a chunk must be taken before the next one', (t) => {
   t.throws(() => decoder.push(Buffer.alloc(1)), { code: 'EINVAL', message: /call next/ });
 });
 
+test('a record that was found stays as it is until the next push', (t) => {
+  const decoder = new RecordDecoder();
+  const bytes = whole([content(20, 1), content(20, 2)]);
+  decoder.push(bytes.subarray(0, 10));
+  t.false(decoder.next());
+  decoder.push(bytes.subarray(10, 40));
+  t.true(decoder.next());
+  const { record } = decoder;
+  t.false(decoder.next(), 'the second one is not whole');
+  t.true(Buffer.from(record).equals(content(20, 1)));
+});
+
 test('Duplex: records of one turn go with one write, and arrive one by one', async (t) => {
   const writes: number[] = [];
   const stream = new PassThrough();
