@@ -53,6 +53,9 @@ const misuses: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     write: 'a reserved view is out: commit it first',
     read: 'a peeked view is out: consume it first',
   },
+  EBADF: {
+    write: 'the page is no longer of this host: another one of the STG has taken it',
+  },
 };
 
 /**
