@@ -1,5 +1,10 @@
 /**
- * The library: sockets through a storage array's memory.
+ * The library: sockets through a storage array's memory. `attach` gives a `Host`, which stands for
+ * `node:net`; `BlockingStream` is for worker threads (docs/pages.md), `STPConnect` and
+ * `BlockingConnect` are one set of calls over the array and over TCP (docs/stpconnect.md). `native`
+ * is the addon, for those who know the layout: its face may change in any version.
+ *
+ * Objects belong to the thread that made them. Errors have a POSIX `code`.
  */
 
 export {

@@ -106,6 +106,7 @@ class Socket {
   }
 }
 
+/** What a layer that blocks works with; all may be absent. */
 export interface BlockingConnectOptions {
   /** A host that this thread attached: for AF_STP. */
   readonly host?: Host;
@@ -115,6 +116,10 @@ export interface BlockingConnectOptions {
   readonly reason?: number;
 }
 
+/**
+ * The calls of STPConnect for a thread that may block: each gives its result. `timeoutMs` is the
+ * whole call's, milliseconds (ETIMEDOUT); `stop` ends any (ECANCELED).
+ */
 export class BlockingConnect {
   readonly #host: Host | undefined;
   readonly #stop: Int32Array | undefined;
@@ -173,17 +178,25 @@ export class BlockingConnect {
     return this.#open('inet', (own) => [this.#inet(own)], NUMBERS.REASON_ASKED);
   }
 
+  /** @throws as socket */
   STPsocket(): number {
     return this.socket(AF_STP);
   }
 
-  /** Holds a port; 0 is a dynamic one, which getsockname() tells. */
+  /**
+   * Holds a port; 0 is a dynamic one, which getsockname() tells.
+   * @throws EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOBUFS, ENETDOWN, EINVAL
+   */
   bind(fd: number, at: Target): void {
     const socket = this.#get('bind', fd);
     this.#become(socket, 'bound', () => this.#side(socket).bind(at, this.#wait('bind', socket)));
   }
 
-  /** @param backlog connections that may wait for accept(); further connects wait themselves */
+  /**
+   * @param backlog connections that may wait for accept(), 1 to 4096; further connects wait
+   *   themselves
+   * @throws EADDRINUSE, EINVAL
+   */
   listen(fd: number, backlog = BACKLOG_DEFAULT): void {
     const socket = this.#get('listen', fd);
     if (!Number.isInteger(backlog) || backlog < 1 || backlog > BACKLOG_MAX) {
@@ -199,7 +212,10 @@ export class BlockingConnect {
     });
   }
 
-  /** The descriptor of the next connection. */
+  /**
+   * The descriptor of the next connection.
+   * @throws EAGAIN, EINVAL (does not listen), ENETDOWN (stpd is gone), ETIMEDOUT, ECANCELED
+   */
   accept(fd: number, options: BlockingOptions = {}): number {
     const listener = this.#get('accept', fd);
     const wait = this.#wait('accept', listener, options);
@@ -245,7 +261,8 @@ export class BlockingConnect {
 
   /**
    * After a failure the descriptor is as new: not bound, and connect may be called again.
-   * @throws EINPROGRESS where it may not wait: poll() tells when it is done, option `error` how
+   * @throws ECONNREFUSED, EISCONN, ENOTFOUND, ENETDOWN, ETIMEDOUT, ECANCELED; EINPROGRESS where it
+   *   may not wait: poll() tells when it is done, option `error` how
    */
   connect(fd: number, to: Target, options: BlockingOptions = {}): void {
     const socket = this.#get('connect', fd);
@@ -308,7 +325,10 @@ export class BlockingConnect {
     }
   }
 
-  /** Listens on the array and on the network at once, as STPConnect's. */
+  /**
+   * Listens on the array and on the network at once, as STPConnect's.
+   * @throws EADDRINUSE; with `use: 'array'` what the array lacks
+   */
   serve(at: ServeTarget, options: Omit<ServeOptions, 'psk'> = {}): number {
     const decision = new Decision(options);
     const needed = options.use === 'array';
@@ -415,7 +435,10 @@ export class BlockingConnect {
     return at;
   }
 
-  /** 1 to `bytesMax` bytes; empty is the peer's orderly end. */
+  /**
+   * 1 to `bytesMax` bytes, and 65536 at most; empty is the peer's orderly end.
+   * @throws EAGAIN, ECONNRESET, ETIMEDOUT, ECANCELED, EINVAL (bytesMax)
+   */
   receive(fd: number, bytesMax: number, options: BlockingOptions = {}): Buffer {
     checkBytes(bytesMax, 1, Number.MAX_SAFE_INTEGER);
     const into = Buffer.allocUnsafe(Math.min(bytesMax, RECEIVE_BYTES));
@@ -526,6 +549,7 @@ export class BlockingConnect {
     this.#host?.hurry();
   }
 
+  /** Closes every descriptor, each as `close` does. */
   closeAll(): void {
     for (const fd of this.#table.numbers()) this.close(fd);
   }
@@ -538,11 +562,13 @@ export class BlockingConnect {
 
   // --- names and options ------------------------------------------------------------------------
 
+  /** Where it is bound. @throws EBADF */
   getsockname(fd: number): Address {
     const socket = this.#table.get(fd, 'getsockname');
     return socket.link?.local ?? (socket.sides.at(-1) as Side).endpoint.name();
   }
 
+  /** Where its peer is. @throws ENOTCONN, EBADF */
   getpeername(fd: number): Address {
     return (this.#get('getpeername', fd).link as BlockingLink).remote;
   }

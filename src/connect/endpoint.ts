@@ -12,6 +12,7 @@ import type { Transfer } from './hand-over.js';
 import type { Limit } from './limit.js';
 import { noOption, type SocketOptions } from './options.js';
 
+/** Where a socket is, of either mechanism. */
 export type Address =
   | { family: 'inet'; host: string; port: number }
   | { family: 'stp'; stg: string; port: number };
@@ -20,6 +21,7 @@ export type { Family, Kind };
 /** Where to bind or connect. `host` is for inet: an address or a name. STP has only ports. */
 export interface Target {
   host?: string;
+  /** 0 to 65535. */
   port: number;
 }
 

@@ -99,6 +99,7 @@ export interface ArrayOptions {
   readonly array?: AttachOptions;
 }
 
+/** One set of socket calls over TCP and over the array, for event loops: each gives a promise. */
 export class STPConnect {
   readonly #access: ArrayAccess;
   readonly #table = new DescriptorTable<Descriptor>();
@@ -118,18 +119,23 @@ export class STPConnect {
     return this.#open((options) => this.#inet(options), NUMBERS.REASON_ASKED);
   }
 
+  /** @throws as socket */
   STPsocket(): number {
     return this.socket(AF_STP, SOCK_STREAM);
   }
 
-  /** Holds a port; 0 is a dynamic one, which getsockname() tells. */
+  /**
+   * Holds a port; 0 is a dynamic one, which getsockname() tells.
+   * @throws EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOBUFS, ENETDOWN, EINVAL
+   */
   async bind(fd: number, at: Target): Promise<void> {
     await this.#table.get(fd, 'bind').bind(at);
   }
 
   /**
-   * @param backlog connections that may wait for accept(); one more is reset. Without a bind
-   *   before, a dynamic port is taken.
+   * @param backlog connections that may wait for accept(), 1 to 4096, 511 where absent; one more
+   *   is reset. Without a bind before, a dynamic port is taken.
+   * @throws EADDRINUSE, EINVAL
    */
   async listen(fd: number, backlog?: number): Promise<void> {
     await this.#table.get(fd, 'listen').listen(backlog);
@@ -179,6 +185,7 @@ export class STPConnect {
    * Listens on the array and on the network at once. accept() on it gives whichever comes, and the
    * value of what it gives tells which. Where there is no array it listens on the network alone;
    * the option `reason` says why.
+   * @throws EADDRINUSE; with `use: 'array'` what the array lacks
    */
   async serve(at: ServeTarget, options: ServeOptions = {}): Promise<number> {
     const decision = new Decision(options);
@@ -206,7 +213,10 @@ export class STPConnect {
     }
   }
 
-  /** The descriptor of the next connection; over TLS, one whose peer has proved its identity. */
+  /**
+   * The descriptor of the next connection; over TLS, one whose peer has proved its identity.
+   * @throws EAGAIN, EINVAL (does not listen), ECANCELED (closed meanwhile), ETIMEDOUT, ABORT_ERR
+   */
   async accept(fd: number, options: WaitOptions = {}): Promise<number> {
     const listener = this.#table.get(fd, 'accept');
     const channel = await listener.accept(options);
@@ -224,7 +234,10 @@ export class STPConnect {
     }
   }
 
-  /** After a failure the descriptor is as new: not bound, and connect may be called again. */
+  /**
+   * After a failure the descriptor is as new: not bound, and connect may be called again.
+   * @throws ECONNREFUSED, EINPROGRESS, EALREADY, EISCONN, ETIMEDOUT, ENOTFOUND, ENETDOWN, ABORT_ERR
+   */
   async connect(fd: number, to: Target, options: WaitOptions = {}): Promise<void> {
     await this.#table.get(fd, 'connect').connect(to, options);
   }
@@ -234,12 +247,16 @@ export class STPConnect {
    * has it. A send that is given up half-way resets the connection. With `nonBlocking` or
    * `sendTimeoutMs` it takes a copy of what there is room for, and never resets.
    * @returns bytes taken
+   * @throws EAGAIN, EPIPE, ECONNRESET, ETIMEDOUT, ABORT_ERR
    */
   async send(fd: number, data: Uint8Array, options: WaitOptions = {}): Promise<number> {
     return this.#table.get(fd, 'send').send(data, options);
   }
 
-  /** 1 to `bytesMax` bytes; empty is the peer's orderly end. */
+  /**
+   * 1 to `bytesMax` bytes; empty is the peer's orderly end.
+   * @throws EAGAIN, ECONNRESET, ETIMEDOUT, ABORT_ERR, EINVAL (bytesMax)
+   */
   async receive(fd: number, bytesMax: number, options: WaitOptions = {}): Promise<Buffer> {
     return this.#table.get(fd, 'receive').receive(bytesMax, options);
   }
@@ -249,10 +266,12 @@ export class STPConnect {
     return this.#table.get(fd, 'receive').receiveExactly(bytes, options);
   }
 
+  /** Where it is bound. @throws EBADF */
   getsockname(fd: number): Address {
     return this.#table.get(fd, 'getsockname').getsockname();
   }
 
+  /** Where its peer is. @throws ENOTCONN, EBADF */
   getpeername(fd: number): Address {
     return this.#table.get(fd, 'getpeername').getpeername();
   }
@@ -260,6 +279,7 @@ export class STPConnect {
   /**
    * `write`: the peer sees an end behind everything sent; resolves when it is on its way.
    * `read`: receives return an end from now on, what still comes is discarded.
+   * @throws ENOTCONN, ECONNRESET
    */
   async shutdown(
     fd: number,

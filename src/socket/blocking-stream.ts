@@ -38,12 +38,20 @@ const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 /** Where views of several pages are put by a native call; JavaScript takes them out at once. */
 const packedViews = new Float64Array(PAGES_AT_ONCE_MAX);
 
+/**
+ * A stream that StpSocket.detach has given up, for a thread that may block. It belongs to the thread
+ * that made it of its handle; every call but `close` and `abort` is EBADF once it is closed.
+ */
 export class BlockingStream {
   readonly localPort: number;
   readonly remotePort: number;
+  /** Who is at the other end, attested by stpd. */
   readonly peer: Peer;
+  /** What the views of pages are of. */
   readonly segment: Segment;
+  /** Bytes that are in the array, by whatever call; of a call that failed those before. */
   bytesSent = 0;
+  /** Bytes taken out of the array, in the same way. */
   bytesReceived = 0;
   readonly #tx: number;
   readonly #rx: number;
@@ -59,6 +67,7 @@ export class BlockingStream {
   #closed = false;
   #finished = false;
 
+  /** @param handle what `detach` gave, in the thread that is to have the stream: once */
   constructor(handle: StreamHandle) {
     this.segment = new Segment(handle.segment);
     this.localPort = handle.localPort;
@@ -109,6 +118,8 @@ export class BlockingStream {
 
   /**
    * Puts all bytes into the array; blocks while the window is full.
+   * @param offset where in `data`, 0 where absent
+   * @param bytes how many of it; the rest where absent
    * @throws ECONNRESET, EPIPE (the peer reads no more, or shutdown was called), EBUSY (a view of
    *   reserve is out), ERANGE (not within `data`)
    */
@@ -154,7 +165,7 @@ export class BlockingStream {
     this.#sendOn(write(0), spanBytes(spans, count), write);
   }
 
-  /** As sendv, each with its length in front: what RecordReceiver takes apart. */
+  /** As sendv, each with its length in front: what RecordReceiver takes apart. @throws as sendv */
   sendRecords(records: readonly Uint8Array[]): void {
     this.#writable();
     const at = new BufferRow(records, RECORD_HEADER_BYTES);
@@ -165,7 +176,7 @@ export class BlockingStream {
     this.#sendOn(write(0), at.bytes, write);
   }
 
-  /** As sendvFlat, each with its length in front. */
+  /** As sendvFlat, each with its length in front. @throws as sendvFlat */
   sendRecordsFlat(data: Uint8Array, spans: Uint32Array, count = spans.length >>> 1): void {
     this.#writable();
     const write = (done: number): number =>
@@ -219,7 +230,7 @@ export class BlockingStream {
     return this.#receiveOn(read(), read);
   }
 
-  /** As recvv: pairs of offset and length within one buffer, see sendvFlat. */
+  /** As recvv: pairs of offset and length within one buffer. @throws as recvv; see sendvFlat */
   recvvFlat(data: Uint8Array, spans: Uint32Array, count = spans.length >>> 1): number {
     this.#open();
     if (this.#leading.length > 0) {
@@ -303,7 +314,7 @@ export class BlockingStream {
     return this.#reserve(-1);
   }
 
-  /** commit and reserve in one call. */
+  /** commit and reserve in one call. @throws as both */
   commitAndReserve(bytes: number): Uint8Array {
     checkWhole(bytes, 'write');
     return this.#reserve(bytes);
@@ -333,6 +344,7 @@ export class BlockingStream {
    * @param pagesMax 1 to 32
    * @param done bytes of the views before that are committed first; none where absent
    * @returns one array, which the next call uses again
+   * @throws as reserve and commit; EINVAL (pagesMax)
    */
   reservePages(pagesMax: number, done = -1): readonly Uint8Array[] {
     this.#writable();
@@ -365,12 +377,16 @@ export class BlockingStream {
     this.bytesSent += bytes;
   }
 
-  /** Blocks for bytes; a view up to the end of their page, or null at the orderly end. */
+  /**
+   * Blocks for bytes; a view up to the end of their page, or null at the orderly end. The peer can
+   * still change them: copy numbers out before you check them.
+   * @throws ECONNRESET
+   */
   peek(): Uint8Array | null {
     return this.#peek(-1);
   }
 
-  /** consume and peek in one call. */
+  /** consume and peek in one call. @throws as both */
   consumeAndPeek(bytes: number): Uint8Array | null {
     checkWhole(bytes, 'read');
     if (this.#leadingPeeked) {
@@ -409,6 +425,7 @@ export class BlockingStream {
    * @param pagesMax 1 to 32
    * @param done bytes of the views before that are consumed first; none where absent
    * @returns one array, which the next call uses again
+   * @throws as peek and consume; EINVAL (pagesMax)
    */
   peekPages(pagesMax: number, done = -1): readonly Uint8Array[] | null {
     this.#open();
@@ -629,7 +646,7 @@ export class BlockingStream {
     return moved;
   }
 
-  /** No more bytes from here; the peer reads the rest and then the end. */
+  /** No more bytes from here; the peer reads the rest and then the end. Twice does nothing. */
   shutdown(): void {
     this.#open();
     if (this.#finished) return;
