@@ -14,7 +14,7 @@
  */
 import { isCoded, type StpError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
-import { BACKLOG_DEFAULT, BACKLOG_MAX } from '../limits.js';
+import { BACKLOG_DEFAULT } from '../limits.js';
 import { blockingTurn } from '../memory/event-loop.js';
 import { native } from '../native.js';
 import { attach, type Host } from '../socket/host.js';
@@ -33,7 +33,6 @@ import { BlockingStpEndpoint, BlockingStpLink, handedStream } from './blocking-s
 import { BlockingTcpEndpoint, BlockingTcpLink } from './blocking-tcp.js';
 import { RECEIVE_EXACTLY_BYTES_MAX } from './bounds.js';
 import {
-  AF_INET,
   AF_STP,
   checkHost,
   checkPoll,
@@ -42,13 +41,15 @@ import {
   type PollResult,
   SOCK_STREAM,
 } from './calls.js';
-import { nameOf, POLLERR, POLLHUP, POLLIN, POLLNVAL } from './channel.js';
+import { POLLERR, POLLHUP, POLLIN, POLLNVAL } from './channel.js';
+import { checkBacklog, checkBytes, checkData, endedEarly, shutDown } from './checks.js';
 import { DescriptorTable, type Family, familyOf } from './descriptor-table.js';
-import { type Address, peerCredentials, type Target } from './endpoint.js';
+import { type Address, networkEntry, type Target } from './endpoint.js';
+import { factOf } from './facts.js';
 import type { HandedOver } from './hand-over.js';
 import {
   defaultOptions,
-  getOption,
+  inherited,
   isSocketOption,
   noOption,
   type SocketOptions,
@@ -199,9 +200,7 @@ export class BlockingConnect {
    */
   listen(fd: number, backlog = BACKLOG_DEFAULT): void {
     const socket = this.#get('listen', fd);
-    if (!Number.isInteger(backlog) || backlog < 1 || backlog > BACKLOG_MAX) {
-      throw stpError('EINVAL', `backlog ${backlog}: must be 1 to ${BACKLOG_MAX}`, 'listen');
-    }
+    checkBacklog(backlog);
     const bound = socket.state === 'bound';
     this.#become(socket, 'listening', () => {
       const wait = this.#wait('listen', socket);
@@ -247,7 +246,7 @@ export class BlockingConnect {
   }
 
   #accepted(listener: Socket, family: Family, link: BlockingLink): number {
-    const own = { ...listener.options, nonBlocking: false };
+    const own = inherited(listener.options);
     const reason = family === 'stp' ? NUMBERS.REASON_NONE : listener.reason;
     try {
       const fd = this.#table.add(family, (number) => new Socket(number, [], own, reason));
@@ -408,13 +407,9 @@ export class BlockingConnect {
   send(fd: number, data: Uint8Array, options: BlockingOptions = {}): number {
     const socket = this.#get('send', fd);
     const link = socket.link as BlockingLink;
-    if (!(data instanceof Uint8Array)) {
-      throw stpError('EINVAL', 'data is not a Buffer or Uint8Array', 'send');
-    }
+    checkData(data, 'send');
     if (socket.failure !== undefined) throw socket.failure;
-    if (socket.writeShut) {
-      throw stpError('EPIPE', `the stream to ${nameOf(link.remote)} is shut down`, 'send');
-    }
+    if (socket.writeShut) throw shutDown(link.remote, 'send');
     const wait = this.#wait('send', socket, options);
     let at = 0;
     while (at < data.length) {
@@ -440,7 +435,7 @@ export class BlockingConnect {
    * @throws EAGAIN, ECONNRESET, ETIMEDOUT, ECANCELED, EINVAL (bytesMax)
    */
   receive(fd: number, bytesMax: number, options: BlockingOptions = {}): Buffer {
-    checkBytes(bytesMax, 1, Number.MAX_SAFE_INTEGER);
+    checkBytes(bytesMax, 1, Number.MAX_SAFE_INTEGER, 'receive');
     const into = Buffer.allocUnsafe(Math.min(bytesMax, RECEIVE_BYTES));
     return into.subarray(0, this.receiveInto(fd, into, options));
   }
@@ -461,7 +456,7 @@ export class BlockingConnect {
   /** Exactly `bytes`; ENODATA if the end comes before. One that gives up has taken nothing. */
   receiveExactly(fd: number, bytes: number, options: BlockingOptions = {}): Buffer {
     const socket = this.#get('receive', fd);
-    checkBytes(bytes, 0, RECEIVE_EXACTLY_BYTES_MAX);
+    checkBytes(bytes, 0, RECEIVE_EXACTLY_BYTES_MAX, 'receive');
     const whole = Buffer.allocUnsafe(bytes);
     const wait = this.#wait('receive', socket, options);
     let at = 0;
@@ -477,8 +472,7 @@ export class BlockingConnect {
       throw error;
     }
     if (at === bytes) return whole;
-    const who = nameOf((socket.link as BlockingLink).remote);
-    throw stpError('ENODATA', `${who} ended its stream after ${at} of ${bytes} bytes`, 'receive');
+    throw endedEarly((socket.link as BlockingLink).remote, at, bytes, 'receive');
   }
 
   #receive(socket: Socket, into: Uint8Array, at: number, sliceMs: number): number {
@@ -584,36 +578,17 @@ export class BlockingConnect {
   /** As STPConnect's. */
   getsockopt(fd: number, name: string): unknown {
     const socket = this.#table.get(fd, 'getsockopt');
-    const kind = familyOf(fd);
-    if (isSocketOption(name)) {
-      const value = getOption(kind, socket.options, name);
-      if (name !== 'sendBufferBytes' && name !== 'receiveBufferBytes') return value;
-      return socket.link?.bufferBytes(name) ?? value;
-    }
-    switch (name) {
-      case 'type':
-        return SOCK_STREAM;
-      case 'family':
-        return kind === 'stp' ? AF_STP : AF_INET;
-      case 'mechanism':
-        return kind;
-      case 'reason':
-        return kind === 'either' ? socket.listenReason : socket.reason;
-      case 'storageName': {
-        const side = socket.sides.find(({ family }) => family === 'stp');
-        return kind === 'either' ? (side?.endpoint.name() ?? null) : null;
-      }
-      case 'state':
-        return socket.state;
-      case 'error':
-        return socket.failure ?? null;
-      case 'peer':
-        return socket.link?.peer ?? null;
-      case 'peerCredentials':
-        return peerCredentials(kind, socket.link?.peer);
-      default:
-        throw noOption(kind, name, 'getsockopt');
-    }
+    const { options, state, failure, link, sides } = socket;
+    const either = familyOf(fd) === 'either';
+    const storage = either ? sides.find(({ family }) => family === 'stp') : undefined;
+    return factOf(familyOf(fd), name, {
+      options,
+      state,
+      reason: either ? socket.listenReason : socket.reason,
+      storageName: storage?.endpoint.name() ?? null,
+      failure,
+      link,
+    });
   }
 
   // --- poll -------------------------------------------------------------------------------------
@@ -768,14 +743,8 @@ export class BlockingConnect {
     socket.link = link;
     socket.state = 'connected';
     link.apply(socket.options);
-    const { local, remote } = link;
-    if (local.family !== 'inet' || remote.family !== 'inet' || this.#host === undefined) return;
-    socket.unlist = this.#host.listNetwork({
-      localPort: local.port,
-      remotePort: remote.port,
-      remoteAddress: remote.host,
-      reason: socket.reason,
-    });
+    const entry = networkEntry(link, socket.reason);
+    if (entry !== undefined) socket.unlist = this.#host?.listNetwork(entry) ?? socket.unlist;
   }
 
   #become(socket: Socket, after: State, body: () => void): void {
@@ -792,12 +761,6 @@ export class BlockingConnect {
   #asNew(socket: Socket): void {
     for (const { endpoint } of socket.sides) endpoint.release();
     socket.state = 'unbound';
-  }
-}
-
-function checkBytes(bytes: number, min: number, max: number): void {
-  if (!Number.isSafeInteger(bytes) || bytes < min || bytes > max) {
-    throw stpError('EINVAL', `${bytes} bytes asked for: must be ${min} to ${max}`, 'receive');
   }
 }
 

@@ -140,5 +140,11 @@ export function getOption(
   return options[name];
 }
 
+/** What an accepted socket has: its listener's, but for `nonBlocking`. */
+export const inherited = (listener: Readonly<SocketOptions>): SocketOptions => ({
+  ...listener,
+  nonBlocking: false,
+});
+
 export const noOption = (kind: Kind, name: string, call: string): Error =>
   stpError('ENOPROTOOPT', `${kind} sockets have no option ${name}`, call);

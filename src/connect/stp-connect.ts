@@ -21,7 +21,6 @@ import type { AttachOptions, Host } from '../socket/host.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
 import { ArrayAccess } from './array-access.js';
 import {
-  AF_INET,
   AF_STP,
   checkHost,
   checkPoll,
@@ -39,15 +38,16 @@ import {
   type Endpoint,
   Ledger,
   type Link,
-  peerCredentials,
+  networkEntry,
   type Target,
   type Traffic,
 } from './endpoint.js';
+import { factOf } from './facts.js';
 import type { HandedOver } from './hand-over.js';
 import { Limit, type WaitList, type WaitOptions, waitAny } from './limit.js';
 import {
   defaultOptions,
-  getOption,
+  inherited,
   isEndpointOption,
   isSocketOption,
   noOption,
@@ -223,10 +223,10 @@ export class STPConnect {
     try {
       const { family } = channel.link.local;
       const reason = family === 'stp' ? NUMBERS.REASON_NONE : listener.reason;
-      const inherited = { ...listener.options, nonBlocking: false };
       return this.#table.add(
         family,
-        (fdNew) => new Descriptor(fdNew, channel, inherited, reason, this.#joined),
+        (fdNew) =>
+          new Descriptor(fdNew, channel, inherited(listener.options), reason, this.#joined),
       );
     } catch (error) {
       channel.abort();
@@ -331,39 +331,18 @@ export class STPConnect {
    */
   getsockopt(fd: number, name: string): unknown {
     const descriptor = this.#table.get(fd, 'getsockopt');
-    const kind = familyOf(fd);
-    if (isSocketOption(name)) {
-      const value = getOption(kind, descriptor.options, name);
-      if (name !== 'sendBufferBytes' && name !== 'receiveBufferBytes') return value;
-      return descriptor.channel?.link.bufferBytes(name) ?? value;
-    }
-    const { endpoint } = descriptor;
-    switch (name) {
-      case 'type':
-        return SOCK_STREAM;
-      case 'family':
-        return kind === 'stp' ? AF_STP : AF_INET;
-      case 'mechanism':
-        return kind;
-      case 'reason':
-        return endpoint instanceof EitherEndpoint ? endpoint.reason : descriptor.reason;
-      case 'storageName':
-        return endpoint instanceof EitherEndpoint ? endpoint.storageName : null;
-      case 'state':
-        return descriptor.state;
-      case 'error':
-        return descriptor.failure ?? null;
-      case 'peer':
-        return descriptor.channel?.link.peer ?? null;
-      case 'peerCredentials':
-        return peerCredentials(kind, descriptor.channel?.link.peer);
-      case 'backlogCount':
-        return descriptor.queue?.count ?? 0;
-      case 'overflowCount':
-        return descriptor.queue?.overflows ?? 0;
-      default:
-        throw noOption(kind, name, 'getsockopt');
-    }
+    const { endpoint, channel, queue, options, state, failure } = descriptor;
+    if (name === 'backlogCount') return queue?.count ?? 0;
+    if (name === 'overflowCount') return queue?.overflows ?? 0;
+    const either = endpoint instanceof EitherEndpoint ? endpoint : undefined;
+    return factOf(familyOf(fd), name, {
+      options,
+      state,
+      reason: either?.reason ?? descriptor.reason,
+      storageName: either?.storageName ?? null,
+      failure,
+      link: channel?.link,
+    });
   }
 
   /**
@@ -469,14 +448,9 @@ export class STPConnect {
 
   /** A network connection of a host is shown in its STG, as long as it lives. */
   #list(link: Link, reason: number): void {
-    const { local, remote } = link;
-    if (local.family !== 'inet' || remote.family !== 'inet') return;
-    const unlist = this.#access.current?.listNetwork({
-      localPort: local.port,
-      remotePort: remote.port,
-      remoteAddress: remote.host,
-      reason,
-    });
+    const entry = networkEntry(link, reason);
+    if (entry === undefined) return;
+    const unlist = this.#access.current?.listNetwork(entry);
     if (unlist === undefined) return;
     if (link.duplex.closed) unlist();
     else link.duplex.once('close', unlist);
