@@ -59,8 +59,7 @@ function fillNewSpace(): void {
 function nextSlab(): Buffer<ArrayBuffer> {
   fillNewSpace();
   const pooled = native().slabTake();
-  const slab =
-    pooled === undefined ? Buffer.allocUnsafeSlow(FALLBACK_BYTES) : Buffer.from(pooled);
+  const slab = pooled === undefined ? Buffer.allocUnsafeSlow(FALLBACK_BYTES) : Buffer.from(pooled);
   /* As Node's own pool: else a chunk that is posted to a thread would take its neighbours along. */
   markAsUntransferable(slab.buffer);
   return slab;
