@@ -221,8 +221,6 @@ void PageRing::publish(uint32_t bytes) {
 
 int64_t PageRing::arm() {
   uint32_t* word = producer_ ? &dir_->producer_wait : &dir_->consumer_wait;
-  /* SYNC[arm.tell-room] before the consumer sleeps, the producer learns of all room that there is */
-  if (!producer_ && loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
   /* SYNC[arm.word] pairs with [wake.word] */
   const bool waitsAlready = swap(word, STP_WAIT_LOOP) == STP_WAIT_LOOP;
   fence();                        /* SYNC[arm.fence] pairs with [publish.tail-fence], ... */
@@ -260,6 +258,14 @@ void PageRing::learn(uint64_t start) {
   else spinNs_ = spinNs_ / 2 < spinMaxNs_ / 8 ? 0 : spinNs_ / 2;
 }
 
+/* `some` is less than what is needed. But a consumer that sleeps waits for more than it has been
+ * given: then some room has to do. And no more bytes come after the end. Behind the wait word. */
+bool PageRing::willDo(int64_t some) {
+  if (some == 0) return false;
+  /* SYNC[wait.use-some] SYNC[wait.rest] */
+  return producer_ ? load(&dir_->consumer_wait) != STP_WAIT_NONE : ended();
+}
+
 /* Blocks until `need` bytes can be moved, for one slice at most. */
 int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
   uint32_t* word = producer_ ? &dir_->producer_wait : &dir_->consumer_wait;
@@ -270,8 +276,6 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
     dir_->producer_waits++;
   } else {
     dir_->consumer_waits++;
-    /* SYNC[wait.tell-room] */
-    if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
   }
   if (spinMaxNs_ < 0) spinNs_ = spinMaxNs_ = usableCores() > 1 ? kSpinNs : 0;
   const uint64_t start = nowNs();
@@ -286,9 +290,12 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
   swap(word, STP_WAIT_FUTEX); /* SYNC[wait.word] pairs with [wake.word] */
   fence();                    /* SYNC[wait.fence] pairs with [publish.tail-fence], ... */
   now = progress();           /* SYNC[wait.look] */
-  /* SYNC[wait.use-some] a consumer that sleeps has told of its room already: use what there is */
-  const bool useSome = producer_ && now > 0 && load(&dir_->consumer_wait) != STP_WAIT_NONE;
-  if (now >= 0 && now < int64_t(need) && !useSome) {
+  if (now >= 0 && now < int64_t(need) && !willDo(now)) {
+    /* SYNC[wait.tell-room] who waits for more than there is tells of the room that there is; after
+     * the fence, so that of two that wait for more one sees the other */
+    if (!producer_ && loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) {
+      wake(&dir_->producer_wait);
+    }
     /* SYNC[wait.sleep] pairs with [wake.futex] */
     const bool woken = futexWait(word, STP_WAIT_FUTEX, sliceMs);
     now = progress();
@@ -298,7 +305,7 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
     }
   }
   store(word, STP_WAIT_NONE); /* SYNC[wait.disarm] */
-  if (now == 0 && cable_ != nullptr) {
+  if (now >= 0 && now < int64_t(need) && cable_ != nullptr) {
     /* The event loop that watches the cable may be busy, so the end of the peer is looked for here
      * as well. */
     pollfd cable = {cable_->fd, POLLRDHUP, 0};

@@ -166,6 +166,7 @@ class PageRing {
   bool ended();
   bool look(uint64_t start, uint32_t need, int64_t* now);
   void learn(uint64_t start);
+  bool willDo(int64_t some);
   bool letGo(uint32_t page);
   void keepSpare(uint32_t page);
   void dropSpare();
