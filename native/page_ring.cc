@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -34,6 +35,14 @@ static constexpr uint64_t kLockBytesMin = 4096;
 static constexpr uint32_t kBypassTold = 64;
 /* Turns of a spin without a pause: an answer that comes in less than a microsecond is seen at once. */
 static constexpr uint32_t kEagerTurns = 128;
+/* Whoever looks on the core of its peer keeps it from the very answer that it waits for, so it lets
+ * others run: first of all after so long, and then every so often. */
+static constexpr int64_t kYieldFirstNs = 2'000;
+static constexpr int64_t kYieldEveryNs = 8'000;
+/* A yield that took longer let somebody run. */
+static constexpr int64_t kSwitchedNs = 1'000;
+/* Whoever had the core meanwhile was no peer of ours: a sleeper is woken sooner than that. */
+static constexpr int64_t kLostNs = 200'000;
 
 static uint32_t ownerOf(uint32_t kind, uint32_t index, uint32_t generation) {
   return (kind << 30) | ((generation & 0x3fff) << 16) | (index & 0xffff);
@@ -239,16 +248,31 @@ int64_t PageRing::arm() {
 bool PageRing::look(uint64_t start, uint32_t need, int64_t* now) {
   const uint32_t roomy = producer_ ? (limit_ / 4 < kRoomyBytes ? limit_ / 4 : kRoomyBytes) : 0;
   uint32_t enough = 0;
+  /* The peer that answered out of the last look's yield shares this core. */
+  int64_t yieldAt = sharesCore_ ? 0 : kYieldFirstNs;
+  bool others = false;
   for (uint32_t turn = 1;; turn++) {
     *now = progress();
     if (*now < 0) return true;
     if (*now >= int64_t(need)) {
+      if (enough == 0) sharesCore_ = others;
       if (*now >= int64_t(roomy) || ++enough > kRoomyTurns) return true;
       if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) return true;
     }
+    others = false;
     if (turn > kEagerTurns) relax();
-    if (turn % 16 == 0 && int64_t(nowNs() - start) >= spinNs_) return false;
+    if (turn % 16 != 0 && yieldAt != 0) continue;
+    const int64_t looked = int64_t(nowNs() - start);
+    if (looked >= spinNs_) break;
+    if (looked < yieldAt) continue;
+    sched_yield();
+    const int64_t back = int64_t(nowNs() - start);
+    if (back - looked > kLostNs) break;
+    others = back - looked > kSwitchedNs;
+    yieldAt = back + kYieldEveryNs;
   }
+  sharesCore_ = false;
+  return false;
 }
 
 /* After a sleep: would looking have been better? Then as long as allowed the next time, else less. */

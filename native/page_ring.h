@@ -193,6 +193,7 @@ class PageRing {
   uint32_t outstanding_ = 0; /* bytes handed out by reserve or peek */
   int64_t spinMaxNs_ = -1; /* asked for at the first wait: an event loop never waits */
   int64_t spinNs_ = 0;     /* what looking has been worth lately */
+  bool sharesCore_ = false; /* the peer ran while this side had yielded the core */
   bool broken_ = false;
   uint32_t bypassBoard_ = 0, bypassCount_ = 0;
   uint64_t bypassBytes_ = 0;

@@ -83,7 +83,7 @@ export class BlockingStream {
   /**
    * Longest look of a call before it sleeps, microseconds: 50 by default, 0 on one core. Below it
    * the stream adapts: where looking finds nothing it looks less. 0 never looks. A thread that waits
-   * for short answers may look longer: it owns its core meanwhile.
+   * for short answers may look longer: others have its core only while it yields, every 8 µs.
    */
   setSpin(microseconds: number): void {
     this.#open();
