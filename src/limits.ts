@@ -45,6 +45,8 @@ export const BACKLOG_MAX = 4096;
 
 /** A native wait returns to JavaScript after this, so that exit and terminate() work. */
 export const WAIT_SLICE_MS = 50;
+/** Longest look before a sleep that can be asked for: a core is gone meanwhile. */
+export const SPIN_US_MAX = 1_000_000;
 /** Pages that one call of a blocking stream reserves or shows: half a window, so that the other half
  * is the peer's meanwhile. */
 export const PAGES_AT_ONCE_MAX = 32;

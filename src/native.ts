@@ -295,7 +295,13 @@ export interface Native {
   ): void;
   loopSource(options: LoopSourceOptions): number;
   loopSourceEnd(source: number): void;
+  /** For streams without a budget of their own; 0 never polls. */
   loopPolling(budgetMaxUs: number): void;
+  /**
+   * The budget of a stream, by its ready index, and the largest of the source's open streams, in
+   * microseconds; less than 0: that of the thread.
+   */
+  loopSpin(source: number, stream: number, us: number, mostUs: number): void;
   /** The loop keeps its counters, and the thread's number, in the `director` record there. */
   loopDirector(segment: number, offset: number): void;
   loopSafety(active: boolean): void;

@@ -8,6 +8,7 @@
  */
 import { stpError } from '../errors.js';
 import { PAGE_BYTES, WINDOW_BYTES } from '../layout/tables.js';
+import { SPIN_US_MAX } from '../limits.js';
 import { MS_MAX } from './bounds.js';
 import type { Family, Kind } from './descriptor-table.js';
 
@@ -48,7 +49,10 @@ export interface SocketOptions {
   /** Most bytes on their way from here; null: the mechanism's own. */
   sendBufferBytes: number | null;
   receiveBufferBytes: number | null;
-  /** How long a blocking call looks before it sleeps; null: 50, or 0 with less than two cores. */
+  /**
+   * How long who waits for the socket looks before it sleeps: a blocking call, or the event loop on
+   * its account. null: 50; 0 for a blocking call with less than two cores.
+   */
   spinMicroseconds: number | null;
 }
 
@@ -100,7 +104,7 @@ const rules: Readonly<Record<keyof SocketOptions, Rule>> = {
   sendBufferBytes: { families: both, ...integer(PAGE_BYTES, WINDOW_BYTES) },
   // What may lie unread on STP is the sender's to say: its sendBufferBytes.
   receiveBufferBytes: { families: ['inet'], ...integer(PAGE_BYTES, WINDOW_BYTES) },
-  spinMicroseconds: { families: ['stp'], ...orNull(integer(0, 1_000_000)) },
+  spinMicroseconds: { families: ['stp'], ...orNull(integer(0, SPIN_US_MAX)) },
 };
 
 const means = (kind: Kind, families: readonly Family[]): boolean =>

@@ -41,8 +41,11 @@ import {
   addSource,
   blockingTurn,
   dropCable,
+  type LoopCounters,
+  loopCounters,
   RING_READY,
   removeSource,
+  SourceBudgets,
   throwLater,
   watchCable,
 } from '../memory/event-loop.js';
@@ -301,6 +304,7 @@ export class Host extends EventEmitter<HostEvents> {
   /** Segment offset: connects wait for what this host accepts. */
   readonly #hurry: number;
   #source: number;
+  readonly #budgets: SourceBudgets;
   readonly #channelCable: number;
   readonly #attachFd: number;
   /** Owns the attach socket: closed with this thread, however it ends. */
@@ -365,6 +369,7 @@ export class Host extends EventEmitter<HostEvents> {
       member: at + geometry.members + this.member * MEMBER.bytes,
     };
     this.#source = this.#addSource();
+    this.#budgets = new SourceBudgets(this.#source);
     this.#watches = [
       native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel(true)),
       native().watchStart(attachment.fd, READABLE | DISCONNECT, () => this.#onAttach()),
@@ -597,10 +602,24 @@ export class Host extends EventEmitter<HostEvents> {
 
   addStream(stream: StreamEnd): void {
     this.#streams.set(stream.key, stream);
+    this.#budgets.set(stream.key, undefined, this.#streams.size);
     if (this.#safetyTimer === undefined) {
       native().loopSafety(true);
       this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS).unref();
     }
+  }
+
+  /**
+   * What the event loop of this thread has counted since it was opened. It looks and sleeps for all
+   * that lives on it: every host and socket of the thread.
+   */
+  loopCounters(): LoopCounters {
+    return loopCounters();
+  }
+
+  /** For StpSocket: how long the loop may look on its account; undefined: as the thread does. */
+  setSpin(stream: StreamEnd, microseconds: number | undefined): void {
+    if (!this.#closed) this.#budgets.set(stream.key, microseconds, this.#streams.size);
   }
 
   /** Our end of a connection that the director made; undefined if the peer has died meanwhile. */
@@ -617,7 +636,10 @@ export class Host extends EventEmitter<HostEvents> {
 
   forget(stream: StreamEnd): void {
     this.#idle.delete(stream);
-    if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
+    if (this.#streams.get(stream.key) === stream) {
+      this.#streams.delete(stream.key);
+      if (!this.#closed) this.#budgets.set(stream.key, undefined, this.#streams.size);
+    }
     const { connection, generation, end } = stream.options;
     this.tellLater({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
     if (this.#streams.size === 0 && this.#closed) this.#hangUp();
@@ -839,6 +861,7 @@ export class Host extends EventEmitter<HostEvents> {
     this.#extents.push(extent);
     removeSource(this.#source);
     this.#source = this.#addSource();
+    this.#budgets.move(this.#source, this.#streams.size);
     this.tell({ op: NUMBERS.OP_GREW, connection: this.#extents.length });
   }
 
