@@ -59,6 +59,7 @@ PageRing::PageRing(const Options& o)
       selfMember_(o.selfMember),
       peerMember_(o.peerMember),
       peerReady_(o.connection * 2 + (1 - o.end)),
+      selfReady_(o.connection * 2 + o.end),
       own_(o.cursor),
       peer_(o.cursor),
       hint_(o.connection * 37u + o.end * 11u) {
@@ -239,8 +240,18 @@ int64_t PageRing::arm() {
   } else if (!waitsAlready) {
     uint32_t* waits = producer_ ? &dir_->producer_waits : &dir_->consumer_waits;
     ++*waits;
+    counters_.waits++;
   }
   return now;
+}
+
+bool PageRing::unannounced() {
+  if (selfMember_ >= stg_.memberCount || progress() == 0) return false;
+  return (load(stg_.bits(selfMember_) + selfReady_ / 32) & 1u << (selfReady_ % 32)) == 0;
+}
+
+void PageRing::countSafety() {
+  count(&counters_.safetyFirings, STP_COUNT_SAFETY_FIRINGS, &stp_member::safety_firings);
 }
 
 /* Looks for `need` bytes as long as it has been worth it. A producer that found the window full
@@ -324,9 +335,7 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
     const bool woken = futexWait(word, STP_WAIT_FUTEX, sliceMs);
     now = progress();
     if (woken) learn(start);
-    else if (now >= int64_t(need) && missed(word)) {
-      count(&counters_.safetyFirings, STP_COUNT_SAFETY_FIRINGS, &stp_member::safety_firings);
-    }
+    else if (now >= int64_t(need) && missed(word)) countSafety();
   }
   store(word, STP_WAIT_NONE); /* SYNC[wait.disarm] */
   if (now >= 0 && now < int64_t(need) && cable_ != nullptr) {

@@ -26,6 +26,7 @@ export {
   STPsocket,
 } from './connect/stp-calls.js';
 export * from './connect/stp-connect.js';
+export type { LoopCounters } from './memory/event-loop.js';
 export { native } from './native.js';
 export type { ConnectOptions, ListenOptions, StpSocketOptions } from './socket/arguments.js';
 export { BlockingStream } from './socket/blocking-stream.js';
@@ -43,5 +44,5 @@ export {
 } from './socket/records.js';
 export { type StpDrop, StpServer, type StpServerOptions } from './socket/stp-server.js';
 export { StpSocket, type StreamHandle } from './socket/stp-socket.js';
-export type { StreamCounters } from './socket/stream-counters.js';
+export type { SocketCounters, StreamCounters } from './socket/stream-counters.js';
 export type { Peer } from './socket/stream-end.js';

@@ -61,7 +61,7 @@ export const RECORD_BYTES_MAX = 2 ** 30;
 /** Records are gathered up to this before they are sent: one page. */
 export const RECORD_BATCH_BYTES = 65536;
 
-/** Event loops look at armed connections at least this often while any is open. */
+/** Event loops look at armed connections twice in this while any is open: nobody hangs longer. */
 export const SAFETY_PERIOD_MS = 1000;
 /**
  * ACCEPT and CLOSE do not wake a director that sleeps for longer than this: a wake-up costs more

@@ -220,6 +220,10 @@ export interface Native {
   /** 0: armed, a ready bit will come; else the state of the ring, not armed. */
   ringArm(ring: number): number;
   ringState(ring: number): number;
+  /** 1: there is something for who is armed, and no ready bit has said so. */
+  ringUnannounced(ring: number): number;
+  /** The caller has found a wake-up that was lost. */
+  ringCountSafety(ring: number): void;
   ringFinish(ring: number): void;
   ringAbort(ring: number): void;
   ringCloseReading(ring: number, reset: number): void;

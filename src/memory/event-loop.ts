@@ -149,13 +149,21 @@ export interface LoopCounters {
   /** Looks before a sleep that found work, and such that looked in vain. */
   readonly pollHits: number;
   readonly pollMisses: number;
-  /** What no bell has announced and only the safety timer has found; expected: 0. */
+  /** What nobody has announced and only the safety timer has found; expected: 0. */
   readonly safetyFirings: number;
+}
+
+/** Wake-ups for a single stream that were lost. */
+let streamsHealed = 0;
+
+export function countHealed(): void {
+  streamsHealed++;
 }
 
 export function loopCounters(): LoopCounters {
   open();
-  return native().loopCounters();
+  const { safetyFirings, ...polls } = native().loopCounters();
+  return { ...polls, safetyFirings: safetyFirings + streamsHealed };
 }
 
 /**

@@ -40,6 +40,7 @@ import { addressWords } from '../memory/address-words.js';
 import {
   addSource,
   blockingTurn,
+  countHealed,
   dropCable,
   type LoopCounters,
   loopCounters,
@@ -605,7 +606,7 @@ export class Host extends EventEmitter<HostEvents> {
     this.#budgets.set(stream.key, undefined, this.#streams.size);
     if (this.#safetyTimer === undefined) {
       native().loopSafety(true);
-      this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS).unref();
+      this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS / 2).unref();
     }
   }
 
@@ -947,9 +948,11 @@ export class Host extends EventEmitter<HostEvents> {
     }
   }
 
-  /** A host of the STG may have spoiled a wait word: nobody hangs longer than this period. */
+  /** A host of the STG may have spoiled a wait word: nobody hangs longer than two of these. */
   #lookAgain(): void {
-    for (const stream of this.#streams.values()) stream.onReady();
+    for (const stream of this.#streams.values()) {
+      if (stream.lookAgain()) countHealed();
+    }
   }
 
   /** Every stream that no worker has ends in order; for this file's exit hook too. */

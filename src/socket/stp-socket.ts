@@ -44,7 +44,8 @@ import { Liveness } from './liveness.js';
 import { OnRead, type OnReadOptions } from './onread.js';
 import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
 import type { StpServer } from './stp-server.js';
-import type { Peer, StreamEnd } from './stream-end.js';
+import { type SocketCounters, socketCounters } from './stream-counters.js';
+import { AWAITS_BYTES, AWAITS_ROOM, type Peer, type StreamEnd } from './stream-end.js';
 
 /** A stream on its way to a worker thread: post it with `transferList: [handle.port]`. */
 export interface StreamHandle {
@@ -131,6 +132,8 @@ export class StpSocket extends Duplex {
   #readLater: NodeJS.Immediate | undefined;
   /** A ready bit will come with the next bytes: nothing is to be read before it. */
   #rxArmed = false;
+  /** And one with the next room. */
+  #txArmed = false;
   #onread: OnRead | undefined;
   /** Who has `onread` wants nothing before `resume`, whatever the stream asks for meanwhile. */
   #held = false;
@@ -196,6 +199,7 @@ export class StpSocket extends Duplex {
     this.#bytesSent = 0;
     this.#wantsRead = false;
     this.#rxArmed = false;
+    this.#txArmed = false;
     this.#aborted = false;
     this.#ended = false;
     this.#lent = false;
@@ -257,6 +261,7 @@ export class StpSocket extends Duplex {
 
   #adopt(end: StreamEnd): void {
     end.onReady = () => this.#onReady();
+    end.awaits = () => (this.#rxArmed ? AWAITS_BYTES : 0) + (this.#txArmed ? AWAITS_ROOM : 0);
     end.onLost = (error) => this.destroy(error);
     this.#end = end;
     if (this.#spin !== undefined) this.host.setSpin(end, this.#spin);
@@ -437,7 +442,8 @@ export class StpSocket extends Duplex {
       }
       if (sent === 0) {
         const armed = native().ringArm(end.tx);
-        if (armed === 0) return;
+        this.#txArmed = armed === 0;
+        if (this.#txArmed) return;
         if (armed > 0) continue;
         this.#failWrite(armed);
         return;
@@ -590,6 +596,7 @@ export class StpSocket extends Duplex {
   #onReady(): void {
     if (this.#lent) return;
     this.#rxArmed = false;
+    this.#txArmed = false;
     if (this.#wantsRead) this.#readSome();
     if (this.#pending !== undefined) this.#pump();
   }
@@ -727,6 +734,19 @@ export class StpSocket extends Duplex {
     this.#spin = microseconds ?? undefined;
     if (this.#end?.open) this.host.setSpin(this.#end, this.#spin);
     return this;
+  }
+
+  /**
+   * Whom this socket has woken and what it has waited for since it was connected. What its event loop
+   * has found by looking: `host.loopCounters()`.
+   * @throws ENOTCONN (not connected, closed, or detached)
+   */
+  counters(): SocketCounters {
+    const end = this.#end;
+    if (end === undefined || end.tx < 0) {
+      throw stpError('ENOTCONN', 'the socket is not connected, so nothing counts', 'counters');
+    }
+    return socketCounters(end.tx, end.rx);
   }
 
   // --- lending ----------------------------------------------------------------------------------

@@ -19,6 +19,10 @@ export interface Peer {
   readonly pid: number;
 }
 
+/** Who uses an end waits for bytes, or for room. */
+export const AWAITS_BYTES = 1;
+export const AWAITS_ROOM = 2;
+
 export class StreamEnd {
   readonly host: Host;
   readonly options: RingOptions;
@@ -30,10 +34,14 @@ export class StreamEnd {
   readonly cable: number;
   /** Called when the director or the peer has marked this end ready, or the peer is gone. */
   onReady: () => void = () => {};
+  /** What a ready bit is due for: AWAITS_ numbers, added up. */
+  awaits: () => number = () => 0;
   /** Called when the host leaves: whoever uses this end closes it. */
   onLost: (error?: Error) => void = () => {};
   tx: number;
   rx: number;
+  /** The safety timer has found something unannounced the last time. */
+  #suspected = false;
   /** Has sent since its pages were last given back. */
   dirty = false;
   #open = true;
@@ -85,6 +93,32 @@ export class StreamEnd {
       this.dirty = true;
       this.host.watchIdle(this);
     }
+  }
+
+  /**
+   * For the safety timer: looks again, since a host of the STG may have spoiled a wait word. What
+   * nobody has announced may be announced just now; who finds it a second time counts it.
+   * @returns true if a wake-up was lost
+   */
+  lookAgain(): boolean {
+    const ring = this.#unannounced();
+    if (ring >= 0 && !this.#suspected) {
+      this.#suspected = true;
+      return false;
+    }
+    this.#suspected = false;
+    if (ring >= 0) native().ringCountSafety(ring);
+    this.onReady();
+    return ring >= 0;
+  }
+
+  /** The ring that has something which its user awaits, and no ready bit; -1: none. */
+  #unannounced(): number {
+    if (this.tx < 0) return -1;
+    const awaits = this.awaits();
+    if (awaits & AWAITS_BYTES && native().ringUnannounced(this.rx)) return this.rx;
+    if (awaits & AWAITS_ROOM && native().ringUnannounced(this.tx)) return this.tx;
+    return -1;
   }
 
   /** Gives the rings up without a word to the peer: another thread has them now. */
