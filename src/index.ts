@@ -30,6 +30,7 @@ export type { LoopCounters } from './memory/event-loop.js';
 export { native } from './native.js';
 export type { ConnectOptions, ListenOptions, StpSocketOptions } from './socket/arguments.js';
 export { BlockingStream } from './socket/blocking-stream.js';
+export type { FileTransferOptions } from './socket/file-transfer.js';
 export { type AttachOptions, attach, Host } from './socket/host.js';
 export { Page } from './socket/page.js';
 export {

@@ -50,6 +50,9 @@ export const SPIN_US_MAX = 1_000_000;
 /** Pages that one call of a blocking stream reserves or shows: half a window, so that the other half
  * is the peer's meanwhile. */
 export const PAGES_AT_ONCE_MAX = 32;
+/** Pages of one readv or writev of a socket on an event loop: a thread of libuv's pool is asked for
+ * each, and the peer works on the pages before meanwhile. */
+export const FILE_PAGES = 8;
 /** Views of pages that a blocking stream keeps: a few times its window. */
 export const PAGE_VIEWS_MAX = 256;
 /** A length of 32 bits stands in front of each record. */

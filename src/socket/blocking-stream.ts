@@ -25,6 +25,7 @@ import {
 import { PageViews } from '../memory/page-views.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
+import { checkFileRange } from './file-transfer.js';
 import { Page, type PageHolder } from './page.js';
 import type { StreamHandle } from './stp-socket.js';
 import { type StreamCounters, streamCounters } from './stream-counters.js';
@@ -558,7 +559,7 @@ export class BlockingStream {
    */
   sendFile(fd: number, position: number, bytes: number): number {
     this.#writable();
-    checkFile(fd, position, bytes, 'read');
+    checkFileRange(fd, position, bytes, 'read');
     let moved = 0;
     while (moved < bytes) {
       const at = position < 0 ? -1 : position + moved;
@@ -583,7 +584,7 @@ export class BlockingStream {
    */
   receiveToFile(fd: number, position: number, bytes: number): number {
     this.#open();
-    checkFile(fd, position, bytes, 'write');
+    checkFileRange(fd, position, bytes, 'write');
     let moved = this.#leading.length > 0 ? this.#leadingToFile(fd, position, bytes) : 0;
     while (moved < bytes) {
       const at = position < 0 ? -1 : position + moved;
@@ -671,18 +672,6 @@ function checkWhole(bytes: number, syscall: string): void {
 function checkPages(count: number): void {
   if (!Number.isInteger(count) || count < 1 || count > PAGES_AT_ONCE_MAX) {
     throw stpError('EINVAL', `1 to ${PAGES_AT_ONCE_MAX} pages at once, not ${count}`);
-  }
-}
-
-function checkFile(fd: number, position: number, bytes: number, syscall: string): void {
-  if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fffffff) {
-    throw stpError('EBADF', `not a file descriptor: ${fd}`, syscall);
-  }
-  if (!Number.isSafeInteger(position) || position < -1) {
-    throw stpError('EINVAL', `a position is a whole number from 0, or -1: ${position}`, syscall);
-  }
-  if (!(bytes >= 0) || (bytes !== Number.POSITIVE_INFINITY && !Number.isSafeInteger(bytes))) {
-    throw stpError('EINVAL', `not a number of bytes: ${bytes}`, syscall);
   }
 }
 

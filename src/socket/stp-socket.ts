@@ -38,6 +38,7 @@ import {
   isHere,
   type StpSocketOptions,
 } from './arguments.js';
+import { checkFileRange, FileTransfer, type FileTransferOptions } from './file-transfer.js';
 import type { Host } from './host.js';
 import { IdleTimer } from './idle-timer.js';
 import { Liveness } from './liveness.js';
@@ -105,6 +106,13 @@ interface Pending {
   readonly done: (error?: Error | null) => void;
 }
 
+/** A file on its way into the array, or waiting for its turn. */
+interface FileSend {
+  readonly transfer: FileTransfer;
+  /** Set when its turn has come: the stream's callback. */
+  done: ((error?: Error | null) => void) | undefined;
+}
+
 /** Of `stream.Readable` and `stream.Writable`, as `net.Socket` uses it to connect again. */
 interface Renewable {
   _undestroy(): void;
@@ -125,6 +133,9 @@ export class StpSocket extends Duplex {
   /** Those of them that the stream still counts as waiting. */
   #sentOfWrite = 0;
   #pending: Pending | undefined;
+  /** By the empty chunk that stands for each in the stream's queue; made by the first. */
+  #fileSends: Map<Buffer, FileSend> | undefined;
+  #fileReceive: FileTransfer | undefined;
   #wantsRead = false;
   #lent = false;
   /** The next try of a write, or of a read, that found a page or a board taken. */
@@ -261,10 +272,19 @@ export class StpSocket extends Duplex {
 
   #adopt(end: StreamEnd): void {
     end.onReady = () => this.#onReady();
-    end.awaits = () => (this.#rxArmed ? AWAITS_BYTES : 0) + (this.#txArmed ? AWAITS_ROOM : 0);
+    end.awaits = () => this.#awaits();
     end.onLost = (error) => this.destroy(error);
     this.#end = end;
     if (this.#spin !== undefined) this.host.setSpin(end, this.#spin);
+  }
+
+  #awaits(): number {
+    let awaits = this.#rxArmed || this.#fileReceive?.armed ? AWAITS_BYTES : 0;
+    if (this.#txArmed) awaits |= AWAITS_ROOM;
+    for (const { transfer } of this.#fileSends?.values() ?? []) {
+      if (transfer.armed) awaits |= AWAITS_ROOM;
+    }
+    return awaits;
   }
 
   // --- properties -------------------------------------------------------------------------------
@@ -349,6 +369,7 @@ export class StpSocket extends Duplex {
       this.writableLength !== 0 ||
       this.writableCorked !== 0 ||
       this.writableNeedDrain ||
+      this.#fileSends?.size ||
       this.#lent
     ) {
       return super.write(chunk, encoding, callback);
@@ -370,6 +391,8 @@ export class StpSocket extends Duplex {
     if (this.#end === undefined && !this.connecting) {
       return done(nodeError(Error, 'ERR_SOCKET_CLOSED', 'the socket is not connected'));
     }
+    const file = this.#fileSends?.get(chunk);
+    if (file !== undefined) return this.#startFile(file, done);
     this.#send({ chunk, offset: 0, done: (error) => this.#written(done, error) });
   }
 
@@ -398,10 +421,16 @@ export class StpSocket extends Duplex {
       if (at === chunks.length || error) return this.#written(done, error);
       const first = at;
       let bytes = 0;
+      const file = this.#fileSends?.get((chunks[first] as { chunk: Buffer }).chunk);
+      if (file !== undefined) {
+        at++;
+        return this.#startFile(file, next);
+      }
       do {
         bytes += (chunks[at++] as { chunk: Buffer }).chunk.length;
       } while (
         at < chunks.length &&
+        !this.#fileSends?.has((chunks[at] as { chunk: Buffer }).chunk) &&
         bytes + (chunks[at] as { chunk: Buffer }).chunk.length <= GATHER_BYTES_MAX
       );
       const parts = chunks.slice(first, at).map(({ chunk }) => chunk);
@@ -409,6 +438,79 @@ export class StpSocket extends Duplex {
       this.#send({ chunk, offset: 0, done: next });
     };
     next();
+  }
+
+  /**
+   * Sends bytes of a file, straight into pages, behind what was written before; what is written
+   * meanwhile comes behind them. libuv's pool reads, and no JavaScript touches the bytes.
+   * @param fd of a file or a block device; must stay open until the promise settles
+   * @param position where in the file; -1: where it stands
+   * @param bytes the most to be sent; Infinity for all to its end
+   * @returns bytes moved; less than `bytes` only at the end of the file
+   * @throws the file's errors (EBADF, EISDIR, EIO, ...), EINVAL (position, bytes, not a file), EPIPE
+   *   (after `end`), ENOTCONN, ABORT_ERR: the socket is as before, and what was moved is sent and
+   *   counted in `bytesWritten`. What ends the stream (ECONNRESET, EPIPE) is its error too; ECANCELED: destroyed
+   */
+  async sendFile(
+    fd: number,
+    position: number,
+    bytes: number,
+    options: FileTransferOptions = {},
+  ): Promise<number> {
+    checkFileRange(fd, position, bytes, 'read');
+    this.#checkFileUse();
+    if (!this.writable) throw stpError('EPIPE', 'this side has ended the stream', 'write');
+    const marker = Buffer.alloc(0);
+    const transfer = new FileTransfer(
+      true,
+      { fd, position, bytes, ...options },
+      {
+        moved: (moved) => {
+          this.#bytesSent += moved;
+          this.#idle?.touch();
+        },
+        over: (state) => {
+          const done = this.#fileSends?.get(marker)?.done;
+          if (done === undefined) return; /* skipped when its turn comes */
+          this.#fileSends?.delete(marker);
+          if (state < 0) done(this.#writeError(state));
+          else done();
+        },
+      },
+    );
+    this.#fileSends ??= new Map();
+    this.#fileSends.set(marker, { transfer, done: undefined });
+    transfer.listen();
+    super.write(marker, () => {
+      /* Without its turn where the stream was destroyed; it is cancelled then. */
+      this.#fileSends?.delete(marker);
+    });
+    return transfer.done;
+  }
+
+  #startFile(file: FileSend, done: (error?: Error | null) => void): void {
+    if (file.transfer.isOver) return done();
+    file.done = done;
+    this.#idle?.touch();
+    const end = this.#end;
+    if (end !== undefined) file.transfer.start(end);
+    else this.once('connect', () => file.transfer.start(this.#end as StreamEnd));
+  }
+
+  #checkFileUse(): void {
+    if (this.destroyed || this.#lent || (this.#end === undefined && !this.connecting)) {
+      throw stpError('ENOTCONN', 'the socket is not connected');
+    }
+  }
+
+  #cancelFiles(reason: Error | null): void {
+    const error = reason ?? stpError('ECANCELED', 'the socket was destroyed', 'write');
+    const receive = this.#fileReceive;
+    const sends = this.#fileSends;
+    this.#fileReceive = undefined;
+    this.#fileSends = undefined;
+    for (const { transfer } of sends?.values() ?? []) transfer.cancel(error);
+    receive?.cancel(error);
   }
 
   #pump(): void {
@@ -458,9 +560,12 @@ export class StpSocket extends Duplex {
   #failWrite(result: number): void {
     const pending = this.#pending;
     this.#pending = undefined;
-    /* As a kernel: behind the peer's end, a reset is nobody's reading any more. */
-    const told = result === RING_RESET && this.#ended ? RING_CLOSED : result;
-    pending?.done(ringError(told, 'write'));
+    pending?.done(this.#writeError(result));
+  }
+
+  /** As a kernel: behind the peer's end, a reset is nobody's reading any more. */
+  #writeError(result: number): Error {
+    return ringError(result === RING_RESET && this.#ended ? RING_CLOSED : result, 'write');
   }
 
   override _final(done: (error?: Error | null) => void): void {
@@ -487,7 +592,7 @@ export class StpSocket extends Duplex {
 
   #readSome(): void {
     const end = this.#end;
-    if (end === undefined || this.#lent || this.destroyed) return;
+    if (end === undefined || this.#lent || this.destroyed || this.#fileReceive) return;
     if (this.#readLater !== undefined || this.#rxArmed) return;
     const onread = this.#onread;
     for (let reads = 0; this.#wantsRead; reads++) {
@@ -536,6 +641,60 @@ export class StpSocket extends Duplex {
       throw stpError('EINVAL', 'a buffer and a callback are needed', 'read');
     this.#onread = onread;
     return this;
+  }
+
+  /**
+   * Puts what comes next into a file, straight out of pages; nothing else reads meanwhile, and 'data'
+   * goes on behind it. What the stream has read already goes first. libuv's pool writes, and no
+   * JavaScript touches the bytes that come out of pages.
+   * @param fd of a file or a block device; must stay open until the promise settles
+   * @param position where in the file; -1: where it stands
+   * @param bytes the most to be taken; Infinity for all to the stream's end
+   * @returns bytes moved; less than `bytes` only at the orderly end
+   * @throws the file's errors (EBADF, ENOSPC, EIO, ...), EINVAL (position, bytes, not a file),
+   *   ENOTCONN, ABORT_ERR, EBUSY (another receiveToFile runs; there is text, or there are bytes that
+   *   'data' listeners would get too): the socket is as before, what was moved is in the file and
+   *   counted in `bytesRead`, and the rest is still there to be read. ECONNRESET is the
+   *   stream's error too; ECANCELED: destroyed
+   */
+  async receiveToFile(
+    fd: number,
+    position: number,
+    bytes: number,
+    options: FileTransferOptions = {},
+  ): Promise<number> {
+    checkFileRange(fd, position, bytes, 'write');
+    this.#checkFileUse();
+    if (this.#fileReceive !== undefined) {
+      throw stpError('EBUSY', 'another receiveToFile runs: wait for it', 'read');
+    }
+    if (this.readableLength > 0 && this.listenerCount('data') > 0) {
+      throw stpError('EBUSY', "bytes are read already: take the 'data' listeners off", 'read');
+    }
+    if (this.readableEncoding !== null) {
+      throw stpError('EBUSY', 'the stream is read as text (setEncoding)', 'read');
+    }
+    const range = { fd, position, bytes, ...options };
+    const over = (state: number, rest: Buffer): void => {
+      if (this.#fileReceive !== transfer) return; /* the socket was destroyed */
+      this.#fileReceive = undefined;
+      if (rest.length > 0) this.unshift(rest);
+      if (state < 0 && !this.#ended) this.#onReadState(state);
+      else if (this.#wantsRead) process.nextTick(StpSocket.#readSomeOf, this);
+    };
+    const moved = (more: number): void => {
+      this.bytesRead += more;
+      this.#idle?.touch();
+    };
+    const already = Math.min(bytes, this.readableLength);
+    const head = already === 0 ? undefined : (this.read(already) as Buffer);
+    const transfer = new FileTransfer(false, range, { moved, over }, head);
+    this.#fileReceive = transfer;
+    transfer.listen();
+    const end = this.#end;
+    if (end !== undefined) transfer.start(end);
+    else this.once('connect', () => transfer.start(this.#end as StreamEnd));
+    return transfer.done;
   }
 
   override pause(): this {
@@ -597,8 +756,10 @@ export class StpSocket extends Duplex {
     if (this.#lent) return;
     this.#rxArmed = false;
     this.#txArmed = false;
+    this.#fileReceive?.ready();
     if (this.#wantsRead) this.#readSome();
     if (this.#pending !== undefined) this.#pump();
+    if (this.#fileSends?.size) for (const file of this.#fileSends.values()) file.transfer.ready();
   }
 
   // --- the end ----------------------------------------------------------------------------------
@@ -607,6 +768,7 @@ export class StpSocket extends Duplex {
     this.connecting = false;
     this.#idle?.stop();
     this.#stopRetries();
+    this.#cancelFiles(error);
     const end = this.#end;
     const pending = this.#pending;
     this.#pending = undefined;
@@ -761,7 +923,9 @@ export class StpSocket extends Duplex {
     if (end === undefined || this.destroyed || this.#lent) {
       throw stpError('ENOTCONN', 'the socket is not connected', 'detach');
     }
-    if (this.writableLength > 0) throw stpError('EBUSY', 'writes are still waiting', 'detach');
+    if (this.writableLength > 0 || this.#fileSends?.size || this.#fileReceive) {
+      throw stpError('EBUSY', 'writes or files are still waiting', 'detach');
+    }
     const parts: Buffer[] = [];
     for (let chunk = this.read(); chunk !== null; chunk = this.read()) parts.push(chunk);
     this.#lent = true;

@@ -2,8 +2,8 @@
  * One end of one connection as its host holds it: two rings, the cable, and the way back to the
  * director when the end lets go.
  *
- * Invariant: `release` runs once, after which nothing of the connection is touched; the director
- * may use the slot again as soon as the other end has let go too. Event loop's thread.
+ * Invariant: `release` runs once, after which nothing of the connection is touched but by those who
+ * hold it; the director may use the slot again as soon as they and the other end have let go too. Event loop's thread.
  */
 import type { DirectorEvent } from '../memory/member-ring.js';
 import { openRing, type RingOptions } from '../memory/page-ring.js';
@@ -45,6 +45,8 @@ export class StreamEnd {
   /** Has sent since its pages were last given back. */
   dirty = false;
   #open = true;
+  /** Those who work on pages of this end apart from its thread. */
+  #holders = 0;
 
   constructor(host: Host, event: DirectorEvent, cable: number) {
     this.host = host;
@@ -121,7 +123,7 @@ export class StreamEnd {
     return -1;
   }
 
-  /** Gives the rings up without a word to the peer: another thread has them now. */
+  /** Gives the rings up without a word to the peer: another thread has them from now on. */
   lend(): void {
     native().ringClose(this.tx);
     native().ringClose(this.rx);
@@ -140,15 +142,25 @@ export class StreamEnd {
       if (reset) native().ringAbort(this.tx);
       else native().ringFinish(this.tx);
       native().ringCloseReading(this.rx, reset ? 1 : 0);
-      native().ringClose(this.tx);
-      native().ringClose(this.rx);
-      /* The numbers are given out again: by mistake used, they would be another stream's. */
-      this.tx = -1;
-      this.rx = -1;
     } else {
       /* Lent: whatever the borrower has not closed in order is reset. */
       this.abort();
     }
+    if (this.#holders === 0) this.#letGo();
+  }
+
+  /** Somebody works on its pages: they do not go back to the pool before `unhold`. */
+  hold(): void {
+    this.#holders++;
+  }
+
+  unhold(): void {
+    if (--this.#holders === 0 && !this.#open) this.#letGo();
+  }
+
+  /** From here on pages and slot may be another stream's. */
+  #letGo(): void {
+    if (this.tx >= 0) this.lend(); /* the numbers are given out again */
     this.host.forget(this);
   }
 }

@@ -86,11 +86,11 @@ test.serial(
     const { safetyFirings } = host.loopCounters();
     t.is(accepted.counters().safetyFirings, 0);
     let spoiled = 0;
-  await until('both wait', () => {
-    spoiled += spoilWaitWords(host);
-    return spoiled === 2;
-  });
-  client.write('second');
+    await until('both wait', () => {
+      spoiled += spoilWaitWords(host);
+      return spoiled === 2;
+    });
+    client.write('second');
     const [data] = await once(accepted, 'data');
     t.is(String(data), 'second');
     t.is(accepted.counters().safetyFirings, 1);
