@@ -763,8 +763,8 @@ export class StpSocket extends Duplex {
     this.#txArmed = false;
     this.#fileReceive?.ready();
     if (this.#wantsRead) this.#readSome();
-    if (this.#pending !== undefined) this.#pump();
     if (this.#fileSends?.size) for (const file of this.#fileSends.values()) file.transfer.ready();
+    if (this.#pending !== undefined) this.#pump();
   }
 
   // --- the end ----------------------------------------------------------------------------------
