@@ -122,6 +122,8 @@ export interface Native {
     cursor: number,
   ): number;
   ringClose(ring: number): void;
+  /** `ringWrite` of the whole, without waiting. */
+  ringPut(ring: number, from: Uint8Array): number;
   ringWrite(ring: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   /** Reads and, where that was all, arms: twice the bytes, and 1 more if armed; else a negative state. */
@@ -308,6 +310,8 @@ export interface Native {
    * microseconds; less than 0: that of the thread.
    */
   loopSpin(source: number, stream: number, us: number, mostUs: number): void;
+  /** For so long an answer is on its way: the loop looks for it before it sleeps. */
+  loopExpect(us: number): void;
   /** The loop keeps its counters, and the thread's number, in the `director` record there. */
   loopDirector(segment: number, offset: number): void;
   loopSafety(active: boolean): void;
