@@ -54,7 +54,7 @@ constexpr uint32_t kRestartLost = 63;
 /* After so many answers in a row that came out of a yield, the thread looks for another core; not
  * more often than this, since it may find none that is idle. */
 constexpr uint32_t kSharedHits = 32;
-constexpr uint64_t kMoveEveryNs = 50'000'000;
+constexpr uint64_t kMoveEveryNs = 5'000'000;
 constexpr uint64_t kCoresEveryNs = 100'000'000;
 /* Whose work came within this, or within the one before, has been active lately. */
 constexpr uint64_t kLatelyNs = 10'000'000;

@@ -45,8 +45,6 @@ export const BACKLOG_MAX = 4096;
 
 /** A native wait returns to JavaScript after this, so that exit and terminate() work. */
 export const WAIT_SLICE_MS = 50;
-/** Longest look before a sleep that can be asked for: a core is gone meanwhile. */
-export const SPIN_US_MAX = 1_000_000;
 /** Pages that one call of a blocking stream reserves or shows: half a window, so that the other half
  * is the peer's meanwhile. */
 export const PAGES_AT_ONCE_MAX = 32;
@@ -71,6 +69,8 @@ export const SAFETY_PERIOD_MS = 1000;
  * than all the rest of a connection, and nobody waits for them.
  */
 export const LAZY_BELL_MS = 2;
+/** A second, far beyond any wake-up: who looks longer wants to look for ever. */
+export const POLL_US_MAX = 1_000_000;
 /**
  * Connecting, accepting and ending are questions whose answer comes soon: who asked looks for it so
  * long, microseconds, before it sleeps. Three wake-ups of idle cores, as many as a connection takes.

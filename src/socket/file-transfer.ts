@@ -48,13 +48,16 @@ const NO_BYTES = Buffer.alloc(0);
 /** Where native code puts the pages that come next; taken out at once. */
 const packedViews = new Float64Array(FILE_PAGES);
 
-/** @throws EBADF, EINVAL */
+/**
+ * @returns `bytes`, as native code can have it
+ * @throws EBADF, EINVAL
+ */
 export function checkFileRange(
   fd: number,
   position: number,
   bytes: number,
   syscall: 'read' | 'write',
-): void {
+): number {
   if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fffffff) {
     throw stpError('EBADF', `not a file descriptor: ${fd}`, syscall);
   }
@@ -64,6 +67,7 @@ export function checkFileRange(
   if (!(bytes >= 0) || (bytes !== Number.POSITIVE_INFINITY && !Number.isSafeInteger(bytes))) {
     throw stpError('EINVAL', `not a number of bytes: ${bytes}`, syscall);
   }
+  return Math.min(bytes, Number.MAX_SAFE_INTEGER);
 }
 
 function abortError(cause: unknown, syscall: string): Error {

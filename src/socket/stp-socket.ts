@@ -1011,7 +1011,7 @@ export class StpSocket extends Duplex {
 
   /**
    * Whom this socket has woken and what it has waited for since it was connected. What its event loop
-   * has found by looking: `host.loopCounters()`.
+   * has found by looking: `host.counters()`.
    * @throws ENOTCONN (not connected, closed, or detached)
    */
   counters(): SocketCounters {

@@ -8,6 +8,7 @@ import { native } from '../native.js';
 /** Of a socket on an event loop, which looks before it sleeps for all its sockets together. */
 export type SocketCounters = Omit<StreamCounters, 'pollHits' | 'pollMisses'>;
 
+/** Counts of one end, both directions together. */
 export interface StreamCounters {
   /** Bells and futex calls for the peer. */
   readonly wakesSent: number;

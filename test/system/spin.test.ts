@@ -47,7 +47,7 @@ async function ask(socket: StpSocket, rounds = ROUNDS): Promise<void> {
 }
 
 function polls(host: Host): number {
-  const { pollHits, pollMisses } = host.loopCounters();
+  const { pollHits, pollMisses } = host.counters();
   return pollHits + pollMisses;
 }
 
