@@ -118,10 +118,12 @@ int64_t PageRing::givePage(uint32_t page, PageRing& holder, uint32_t sliceMs) {
     return kBroken;
   }
   /* Another host of the STG has spoiled the word: the page is nobody's to give. */
+  /* SYNC[give.page] pairs with [page.owner] */
   if (!cas(stg_.owner(page), memberOwner_, ownerWord_)) return int64_t(kErrno) - EBADF;
-  store(entry, page + 1);
+  store(entry, page + 1); /* SYNC[give.list] pairs with [page.list] */
   holder.letGo(page);
   if (listed == 0) pagesHeld_++;
+  /* SYNC[give.old] */
   else if (cas(stg_.owner(listed - 1), ownerWord_, memberOwner_)) holder.keepSpare(listed - 1);
   bypass(page, kPage);
   publish(kPage);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -34,6 +35,14 @@ static constexpr uint64_t kLockBytesMin = 4096;
 static constexpr uint32_t kBypassTold = 64;
 /* Turns of a spin without a pause: an answer that comes in less than a microsecond is seen at once. */
 static constexpr uint32_t kEagerTurns = 128;
+/* Whoever looks on the core of its peer keeps it from the very answer that it waits for, so it lets
+ * others run: first of all after so long, and then every so often. */
+static constexpr int64_t kYieldFirstNs = 2'000;
+static constexpr int64_t kYieldEveryNs = 8'000;
+/* A yield that took longer let somebody run. */
+static constexpr int64_t kSwitchedNs = 1'000;
+/* Whoever had the core meanwhile was no peer of ours: a sleeper is woken sooner than that. */
+static constexpr int64_t kLostNs = 200'000;
 
 static uint32_t ownerOf(uint32_t kind, uint32_t index, uint32_t generation) {
   return (kind << 30) | ((generation & 0x3fff) << 16) | (index & 0xffff);
@@ -50,6 +59,7 @@ PageRing::PageRing(const Options& o)
       selfMember_(o.selfMember),
       peerMember_(o.peerMember),
       peerReady_(o.connection * 2 + (1 - o.end)),
+      selfReady_(o.connection * 2 + o.end),
       own_(o.cursor),
       peer_(o.cursor),
       hint_(o.connection * 37u + o.end * 11u) {
@@ -221,8 +231,6 @@ void PageRing::publish(uint32_t bytes) {
 
 int64_t PageRing::arm() {
   uint32_t* word = producer_ ? &dir_->producer_wait : &dir_->consumer_wait;
-  /* SYNC[arm.tell-room] before the consumer sleeps, the producer learns of all room that there is */
-  if (!producer_ && loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
   /* SYNC[arm.word] pairs with [wake.word] */
   const bool waitsAlready = swap(word, STP_WAIT_LOOP) == STP_WAIT_LOOP;
   fence();                        /* SYNC[arm.fence] pairs with [publish.tail-fence], ... */
@@ -232,8 +240,18 @@ int64_t PageRing::arm() {
   } else if (!waitsAlready) {
     uint32_t* waits = producer_ ? &dir_->producer_waits : &dir_->consumer_waits;
     ++*waits;
+    counters_.waits++;
   }
   return now;
+}
+
+bool PageRing::unannounced() {
+  if (selfMember_ >= stg_.memberCount || progress() == 0) return false;
+  return (load(stg_.bits(selfMember_) + selfReady_ / 32) & 1u << (selfReady_ % 32)) == 0;
+}
+
+void PageRing::countSafety() {
+  count(&counters_.safetyFirings, STP_COUNT_SAFETY_FIRINGS, &stp_member::safety_firings);
 }
 
 /* Looks for `need` bytes as long as it has been worth it. A producer that found the window full
@@ -241,16 +259,31 @@ int64_t PageRing::arm() {
 bool PageRing::look(uint64_t start, uint32_t need, int64_t* now) {
   const uint32_t roomy = producer_ ? (limit_ / 4 < kRoomyBytes ? limit_ / 4 : kRoomyBytes) : 0;
   uint32_t enough = 0;
+  /* The peer that answered out of the last look's yield shares this core. */
+  int64_t yieldAt = sharesCore_ ? 0 : kYieldFirstNs;
+  bool others = false;
   for (uint32_t turn = 1;; turn++) {
     *now = progress();
     if (*now < 0) return true;
     if (*now >= int64_t(need)) {
+      if (enough == 0) sharesCore_ = others;
       if (*now >= int64_t(roomy) || ++enough > kRoomyTurns) return true;
       if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) return true;
     }
+    others = false;
     if (turn > kEagerTurns) relax();
-    if (turn % 16 == 0 && int64_t(nowNs() - start) >= spinNs_) return false;
+    if (turn % 16 != 0 && yieldAt != 0) continue;
+    const int64_t looked = int64_t(nowNs() - start);
+    if (looked >= spinNs_) break;
+    if (looked < yieldAt) continue;
+    sched_yield();
+    const int64_t back = int64_t(nowNs() - start);
+    if (back - looked > kLostNs) break;
+    others = back - looked > kSwitchedNs;
+    yieldAt = back + kYieldEveryNs;
   }
+  sharesCore_ = false;
+  return false;
 }
 
 /* After a sleep: would looking have been better? Then as long as allowed the next time, else less. */
@@ -258,6 +291,14 @@ void PageRing::learn(uint64_t start) {
   const int64_t slept = int64_t(nowNs() - start);
   if (slept < spinMaxNs_ + kWakeNs) spinNs_ = spinMaxNs_;
   else spinNs_ = spinNs_ / 2 < spinMaxNs_ / 8 ? 0 : spinNs_ / 2;
+}
+
+/* `some` is less than what is needed. But a consumer that sleeps waits for more than it has been
+ * given: then some room has to do. And no more bytes come after the end. Behind the wait word. */
+bool PageRing::willDo(int64_t some) {
+  if (some == 0) return false;
+  /* SYNC[wait.use-some] SYNC[wait.rest] */
+  return producer_ ? load(&dir_->consumer_wait) != STP_WAIT_NONE : ended();
 }
 
 /* Blocks until `need` bytes can be moved, for one slice at most. */
@@ -270,8 +311,6 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
     dir_->producer_waits++;
   } else {
     dir_->consumer_waits++;
-    /* SYNC[wait.tell-room] */
-    if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
   }
   if (spinMaxNs_ < 0) spinNs_ = spinMaxNs_ = usableCores() > 1 ? kSpinNs : 0;
   const uint64_t start = nowNs();
@@ -286,19 +325,20 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
   swap(word, STP_WAIT_FUTEX); /* SYNC[wait.word] pairs with [wake.word] */
   fence();                    /* SYNC[wait.fence] pairs with [publish.tail-fence], ... */
   now = progress();           /* SYNC[wait.look] */
-  /* SYNC[wait.use-some] a consumer that sleeps has told of its room already: use what there is */
-  const bool useSome = producer_ && now > 0 && load(&dir_->consumer_wait) != STP_WAIT_NONE;
-  if (now >= 0 && now < int64_t(need) && !useSome) {
+  if (now >= 0 && now < int64_t(need) && !willDo(now)) {
+    /* SYNC[wait.tell-room] who waits for more than there is tells of the room that there is; after
+     * the fence, so that of two that wait for more one sees the other */
+    if (!producer_ && loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) {
+      wake(&dir_->producer_wait);
+    }
     /* SYNC[wait.sleep] pairs with [wake.futex] */
     const bool woken = futexWait(word, STP_WAIT_FUTEX, sliceMs);
     now = progress();
     if (woken) learn(start);
-    else if (now >= int64_t(need) && missed(word)) {
-      count(&counters_.safetyFirings, STP_COUNT_SAFETY_FIRINGS, &stp_member::safety_firings);
-    }
+    else if (now >= int64_t(need) && missed(word)) countSafety();
   }
   store(word, STP_WAIT_NONE); /* SYNC[wait.disarm] */
-  if (now == 0 && cable_ != nullptr) {
+  if (now >= 0 && now < int64_t(need) && cable_ != nullptr) {
     /* The event loop that watches the cable may be busy, so the end of the peer is looked for here
      * as well. */
     pollfd cable = {cable_->fd, POLLRDHUP, 0};

@@ -83,7 +83,7 @@ struct RingCounters {
   uint64_t wakesSuppressed = 0; /* publications that needed none: the other side was awake */
   uint64_t pollHits = 0;        /* waits that ended while looking */
   uint64_t pollMisses = 0;      /* waits that looked in vain and slept */
-  uint64_t waits = 0;
+  uint64_t waits = 0; /* of a blocking call, and of an event loop from the first arm to the bell */
   uint64_t safetyFirings = 0; /* what only the end of a slice has found: expected 0 */
 };
 
@@ -138,6 +138,11 @@ class PageRing {
 
   /* Arms the wait word for the event loop. > 0 or < 0: no need to wait, 0: a ready bit will come. */
   int64_t arm();
+  /* For who is armed: there is something, and no ready bit has said so. Either somebody is just about
+   * to, or another host of the STG has spoiled a wait word. */
+  bool unannounced();
+  /* The caller has found a wake-up that was lost. */
+  void countSafety();
   /* Bytes that can be read or written now, or a negative Result. */
   int64_t state();
   void setLimit(uint32_t bytes);
@@ -166,6 +171,7 @@ class PageRing {
   bool ended();
   bool look(uint64_t start, uint32_t need, int64_t* now);
   void learn(uint64_t start);
+  bool willDo(int64_t some);
   bool letGo(uint32_t page);
   void keepSpare(uint32_t page);
   void dropSpare();
@@ -184,7 +190,7 @@ class PageRing {
   std::shared_ptr<Cable> cable_;
   const bool producer_;
   const uint32_t ownerWord_, memberOwner_, identity_;
-  const uint32_t selfMember_, peerMember_, peerReady_;
+  const uint32_t selfMember_, peerMember_, peerReady_, selfReady_;
   uint32_t own_, peer_;
   uint32_t limit_ = STP_WINDOW_BYTES;
   uint32_t hint_;
@@ -192,6 +198,7 @@ class PageRing {
   uint32_t outstanding_ = 0; /* bytes handed out by reserve or peek */
   int64_t spinMaxNs_ = -1; /* asked for at the first wait: an event loop never waits */
   int64_t spinNs_ = 0;     /* what looking has been worth lately */
+  bool sharesCore_ = false; /* the peer ran while this side had yielded the core */
   bool broken_ = false;
   uint32_t bypassBoard_ = 0, bypassCount_ = 0;
   uint64_t bypassBytes_ = 0;

@@ -48,6 +48,9 @@ export const WAIT_SLICE_MS = 50;
 /** Pages that one call of a blocking stream reserves or shows: half a window, so that the other half
  * is the peer's meanwhile. */
 export const PAGES_AT_ONCE_MAX = 32;
+/** Pages of one readv or writev of a socket on an event loop: a thread of libuv's pool is asked for
+ * each, and the peer works on the pages before meanwhile. */
+export const FILE_PAGES = 8;
 /** Views of pages that a blocking stream keeps: a few times its window. */
 export const PAGE_VIEWS_MAX = 256;
 /** A length of 32 bits stands in front of each record. */
@@ -59,7 +62,7 @@ export const RECORD_BYTES_MAX = 2 ** 30;
 /** Records are gathered up to this before they are sent: one page. */
 export const RECORD_BATCH_BYTES = 65536;
 
-/** Event loops look at armed connections at least this often while any is open. */
+/** Event loops look at armed connections twice in this while any is open: nobody hangs longer. */
 export const SAFETY_PERIOD_MS = 1000;
 /**
  * ACCEPT and CLOSE do not wake a director that sleeps for longer than this: a wake-up costs more

@@ -222,6 +222,10 @@ export interface Native {
   /** 0: armed, a ready bit will come; else the state of the ring, not armed. */
   ringArm(ring: number): number;
   ringState(ring: number): number;
+  /** 1: there is something for who is armed, and no ready bit has said so. */
+  ringUnannounced(ring: number): number;
+  /** The caller has found a wake-up that was lost. */
+  ringCountSafety(ring: number): void;
   ringFinish(ring: number): void;
   ringAbort(ring: number): void;
   ringCloseReading(ring: number, reset: number): void;
@@ -299,7 +303,13 @@ export interface Native {
   ): void;
   loopSource(options: LoopSourceOptions): number;
   loopSourceEnd(source: number): void;
+  /** For streams without a budget of their own; 0 never polls. */
   loopPolling(budgetMaxUs: number): void;
+  /**
+   * The budget of a stream, by its ready index, and the largest of the source's open streams, in
+   * microseconds; less than 0: that of the thread.
+   */
+  loopSpin(source: number, stream: number, us: number, mostUs: number): void;
   /** For so long an answer is on its way: the loop looks for it before it sleeps. */
   loopExpect(us: number): void;
   /** The loop keeps its counters, and the thread's number, in the `director` record there. */

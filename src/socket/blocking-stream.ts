@@ -27,6 +27,7 @@ import {
 import { PageViews } from '../memory/page-views.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
+import { checkFileRange } from './file-transfer.js';
 import { Page, type PageHolder } from './page.js';
 import type { StreamHandle } from './stp-socket.js';
 import { type StreamCounters, streamCounters } from './stream-counters.js';
@@ -94,7 +95,7 @@ export class BlockingStream {
   /**
    * Longest look of a call before it sleeps, microseconds: 50 by default, 0 on one core. Below it
    * the stream adapts: where looking finds nothing it looks less. 0 never looks. A thread that waits
-   * for short answers may look longer: it owns its core meanwhile.
+   * for short answers may look longer: others have its core only while it yields, every 8 µs.
    * @param microseconds 0 to 1000000
    * @throws EINVAL, EBADF
    */
@@ -593,7 +594,7 @@ export class BlockingStream {
    */
   sendFile(fd: number, position: number, bytes: number): number {
     this.#writable();
-    const most = checkFile(fd, position, bytes, 'read');
+    const most = checkFileRange(fd, position, bytes, 'read');
     let moved = 0;
     while (moved < most) {
       const at = position < 0 ? -1 : position + moved;
@@ -618,7 +619,7 @@ export class BlockingStream {
    */
   receiveToFile(fd: number, position: number, bytes: number): number {
     this.#open();
-    const most = checkFile(fd, position, bytes, 'write');
+    const most = checkFileRange(fd, position, bytes, 'write');
     let moved = this.#leading.length > 0 ? this.#leadingToFile(fd, position, most) : 0;
     while (moved < most) {
       const at = position < 0 ? -1 : position + moved;
@@ -720,20 +721,6 @@ function checkPages(count: number): void {
   if (!Number.isInteger(count) || count < 1 || count > PAGES_AT_ONCE_MAX) {
     throw stpError('EINVAL', `1 to ${PAGES_AT_ONCE_MAX} pages at once, not ${count}`);
   }
-}
-
-/** @returns `bytes`, as native code can have it */
-function checkFile(fd: number, position: number, bytes: number, syscall: string): number {
-  if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fffffff) {
-    throw stpError('EBADF', `not a file descriptor: ${fd}`, syscall);
-  }
-  if (!Number.isSafeInteger(position) || position < -1) {
-    throw stpError('EINVAL', `a position is a whole number from 0, or -1: ${position}`, syscall);
-  }
-  if (!(bytes >= 0) || (bytes !== Number.POSITIVE_INFINITY && !Number.isSafeInteger(bytes))) {
-    throw stpError('EINVAL', `not a number of bytes: ${bytes}`, syscall);
-  }
-  return Math.min(bytes, Number.MAX_SAFE_INTEGER);
 }
 
 function spanBytes(spans: Uint32Array, count: number): number {

@@ -41,9 +41,12 @@ import { addressWords } from '../memory/address-words.js';
 import {
   addSource,
   blockingTurn,
+  countHealed,
   dropCable,
+  loopCounters,
   RING_READY,
   removeSource,
+  SourceBudgets,
   setPollBudget,
   throwLater,
   watchCable,
@@ -88,7 +91,7 @@ export interface HostCounters {
   /** Looks of the thread's event loop before it slept: such that found work, and such in vain. */
   readonly pollHits: number;
   readonly pollMisses: number;
-  /** Work that no bell has announced and only the timer of a second has found; expected: 0. */
+  /** Work that nobody has announced and only the timer of a second has found; expected: 0. */
   readonly safetyFirings: number;
   /** How this process copies 16 KiB and more into pages, and what its probe measured. */
   readonly copy: CopyChoice;
@@ -326,6 +329,7 @@ export class Host extends EventEmitter<HostEvents> {
   /** Segment offset: connects wait for what this host accepts. */
   readonly #hurry: number;
   #source: number;
+  readonly #budgets: SourceBudgets;
   readonly #channelCable: number;
   readonly #attachFd: number;
   /** Owns the attach socket: closed with this thread, however it ends. */
@@ -390,6 +394,7 @@ export class Host extends EventEmitter<HostEvents> {
       member: at + geometry.members + this.member * MEMBER.bytes,
     };
     this.#source = this.#addSource();
+    this.#budgets = new SourceBudgets(this.#source);
     this.#watches = [
       native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel(true)),
       native().watchStart(attachment.fd, READABLE | DISCONNECT, () => this.#onAttach()),
@@ -418,13 +423,13 @@ export class Host extends EventEmitter<HostEvents> {
    * What one stream has waited for: `BlockingStream.counters`, and `stpctl socket list`.
    */
   counters(): HostCounters {
-    return { ...native().loopCounters(), copy: native().copyChoice() };
+    return { ...loopCounters(), copy: native().copyChoice() };
   }
 
   /**
    * Longest look of this thread's event loop before it sleeps, microseconds: 50 by default. Below it
    * the loop adapts: hits double it, misses halve it, down to none. 0 never looks. Holds for all hosts
-   * of the thread; a blocking stream has its own (`setSpin`).
+   * of the thread; a stream or socket may have its own (`setSpin`).
    * @param microseconds 0 to 1000000
    * @throws EINVAL
    */
@@ -647,10 +652,16 @@ export class Host extends EventEmitter<HostEvents> {
 
   addStream(stream: StreamEnd): void {
     this.#streams.set(stream.key, stream);
+    this.#budgets.set(stream.key, undefined, this.#streams.size);
     if (this.#safetyTimer === undefined) {
       native().loopSafety(true);
-      this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS).unref();
+      this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS / 2).unref();
     }
+  }
+
+  /** For StpSocket: how long the loop may look on its account; undefined: as the thread does. */
+  setSpin(stream: StreamEnd, microseconds: number | undefined): void {
+    if (!this.#closed) this.#budgets.set(stream.key, microseconds, this.#streams.size);
   }
 
   /** Our end of a connection that the director made; undefined if the peer has died meanwhile. */
@@ -667,7 +678,10 @@ export class Host extends EventEmitter<HostEvents> {
 
   forget(stream: StreamEnd): void {
     this.#idle.delete(stream);
-    if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
+    if (this.#streams.get(stream.key) === stream) {
+      this.#streams.delete(stream.key);
+      if (!this.#closed) this.#budgets.set(stream.key, undefined, this.#streams.size);
+    }
     const { connection, generation, end } = stream.options;
     this.tellLater({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
     if (this.#streams.size === 0 && this.#closed) this.#hangUp();
@@ -889,6 +903,7 @@ export class Host extends EventEmitter<HostEvents> {
     this.#extents.push(extent);
     removeSource(this.#source);
     this.#source = this.#addSource();
+    this.#budgets.move(this.#source, this.#streams.size);
     this.tell({ op: NUMBERS.OP_GREW, connection: this.#extents.length });
   }
 
@@ -974,9 +989,11 @@ export class Host extends EventEmitter<HostEvents> {
     }
   }
 
-  /** A host of the STG may have spoiled a wait word: nobody hangs longer than this period. */
+  /** A host of the STG may have spoiled a wait word: nobody hangs longer than two of these. */
   #lookAgain(): void {
-    for (const stream of this.#streams.values()) stream.onReady();
+    for (const stream of this.#streams.values()) {
+      if (stream.lookAgain()) countHealed();
+    }
   }
 
   /** Every stream that no worker has ends in order; for this file's exit hook too. */
