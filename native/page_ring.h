@@ -31,6 +31,7 @@ enum Result : int64_t {
   kNoPage = -5,    /* the pool is empty; try again later */
   kContended = -6, /* an event loop found the board taken; try again on the next turn */
   kNotNow = -7,    /* nothing was done: take the longer way */
+  kShort = -8,     /* inside of a ring only: no page until the peer has read one of those in flight */
   kErrno = -1000,  /* kErrno - errno: a file operation failed */
 };
 
@@ -154,6 +155,11 @@ class PageRing {
   int64_t room();
   int64_t available();
   int64_t pageAt(uint32_t cursor, bool mayClaim);
+  int64_t newPage(uint32_t cursor);
+  bool giveWay(uint32_t cursor);
+  void trim(uint32_t cursor);
+  void releaseRead(uint32_t cursor, uint32_t keep);
+  int64_t told(int64_t result);
   int64_t recycle(uint32_t cursor);
   uint32_t commonExtents() const;
   int64_t gather(uint64_t bytes, bool mayClaim, FileParts* parts);
@@ -176,7 +182,7 @@ class PageRing {
   int64_t wait(uint32_t sliceMs, uint32_t need);
   int64_t progress() { return producer_ ? room() : available(); }
   bool peerGone();
-  void bypass(uint32_t page, uint64_t bytes);
+  bool bypass(uint32_t page, uint64_t bytes);
   void settleBypass(uint32_t next);
 
   const StgView& stg_;
@@ -186,7 +192,11 @@ class PageRing {
   const uint32_t ownerWord_, memberOwner_, identity_;
   const uint32_t selfMember_, peerMember_, peerReady_;
   uint32_t own_, peer_;
-  uint32_t limit_ = STP_WINDOW_BYTES;
+  /* The window: what the socket was told (limitMax_), or less while the pool has no page for more. */
+  uint32_t limit_ = STP_WINDOW_BYTES, limitMax_ = STP_WINDOW_BYTES;
+  uint32_t wantsSeen_;
+  bool yields_ = false; /* its last page is given back, and its caller does not know yet */
+  uint32_t idleAt_ = 0; /* where the cursor was when idle pages were looked for */
   uint32_t hint_;
   uint32_t pagesHeld_ = 0;
   uint32_t outstanding_ = 0; /* bytes handed out by reserve or peek */

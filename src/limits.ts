@@ -68,6 +68,15 @@ export const SAFETY_PERIOD_MS = 1000;
 export const LAZY_BELL_MS = 2;
 /** Pages of an idle producer go back to the pool after this. */
 export const IDLE_PAGES_MS = 250;
+/** A full pool is looked at again after this, on average. */
+export const PAGE_RETRY_MS = 2;
+/**
+ * A stream that has found no page for so long fails with ENOBUFS: others hold them all, with bytes
+ * that their peers do not read. Long enough for a peer that only pauses.
+ */
+export const PAGE_TIMEOUT_MS = 30_000;
+/** Longest that can be asked for: a day. */
+export const PAGE_TIMEOUT_MS_MAX = 86_400_000;
 
 /** A control call that stpd does not answer is given up after this. */
 export const CONTROL_TIMEOUT_MS = 1000;

@@ -109,6 +109,11 @@ export const STG_HEADER = defineStruct(
       writer: 'any host, atomic add',
       doc: 'pages with an owner; corrected by the director from the owner words',
     },
+    pageWants: {
+      type: 'u32',
+      writer: 'any host, atomic add',
+      doc: 'times that a stream without a page found none, wrapping: who sees it change gives back what its peer has read',
+    },
     pollers: { type: 'u32', line: true, writer: 'any host', doc: 'threads polling now; advisory' },
   },
 );

@@ -25,14 +25,13 @@ import {
 import { PageViews } from '../memory/page-views.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
+import { forgetPages, type PageUser, releaseIdlePages, watchPages } from './idle-pages.js';
+import { PagePatience, type PagePlace } from './no-page.js';
 import { Page, type PageHolder } from './page.js';
 import type { StreamHandle } from './stp-socket.js';
 import { type StreamCounters, streamCounters } from './stream-counters.js';
 import type { Peer } from './stream-end.js';
 
-/** A full pool is tried again after this. */
-const NO_PAGE_RETRY_MS = 2;
-const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 /** Where views of several pages are put by a native call; JavaScript takes them out at once. */
 const packedViews = new Float64Array(PAGES_AT_ONCE_MAX);
 
@@ -45,6 +44,9 @@ export class BlockingStream {
   bytesReceived = 0;
   readonly #tx: number;
   readonly #rx: number;
+  readonly #user: PageUser;
+  readonly #place: PagePlace;
+  readonly #patience = new PagePatience();
   readonly #port: StreamHandle['port'];
   readonly #native = native();
   readonly #views: PageViews;
@@ -54,6 +56,8 @@ export class BlockingStream {
   readonly #holder: PageHolder;
   #leading: Uint8Array;
   #leadingPeeked = false;
+  /** Pages taken and claimed so far. */
+  #taken = 0;
   #closed = false;
   #finished = false;
 
@@ -64,6 +68,9 @@ export class BlockingStream {
     this.peer = handle.peer;
     this.#tx = openRing(handle.ring, true, handle.txCursor);
     this.#rx = openRing(handle.ring, false, handle.rxCursor);
+    this.#place = handle.pages;
+    this.#user = { tx: this.#tx, dirty: false };
+    watchPages(this.#user); /* whoever had it before may have sent */
     this.#leading = handle.leading;
     this.#port = handle.port;
     this.#views = new PageViews(this.segment);
@@ -100,7 +107,8 @@ export class BlockingStream {
   /**
    * Puts all bytes into the array; blocks while the window is full.
    * @throws ECONNRESET, EPIPE (the peer reads no more, or shutdown was called), EBUSY (a view of
-   *   reserve is out), ERANGE (not within `data`)
+   *   reserve is out), ERANGE (not within `data`), ENOBUFS (the STG has had no page for as long as
+   *   `attach` was told)
    */
   send(data: Uint8Array, offset = 0, bytes = data.length - offset): void {
     this.#writable();
@@ -233,7 +241,7 @@ export class BlockingStream {
       }
       if (last === RING_END) return 0;
       if (last < 0) this.#again(last, 'read');
-      else this.#native.ringReleaseIdle(this.#tx); /* a slice went by: what we sent may be read */
+      else releaseIdlePages(); /* a slice went by: what this thread has sent may be read */
     }
   }
 
@@ -376,7 +384,7 @@ export class BlockingStream {
       if (packed > 0) return this.#views.at(packed);
       if (packed === RING_END) return null;
       if (packed < 0) this.#again(packed, 'read');
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
   }
 
@@ -420,7 +428,7 @@ export class BlockingStream {
       if (count > 0) return this.#unpack(count);
       if (count === RING_END) return null;
       if (count < 0) this.#again(count, 'read');
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
   }
 
@@ -476,7 +484,7 @@ export class BlockingStream {
       }
       if (got === RING_END) return null;
       if (got < 0) this.#again(got, 'read');
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
   }
 
@@ -535,6 +543,7 @@ export class BlockingStream {
     const data = this.#views.page(at);
     const page = new Page(this.#holder, { number, data, bytes, exchanged });
     this.#pages.add(page);
+    this.#taken++;
     return page;
   }
 
@@ -593,7 +602,7 @@ export class BlockingStream {
         this.bytesReceived += got;
       } else if (got === RING_END) break;
       else if (got < 0) this.#again(got, 'write');
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
     return moved;
   }
@@ -635,6 +644,7 @@ export class BlockingStream {
   #release(reset: boolean): void {
     if (this.#closed) return;
     this.#closed = true;
+    forgetPages(this.#user);
     /* Their memory goes back with the ring. */
     for (const page of this.#pages) page.forget();
     this.#pages.clear();
@@ -654,12 +664,14 @@ export class BlockingStream {
   #writable(): void {
     this.#open();
     if (this.#finished) throw stpError('EPIPE', 'shutdown was called', 'write');
+    if (!this.#user.dirty) watchPages(this.#user);
   }
 
-  /** A full pool is waited for; everything else negative is an error. */
+  /** A full pool is waited for, until ENOBUFS; everything else negative is an error. */
   #again(result: number, syscall: string): void {
     if (result !== RING_NO_PAGE) throw ringError(result, syscall);
-    Atomics.wait(sleepWord, 0, 0, NO_PAGE_RETRY_MS);
+    releaseIdlePages();
+    this.#patience.pause(this.#place, this.bytesSent + this.bytesReceived + this.#taken);
   }
 }
 

@@ -32,8 +32,9 @@ import {
 } from '../layout/tables.js';
 import {
   ATTACH_MESSAGE_BYTES_MAX,
-  IDLE_PAGES_MS,
   LAZY_BELL_MS,
+  PAGE_TIMEOUT_MS,
+  PAGE_TIMEOUT_MS_MAX,
   SAFETY_PERIOD_MS,
 } from '../limits.js';
 import { addressWords } from '../memory/address-words.js';
@@ -64,6 +65,9 @@ import {
   attachAnswer,
   channelMessage,
 } from './attach-protocol.js';
+import { releaseIdlePages } from './idle-pages.js';
+import type { PagePlace } from './no-page.js';
+import { PageQueue } from './page-queue.js';
 import { attachReasons, lacking } from './reason.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
 import { StpSocket } from './stp-socket.js';
@@ -78,6 +82,11 @@ export interface AttachOptions {
   readonly name?: string;
   /** Milliseconds until an stpd that does not answer is given up; 5000 by default. */
   readonly timeoutMs?: number;
+  /**
+   * Milliseconds until a write that finds no free page in the STG fails with ENOBUFS, 0 to a day;
+   * 30,000 by default, 0 waits without end.
+   */
+  readonly pageTimeoutMs?: number;
 }
 
 type GrownWord = Extract<z.infer<typeof channelMessage>, { grown: unknown }>['grown'];
@@ -105,6 +114,7 @@ const READABLE = 1;
 const DISCONNECT = 4;
 
 interface Attachment {
+  readonly pageTimeoutMs: number;
   readonly fd: number;
   readonly runDirectory: string;
   readonly grant: AttachGrant;
@@ -195,7 +205,8 @@ async function ask(options: AttachOptions): Promise<Attachment> {
       for (const extra of message.fds) native().closeDescriptor(extra);
       throw stpError('EPROTO', `stpd sent ${message.fds.length} descriptors`, 'attach');
     }
-    return { fd, runDirectory, grant: answer, descriptors: message.fds };
+    const { pageTimeoutMs = PAGE_TIMEOUT_MS } = options;
+    return { fd, runDirectory, grant: answer, descriptors: message.fds, pageTimeoutMs };
   } catch (error) {
     native().closeDescriptor(fd);
     throw error;
@@ -205,13 +216,26 @@ async function ask(options: AttachOptions): Promise<Attachment> {
 /**
  * Attaches this thread to an array and joins one STG.
  * @throws ENOENT or ECONNREFUSED (no stpd there, or no such STG), EACCES (not in the STG's access
- *   list), EPROTONOSUPPORT (another layout), ETIMEDOUT, ENOBUFS (the STG has its hosts), EINVAL (STPD_COPY)
+ *   list), EPROTONOSUPPORT (another layout), ETIMEDOUT, ENOBUFS (the STG has its hosts), EINVAL
+ *   (STPD_COPY, pageTimeoutMs)
  */
 export async function attach(options: AttachOptions): Promise<Host> {
   if (!native().copyProbe()) {
     throw stpError(
       'EINVAL',
       `STPD_COPY is '${process.env.STPD_COPY}'; it may be auto, cached or streaming`,
+      'attach',
+    );
+  }
+  const { pageTimeoutMs = 0 } = options;
+  if (
+    !Number.isInteger(pageTimeoutMs) ||
+    pageTimeoutMs < 0 ||
+    pageTimeoutMs > PAGE_TIMEOUT_MS_MAX
+  ) {
+    throw stpError(
+      'EINVAL',
+      `pageTimeoutMs is ${pageTimeoutMs}; it may be 0 to ${PAGE_TIMEOUT_MS_MAX}`,
       'attach',
     );
   }
@@ -316,8 +340,10 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #servers = new Map<number, HostListener>();
   /** The director's number of a cable, and ours. */
   readonly #cables = new Map<number, number>();
-  readonly #idle = new Set<StreamEnd>();
-  #idleTimer: NodeJS.Timeout | undefined;
+  /** For sockets: those that wait for a page. */
+  readonly pages: PageQueue;
+  /** Where this host's streams find pages, and how long they look. */
+  readonly pagePlace: PagePlace;
   /** Commands lie in the ring for which the director has not been rung. */
   #unrung = false;
   #bellTimer: NodeJS.Timeout | undefined;
@@ -348,6 +374,9 @@ export class Host extends EventEmitter<HostEvents> {
     this.#extents = extents;
     this.#attachFd = attachment.fd;
     this.#attachCable = native().cableOpen(attachment.fd);
+    const { pageTimeoutMs } = attachment;
+    this.pages = new PageQueue(pageTimeoutMs);
+    this.pagePlace = { stg: this.stg, view: this.stgView, pageTimeoutMs };
     this.#ring = new MemberRing(segment, grant.ringOffset);
     this.#directorSleep = grant.ringOffset + MEMBER_RING.at.directorSleep;
     this.#hurry = grant.ringOffset + MEMBER_RING.at.hurry;
@@ -475,7 +504,7 @@ export class Host extends EventEmitter<HostEvents> {
     removeSource(this.#source);
     for (const cable of this.#cables.values()) dropCable(cable);
     this.#cables.clear();
-    clearTimeout(this.#idleTimer);
+    this.pages.close();
     clearTimeout(this.#bellTimer);
     clearInterval(this.#safetyTimer);
     clearInterval(this.#keepAlive);
@@ -616,7 +645,6 @@ export class Host extends EventEmitter<HostEvents> {
   }
 
   forget(stream: StreamEnd): void {
-    this.#idle.delete(stream);
     if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
     const { connection, generation, end } = stream.options;
     this.tellLater({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
@@ -637,6 +665,7 @@ export class Host extends EventEmitter<HostEvents> {
    */
   waitTurn(timeoutMs: number, watched: readonly number[], spinUs: number): number[] {
     this.hurry();
+    releaseIdlePages();
     const own = this.#closed || this.#detached !== undefined ? [] : [this.#channel, this.#attachFd];
     const entries = new Int32Array((own.length + watched.length / 2) * 3);
     for (const [i, fd] of own.entries()) entries.set([fd, POLL_OWN], i * 3);
@@ -648,11 +677,6 @@ export class Host extends EventEmitter<HostEvents> {
     if (own.length > 0 && ready(0) !== 0) this.#onChannel(true);
     if (own.length > 0 && ready(1) !== 0) this.#onAttach();
     return Array.from({ length: watched.length / 2 }, (_, i) => ready(own.length + i));
-  }
-
-  watchIdle(stream: StreamEnd): void {
-    this.#idle.add(stream);
-    this.#idleTimer ??= setTimeout(() => this.#releaseIdle(), IDLE_PAGES_MS).unref();
   }
 
   /** Our number of the cable that the director gave `number` to. */
@@ -911,18 +935,6 @@ export class Host extends EventEmitter<HostEvents> {
   }
 
   // --- timers -----------------------------------------------------------------------------------
-
-  #releaseIdle(): void {
-    this.#idleTimer = undefined;
-    for (const stream of this.#idle) {
-      if (stream.tx >= 0 && native().ringReleaseIdle(stream.tx) > 0) continue;
-      stream.dirty = false;
-      this.#idle.delete(stream);
-    }
-    if (this.#idle.size > 0) {
-      this.#idleTimer = setTimeout(() => this.#releaseIdle(), IDLE_PAGES_MS).unref();
-    }
-  }
 
   /** A host of the STG may have spoiled a wait word: nobody hangs longer than this period. */
   #lookAgain(): void {

@@ -40,6 +40,7 @@ import {
 import type { Host } from './host.js';
 import { IdleTimer } from './idle-timer.js';
 import { Liveness } from './liveness.js';
+import { noPageError, type PagePlace } from './no-page.js';
 import { OnRead, type OnReadOptions } from './onread.js';
 import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
 import type { StpServer } from './stp-server.js';
@@ -49,6 +50,7 @@ import type { Peer, StreamEnd } from './stream-end.js';
 export interface StreamHandle {
   readonly segment: SegmentHandle;
   readonly ring: RingOptions;
+  readonly pages: PagePlace;
   readonly txCursor: number;
   readonly rxCursor: number;
   /** Bytes that the event loop had read already. */
@@ -65,8 +67,6 @@ const READ_BYTES = 65536;
 const READS_PER_TURN = 64;
 /** Chunks that waited together are copied together up to so much, for one native call. */
 const GATHER_BYTES_MAX = 65536;
-/** A full pool is tried again after this. */
-const NO_PAGE_RETRY_MS = 2;
 
 export interface StpAddress {
   readonly port: number;
@@ -125,8 +125,11 @@ export class StpSocket extends Duplex {
   #pending: Pending | undefined;
   #wantsRead = false;
   #lent = false;
-  /** The next try of a write, or of a read, that found a page or a board taken. */
-  #writeLater: NodeJS.Timeout | NodeJS.Immediate | undefined;
+  /** The next try of a write, or of a read, that found a board taken. */
+  #writeLater: NodeJS.Immediate | undefined;
+  #waitsForPage = false;
+  /** The queue for pages has just called it. */
+  #inTurn = false;
   #readLater: NodeJS.Immediate | undefined;
   /** A ready bit will come with the next bytes: nothing is to be read before it. */
   #rxArmed = false;
@@ -406,7 +409,7 @@ export class StpSocket extends Duplex {
     const pending = this.#pending;
     const end = this.#end;
     if (pending === undefined || end === undefined || this.destroyed || this.#lent) return;
-    if (this.#writeLater !== undefined) return;
+    if (this.#writeLater !== undefined || this.#waitsForPage) return;
     const later = (): void => {
       this.#writeLater = undefined;
       this.#pump();
@@ -427,10 +430,7 @@ export class StpSocket extends Duplex {
         this.#writeLater = setImmediate(later);
         return;
       }
-      if (sent === RING_NO_PAGE) {
-        this.#writeLater = setTimeout(later, NO_PAGE_RETRY_MS);
-        return;
-      }
+      if (sent === RING_NO_PAGE) return this.#waitForPage();
       if (sent === 0) {
         const armed = native().ringArm(end.tx);
         if (armed === 0) return;
@@ -443,6 +443,34 @@ export class StpSocket extends Duplex {
     }
     this.#pending = undefined;
     pending.done();
+  }
+
+  /** It holds none: see PageQueue. */
+  #waitForPage(): void {
+    this.#waitsForPage = true;
+    if (this.#inTurn) return;
+    this.host.pages.add({
+      tryAgain: () => this.#pumpInTurn(),
+      onNoPage: (waitedMs) => {
+        this.#waitsForPage = false;
+        const pending = this.#pending;
+        this.#pending = undefined;
+        pending?.done(noPageError(this.host.pagePlace, waitedMs));
+      },
+    });
+  }
+
+  /** Returns false if there was no page again. */
+  #pumpInTurn(): boolean {
+    const before = this.#bytesSent;
+    this.#waitsForPage = false;
+    this.#inTurn = true;
+    this.#pump();
+    this.#inTurn = false;
+    if (!this.#waitsForPage) return true;
+    if (this.#bytesSent === before) return false;
+    this.#waitForPage(); /* it has had a page, and used it: behind the others */
+    return true;
   }
 
   #failWrite(result: number): void {
@@ -587,7 +615,11 @@ export class StpSocket extends Duplex {
     if (this.#lent) return;
     this.#rxArmed = false;
     if (this.#wantsRead) this.#readSome();
-    if (this.#pending !== undefined) this.#pump();
+    if (this.#pending === undefined || this.#end === undefined) return;
+    if (!this.#waitsForPage) return this.#pump();
+    /* Who waits for a page is not armed: the end of the stream is looked for here. */
+    const state = native().ringState(this.#end.tx);
+    if (state < 0) this.#failWrite(state);
   }
 
   // --- the end ----------------------------------------------------------------------------------
@@ -633,8 +665,7 @@ export class StpSocket extends Duplex {
   }
 
   #stopRetries(): void {
-    clearTimeout(this.#writeLater as NodeJS.Timeout | undefined);
-    clearImmediate(this.#writeLater as NodeJS.Immediate | undefined);
+    clearImmediate(this.#writeLater);
     clearImmediate(this.#readLater);
     this.#writeLater = undefined;
     this.#readLater = undefined;
@@ -731,6 +762,7 @@ export class StpSocket extends Duplex {
     const handle: StreamHandle = {
       segment: this.host.segment.handle,
       ring: end.options,
+      pages: this.host.pagePlace,
       txCursor: native().ringCursor(end.tx),
       rxCursor: native().ringCursor(end.rx),
       leading: Buffer.concat(parts),

@@ -9,6 +9,7 @@ import type { DirectorEvent } from '../memory/member-ring.js';
 import { openRing, type RingOptions } from '../memory/page-ring.js';
 import { native } from '../native.js';
 import type { Host } from './host.js';
+import { forgetPages, watchPages } from './idle-pages.js';
 
 /** Who is at the other end, as the kernel told stpd when it attached. */
 export interface Peer {
@@ -34,7 +35,7 @@ export class StreamEnd {
   onLost: (error?: Error) => void = () => {};
   tx: number;
   rx: number;
-  /** Has sent since its pages were last given back. */
+  /** Has sent since its pages were last given back: see idle-pages.ts. */
   dirty = false;
   #open = true;
 
@@ -81,14 +82,12 @@ export class StreamEnd {
 
   /** Marks the pages of this end for return once they are idle. */
   sent(): void {
-    if (!this.dirty) {
-      this.dirty = true;
-      this.host.watchIdle(this);
-    }
+    if (!this.dirty) watchPages(this);
   }
 
   /** Gives the rings up without a word to the peer: another thread has them now. */
   lend(): void {
+    forgetPages(this);
     native().ringClose(this.tx);
     native().ringClose(this.rx);
     this.tx = -1;
@@ -102,6 +101,7 @@ export class StreamEnd {
   release(reset: boolean): void {
     if (!this.#open) return;
     this.#open = false;
+    forgetPages(this);
     if (this.tx >= 0) {
       if (reset) native().ringAbort(this.tx);
       else native().ringFinish(this.tx);
