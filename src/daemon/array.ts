@@ -548,7 +548,13 @@ export class StorageArray implements ArrayControl {
       );
     }
     const ringSlot = this.#ringSlots.indexOf(false);
-    if (ringSlot < 0) throw stpError('ENOBUFS', 'the array has its hosts already');
+    if (ringSlot < 0) {
+      const { length } = this.#ringSlots;
+      throw stpError(
+        'ENOBUFS',
+        `the array has ${length} of its ${length} hosts; let one leave ('stpctl host list' shows them)`,
+      );
+    }
     this.#ringSlots[ringSlot] = true;
     const ringOffset = SEGMENT_MAP.memberRings + ringSlot * SEGMENT_MAP.memberRingBytes;
     const id = this.#hostNext++;

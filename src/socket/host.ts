@@ -66,6 +66,7 @@ import {
   channelMessage,
 } from './attach-protocol.js';
 import { releaseIdlePages } from './idle-pages.js';
+import { lackText } from './lack.js';
 import type { PagePlace } from './no-page.js';
 import { PageQueue } from './page-queue.js';
 import { attachReasons, lacking } from './reason.js';
@@ -703,8 +704,8 @@ export class Host extends EventEmitter<HostEvents> {
       ECONNREFUSED: `nobody listens on port ${port} of STG '${this.stg}'`,
       EADDRINUSE: `port ${port} of STG '${this.stg}' is taken`,
       EINVAL: `port ${port} cannot be used so`,
-      ENOBUFS: `STG '${this.stg}' has no port or connection slot left; see 'stpctl stg show ${this.stg}'`,
-      EADDRNOTAVAIL: `STG '${this.stg}' has no dynamic port left`,
+      ENOBUFS: lackText(event, this.stg, port),
+      EADDRNOTAVAIL: lackText(event, this.stg, port),
     };
     const error = lacking(
       event.reason,
