@@ -187,15 +187,13 @@ bool PageRing::giveWay(uint32_t cursor) {
   return true;
 }
 
-/* A stream that holds more than its share of a short pool gives back what the peer has read; while
- * others have none, all of it but one page. Called behind each page that is full, about: else its
- * list would stay full, and newPage would never be asked. */
+/* A stream that holds more than its share gives back what the peer has read, but for one page. Called
+ * behind each page that is full, about: else its list would stay full, and newPage would never be
+ * asked. */
 void PageRing::trim(uint32_t cursor) {
   if (!producer_ || pagesHeld_ <= 1) return;
-  const bool wanted = loadRelaxed(&stg_.header()->page_wants) != wantsSeen_;
-  uint32_t keep = wanted ? 1 : pageShare(stg_);
-  if (keep == 0) keep = 1;
-  if (pagesHeld_ > keep && room() >= 0) releaseRead(cursor, keep);
+  const uint32_t share = pageShare(stg_);
+  if (pagesHeld_ > share && room() >= 0) releaseRead(cursor, share == 0 ? 1 : share);
 }
 
 /* Frees pages without an unread byte until `keep` are left. What lies between own_ and the cursor is

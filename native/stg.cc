@@ -105,7 +105,26 @@ static uint32_t reservedPages(const StgView& stg) { return stg.pageCount / 8; }
  * what n of them hold evens out, each at one in n + 1/4, however they came. */
 static constexpr uint32_t kShareOfFree = 4;
 
+/* Streams without a page look for one every few milliseconds, and count it where there is none: so
+ * long after the last time it is believed that some still wait. */
+static constexpr uint64_t kHungerNs = 20'000'000;
+
+static bool othersWait(const StgView& stg) {
+  const uint32_t wants = loadRelaxed(&stg.header()->page_wants);
+  if (wants != stg.wantsSeen.load(std::memory_order_relaxed)) {
+    stg.wantsSeen.store(wants, std::memory_order_relaxed);
+    stg.wantedAtNs.store(nowNs(), std::memory_order_relaxed);
+    return true;
+  }
+  const uint64_t at = stg.wantedAtNs.load(std::memory_order_relaxed);
+  if (at == 0) return false;
+  if (nowNs() - at < kHungerNs) return true;
+  stg.wantedAtNs.store(0, std::memory_order_relaxed);
+  return false;
+}
+
 uint32_t pageShare(const StgView& stg) {
+  if (othersWait(stg)) return 1;
   const uint32_t taken = loadRelaxed(&stg.header()->pages_claimed) + reservedPages(stg);
   return taken >= stg.pageCount ? 0 : (stg.pageCount - taken) * kShareOfFree;
 }
@@ -359,6 +378,7 @@ static Napi::Value StgOpen(const Napi::CallbackInfo& info) {
       view->readyBitsBytes * 8 >= uint64_t(view->connectionMax) * 2 &&
       view->readySummaryBytes * 8 >= view->readyBitsBytes / 4;
   if (!fits) throw Napi::RangeError::New(env, "stgOpen: the geometry contradicts itself");
+  view->wantsSeen = loadRelaxed(&view->header()->page_wants);
   view->boardPages = std::make_unique<BoardPages[]>(view->boardMax);
   addExtent(*view, view->base + connections, connectionCount, view->base + memory, boardCount);
   std::lock_guard<std::mutex> guard(tableMutex);
