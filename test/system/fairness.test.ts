@@ -68,10 +68,15 @@ async function greedyBeside(
       const { milliseconds = [] } = await host.ask({ do: 'ask', port: echo, count: rounds });
       shares = await moved(on, before);
       const bytes = shares.reduce((sum, share) => sum + share, 0) - start;
-      t.log(`modest ${who}: ${summary(milliseconds)}, ${(bytes / 2 ** 20).toFixed(0)} MiB meanwhile`);
+      t.log(
+        `modest ${who}: ${summary(milliseconds)}, ${(bytes / 2 ** 20).toFixed(0)} MiB meanwhile`,
+      );
       t.is(milliseconds.length, rounds);
       /* In how many pools' worth of greedy bytes it has had a turn: not in how long. */
-      t.true(bytes / rounds < 64 * pool, `${who}: ${(bytes / rounds / pool).toFixed(1)} pools a round`);
+      t.true(
+        bytes / rounds < 64 * pool,
+        `${who}: ${(bytes / rounds / pool).toFixed(1)} pools a round`,
+      );
     }
   } while (shares.reduce((sum, share) => sum + share, 0) < greedy * 16 * PAGE_BYTES);
   const [least, most] = [Math.min(...shares), Math.max(...shares)];
@@ -82,17 +87,17 @@ async function greedyBeside(
   t.true(most / least < options.evenWithin, `${(most / least).toFixed(1)}`);
 }
 
-test('a modest sender beside a greedy one, with pages for both', async (t) => {
+test.serial('a modest sender beside a greedy one, with pages for both', async (t) => {
   const on = await stage(t, { boards: 8, boardSize: '8MiB' });
   await greedyBeside(t, on, { greedy: 1, rounds: 200, pool: 2 ** 26, evenWithin: 2 });
 });
 
-test('a modest sender beside 24 greedy ones that could fill the pool twice', async (t) => {
+test.serial('a modest sender beside 24 greedy ones that could fill the pool twice', async (t) => {
   const on = await stage(t, { boards: 4, boardSize: '12MiB' });
   await greedyBeside(t, on, { greedy: 24, rounds: 100, pool: 3 * 2 ** 24, evenWithin: 6 });
 });
 
-test('a modest sender beside 1,000 greedy ones in a pool of 256 pages', async (t) => {
+test.serial('a modest sender beside 1,000 greedy ones in a pool of 256 pages', async (t) => {
   t.timeout(300_000, 'so many take their time');
   const on = await stage(t, { boards: 4, boardSize: '4MiB' });
   await greedyBeside(t, on, { greedy: 1000, rounds: 20, pool: 2 ** 24, evenWithin: 8 });

@@ -17,12 +17,11 @@ const pageRows = (stg: StgDocument['stg']): (readonly [string, string])[] => [
   ['pages in use', `${stg.pagesOfConnections} by connections, ${stg.pagesOfHosts} held by hosts`],
   [
     'most pages, by host',
-    most(stg.hostPages.map(({ host, sendPages, heldPages }) => [String(host), sendPages + heldPages])),
+    most(
+      stg.hostPages.map(({ host, sendPages, heldPages }) => [String(host), sendPages + heldPages]),
+    ),
   ],
-  [
-    'most pages, by connection',
-    most(stg.connectionPages.map(({ id, pages }) => [id, pages])),
-  ],
+  ['most pages, by connection', most(stg.connectionPages.map(({ id, pages }) => [id, pages]))],
 ];
 
 export const stgText = ({ stg }: StgDocument): string =>
