@@ -521,6 +521,11 @@ static Napi::Value StgPages(const Napi::CallbackInfo& info) {
   return out;
 }
 
+/* stgWanted(stg): whether streams of it have looked for a page in vain lately. */
+static Napi::Value StgWanted(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), othersWait(view(info)));
+}
+
 /* memberNotify(stg, member, ready, cable): used by the director for a host that is not its own. */
 static Napi::Value MemberNotify(const Napi::CallbackInfo& info) {
   auto cable = cableOf(info[3].ToNumber().Uint32Value());
@@ -568,6 +573,7 @@ void registerStg(Napi::Env env, Napi::Object exports) {
   exports.Set("pageRelease", Napi::Function::New(env, PageRelease));
   exports.Set("pageSweep", Napi::Function::New(env, PageSweep));
   exports.Set("pagesUsed", Napi::Function::New(env, PagesUsed));
+  exports.Set("stgWanted", Napi::Function::New(env, StgWanted));
   exports.Set("stgPages", Napi::Function::New(env, StgPages));
   exports.Set("memberNotify", Napi::Function::New(env, MemberNotify));
   exports.Set("wordWake", Napi::Function::New(env, WordWake));

@@ -68,6 +68,8 @@ export const SAFETY_PERIOD_MS = 1000;
 export const LAZY_BELL_MS = 2;
 /** Pages of an idle producer go back to the pool after this. */
 export const IDLE_PAGES_MS = 250;
+/** The same while other streams of the STG find no page: some of their tries. */
+export const WANTED_PAGES_MS = 25;
 /** A full pool is looked at again after this, on average. */
 export const PAGE_RETRY_MS = 2;
 /**

@@ -97,6 +97,8 @@ export interface Native {
   pageSweep(stg: number, ownerWord: number): number;
   /** Pages of the STG, those with an owner, and the boards they lie on. Reads every owner word. */
   stgPages(stg: number): { pages: number; used: number; boards: number };
+  /** Streams of the STG have looked for a page in vain lately. */
+  stgWanted(stg: number): boolean;
   /** Owned pages on each board; corrects the advisory counter. The director's thread only. */
   pagesUsed(stg: number): number[];
   /** Marks a member's ready bit and rings if it sleeps. */

@@ -257,7 +257,7 @@ export function handedStream(
   const tx = openRing(stream.ring, true, stream.txCursor);
   const rx = openRing(stream.ring, false, stream.rxCursor);
   let open = true;
-  const user = { tx, dirty: false };
+  const user = { tx, view: stream.ring.stg, dirty: false };
   watchPages(user); /* whoever had it before may have sent */
   const leave = (reset: boolean): void => {
     if (!open) return;

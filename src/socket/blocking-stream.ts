@@ -69,7 +69,7 @@ export class BlockingStream {
     this.#tx = openRing(handle.ring, true, handle.txCursor);
     this.#rx = openRing(handle.ring, false, handle.rxCursor);
     this.#place = handle.pages;
-    this.#user = { tx: this.#tx, dirty: false };
+    this.#user = { tx: this.#tx, view: handle.ring.stg, dirty: false };
     watchPages(this.#user); /* whoever had it before may have sent */
     this.#leading = handle.leading;
     this.#port = handle.port;

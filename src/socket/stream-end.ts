@@ -29,6 +29,7 @@ export class StreamEnd {
   /** Ready index: 2 * connection + end. */
   readonly key: number;
   readonly cable: number;
+  readonly view: number;
   /** Called when the director or the peer has marked this end ready, or the peer is gone. */
   onReady: () => void = () => {};
   /** Called when the host leaves: whoever uses this end closes it. */
@@ -42,6 +43,7 @@ export class StreamEnd {
   constructor(host: Host, event: DirectorEvent, cable: number) {
     this.host = host;
     this.cable = cable;
+    this.view = host.stgView;
     this.localPort = event.localPort;
     this.remotePort = event.remotePort;
     this.peer = {
