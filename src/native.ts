@@ -292,6 +292,8 @@ export interface Native {
   // --- receive_slabs.cc: see src/socket/receive-slabs.ts --------------------------------------
   /** 1 MiB that comes back to the thread's pool once collected; undefined when all are in use. */
   slabTake(): ArrayBuffer | undefined;
+  /** How many slabs have come back since the last call. */
+  slabsBack(): number;
   slabTrim(): void;
 
   // --- event_loop.cc: see src/memory/event-loop.ts ------------------------------------------

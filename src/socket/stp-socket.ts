@@ -61,10 +61,12 @@ export interface StreamHandle {
   readonly port: MessagePort;
 }
 
-/** Bytes read at once into one buffer. */
-const READ_BYTES = 65536;
-/** Reads of one socket before others have their turn: a whole window. */
-const READS_PER_TURN = 64;
+/** Bytes read at once into one buffer, at most. */
+const READ_BYTES_MAX = 262144;
+/** What a shorter read counts for, where a turn is bounded. */
+const SHORT_READ_BYTES = 65536;
+/** Bytes of one socket before others have their turn: a whole window. */
+const TURN_BYTES_MAX = 4 << 20;
 /** Chunks that waited together are copied together up to so much, for one native call. */
 const GATHER_BYTES_MAX = 65536;
 
@@ -508,16 +510,19 @@ export class StpSocket extends Duplex {
     if (end === undefined || this.#lent || this.destroyed) return;
     if (this.#readLater !== undefined || this.#rxArmed) return;
     const onread = this.#onread;
-    for (let reads = 0; this.#wantsRead; reads++) {
+    for (let read = 0; this.#wantsRead; ) {
       /* A producer that keeps up would keep this thread from everything else. */
-      if (reads === READS_PER_TURN) return this.#readSoon();
+      if (read >= TURN_BYTES_MAX) return this.#readSoon();
       const into = onread === undefined ? receiveRoom() : onread.buffer;
       const at = onread === undefined ? receiveAt() : 0;
-      const bytes = onread === undefined ? READ_BYTES : into.length;
+      const room = into.length - at;
+      const bytes = onread === undefined && room > READ_BYTES_MAX ? READ_BYTES_MAX : room;
       const taken = native().ringTake(end.rx, into, at, bytes);
       if (taken < 0) return this.#onReadState(taken);
       this.#rxArmed = (taken & 1) === 1;
       const got = taken >> 1;
+      /* However short they are: each has its callback. */
+      read += got < SHORT_READ_BYTES ? SHORT_READ_BYTES : got;
       if (got > 0) {
         this.bytesRead += got;
         this.#idle?.touch();
