@@ -603,9 +603,14 @@ void PageRing::abort() {
 }
 
 /* Gives back the pages that carry no unread byte; how many are still held. A stream that has moved
- * since the last time keeps the page that it is writing to: it is not idle. */
+ * since the last time keeps the page that it is writing to: it is not idle. Of a consumer it is the
+ * page that it has ready for an exchange. */
 uint32_t PageRing::releaseIdle() {
   settleBypass(0);
+  if (!producer_) {
+    dropSpare();
+    return 0;
+  }
   const bool moved = idleAt_ != own_;
   idleAt_ = own_;
   if (pagesHeld_ == 0 || room() < 0) return 0;

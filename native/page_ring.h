@@ -113,7 +113,6 @@ class PageRing {
   /* Puts a page that `holder` holds into the list, whole: 1, or kNotNow where no page starts. */
   int64_t givePage(uint32_t page, PageRing& holder, uint32_t sliceMs);
   void finish();
-  uint32_t releaseIdle();
 
   /* Consumer. */
   int64_t read(uint8_t* into, uint64_t bytes, uint32_t sliceMs);
@@ -129,6 +128,9 @@ class PageRing {
    * whole, else copied. Their number; 0: not all there yet. */
   int64_t takePage(uint32_t* page, bool* exchanged, uint32_t sliceMs);
   void closeReading(bool reset);
+
+  /* Either side. */
+  uint32_t releaseIdle();
 
   /* Pages of this member that this ring has taken or claimed: they go back with it. */
   int64_t claimHeld();

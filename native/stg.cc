@@ -125,8 +125,10 @@ static bool othersWait(const StgView& stg) {
 
 uint32_t pageShare(const StgView& stg) {
   if (othersWait(stg)) return 1;
-  const uint32_t taken = loadRelaxed(&stg.header()->pages_claimed) + reservedPages(stg);
-  return taken >= stg.pageCount ? 0 : (stg.pageCount - taken) * kShareOfFree;
+  /* Whatever stands there: a host that died has left it wrong by one, another may have spoiled it. */
+  const int64_t claimed = int32_t(loadRelaxed(&stg.header()->pages_claimed));
+  const int64_t pages = stg.pageCount, left = pages - reservedPages(stg) - claimed;
+  return left <= 0 ? 0 : uint32_t(left < pages ? left : pages) * kShareOfFree;
 }
 
 /* Boards are gone round one after the other, those of all files, so that neighbours in a page list

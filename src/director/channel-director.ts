@@ -446,6 +446,7 @@ export class ChannelDirector {
     }
     const owner = ((NUMBERS.OWNER_MEMBER << 30) | (member.generation << 16) | member.index) >>> 0;
     native().pageSweep(stg.view, owner);
+    native().pagesUsed(stg.view); /* it may have died between a page and its count */
     /* It may have died while it polled. */
     this.#segment.store(stg.offset + stg.geometry.header + STG_HEADER.at.pollers, 0);
     this.#notice({ notice: 'member-gone', stg: stg.number, host: member.host });

@@ -69,7 +69,7 @@ export class BlockingStream {
     this.#tx = openRing(handle.ring, true, handle.txCursor);
     this.#rx = openRing(handle.ring, false, handle.rxCursor);
     this.#place = handle.pages;
-    this.#user = { tx: this.#tx, view: handle.ring.stg, dirty: false };
+    this.#user = { tx: this.#tx, spare: this.#rx, view: handle.ring.stg, dirty: false };
     watchPages(this.#user); /* whoever had it before may have sent */
     this.#leading = handle.leading;
     this.#port = handle.port;
@@ -78,6 +78,7 @@ export class BlockingStream {
       stg: handle.ring.stg,
       ring: this.#rx,
       giveBack: (page) => this.#giveBack(page),
+      watch: () => this.#watch(),
     };
   }
 
@@ -520,6 +521,7 @@ export class BlockingStream {
       if (given > 0) {
         this.bytesSent += bytes;
         page.forget();
+        holder.watch();
         return true;
       }
       if (given === RING_NOT_NOW) break;
@@ -543,6 +545,7 @@ export class BlockingStream {
     const data = this.#views.page(at);
     const page = new Page(this.#holder, { number, data, bytes, exchanged });
     this.#pages.add(page);
+    this.#watch();
     this.#taken++;
     return page;
   }
@@ -664,6 +667,11 @@ export class BlockingStream {
   #writable(): void {
     this.#open();
     if (this.#finished) throw stpError('EPIPE', 'shutdown was called', 'write');
+    this.#watch();
+  }
+
+  /** From now on this stream may hold pages. */
+  #watch(): void {
     if (!this.#user.dirty) watchPages(this.#user);
   }
 

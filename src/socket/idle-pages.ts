@@ -13,6 +13,8 @@ import { native } from '../native.js';
 export interface PageUser {
   /** Ring that it produces into; negative once that is closed, or another thread's. */
   readonly tx: number;
+  /** Of who takes and gives whole pages: the ring that has one ready for the next. */
+  readonly spare?: number;
   /** Number of the STG's native view. */
   readonly view: number;
   /** Stands in the list here. */
@@ -64,6 +66,7 @@ function look(): void {
   for (const [view, own] of users) {
     if (!all && !native().stgWanted(view)) continue;
     for (const user of own) {
+      if (user.spare !== undefined) native().ringReleaseIdle(user.spare);
       if (user.tx < 0 || native().ringReleaseIdle(user.tx) === 0) forgetPages(user);
     }
   }
