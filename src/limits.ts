@@ -77,6 +77,11 @@ export const PAGE_RETRY_MS = 2;
  * that their peers do not read. Long enough for a peer that only pauses.
  */
 export const PAGE_TIMEOUT_MS = 30_000;
+/**
+ * A process that has stood still (stopped, or busy with something else) has not waited meanwhile: a
+ * pause between two looks that was longer than this does not count.
+ */
+export const PAGE_PAUSE_MS_MAX = 1000;
 /** Longest that can be asked for: a day. */
 export const PAGE_TIMEOUT_MS_MAX = 86_400_000;
 

@@ -4,6 +4,7 @@
  */
 import { monotonicMs } from '../clock.js';
 import { type StpError, stpError } from '../errors.js';
+import { PAGE_PAUSE_MS_MAX } from '../limits.js';
 import { native } from '../native.js';
 import { pagePauseMs } from './page-queue.js';
 
@@ -22,8 +23,9 @@ export function noPageError({ stg, view }: PagePlace, waitedMs: number): StpErro
   return stpError(
     'ENOBUFS',
     `STG '${stg}' has had no page for this stream for ${(waitedMs / 1000).toFixed(1)} s: ${used} of ` +
-      `the ${pages} pages on its ${boards} boards hold bytes that nobody has read yet; ` +
-      `'stpctl socket list --stg ${stg}' shows whose, 'stpctl stg grow ${stg} --boards N' adds pages`,
+      `the ${pages} pages on its ${boards} boards are in use ('stpctl stg show ${stg}' shows by ` +
+      'whom); let what lies there be read, or close it, or add boards: ' +
+      `stpctl stg grow ${stg} --boards N`,
     'write',
   );
 }
@@ -34,6 +36,7 @@ const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 export class PagePatience {
   #moved = -1;
   #sinceMs = 0;
+  #lastMs = 0;
 
   /**
    * Sleeps for a moment, no longer than `mostMs`.
@@ -45,10 +48,13 @@ export class PagePatience {
     if (moved !== this.#moved) {
       this.#moved = moved;
       this.#sinceMs = now;
+    } else if (now - this.#lastMs > PAGE_PAUSE_MS_MAX) {
+      this.#sinceMs += now - this.#lastMs;
     } else if (place.pageTimeoutMs > 0 && now - this.#sinceMs >= place.pageTimeoutMs) {
       this.#moved = -1;
       throw noPageError(place, now - this.#sinceMs);
     }
+    this.#lastMs = now;
     Atomics.wait(sleepWord, 0, 0, Math.min(pagePauseMs(), mostMs));
   }
 }

@@ -6,7 +6,7 @@
  * loop's thread.
  */
 import { monotonicMs } from '../clock.js';
-import { PAGE_RETRY_MS } from '../limits.js';
+import { PAGE_PAUSE_MS_MAX, PAGE_RETRY_MS } from '../limits.js';
 
 export interface PageWaiter {
   /** False: no page was to be had. True: it has had its turn, or wants none any more. */
@@ -27,6 +27,7 @@ export class PageQueue {
   readonly #entries: Entry[] = [];
   readonly #timeoutMs: number;
   #servedMs = 0;
+  #lookedMs = 0;
   #timer: NodeJS.Timeout | undefined;
 
   /** @param timeoutMs after which waiters are told; 0: never */
@@ -37,7 +38,10 @@ export class PageQueue {
   /** Behind those that wait already. Who has no wish any more says so when it is asked. */
   add(waiter: PageWaiter): void {
     this.#entries.push({ waiter, sinceMs: monotonicMs() });
-    this.#timer ??= this.#plan();
+    if (this.#timer === undefined) {
+      this.#lookedMs = monotonicMs();
+      this.#timer = this.#plan();
+    }
   }
 
   #plan(): NodeJS.Timeout {
@@ -51,7 +55,9 @@ export class PageQueue {
     while (served < waiting && (this.#entries[served] as Entry).waiter.tryAgain()) served++;
     this.#entries.splice(0, served);
     const now = monotonicMs();
-    if (served > 0) this.#servedMs = now;
+    const pausedMs = now - this.#lookedMs;
+    this.#lookedMs = now;
+    if (served > 0 || pausedMs > PAGE_PAUSE_MS_MAX) this.#servedMs = now;
     else if (this.#timeoutMs > 0) this.#dismiss(now);
     this.#timer = this.#entries.length > 0 ? this.#plan() : undefined;
   }

@@ -64,7 +64,7 @@ test.serial('pages: a stream that finds none for its time fails, the others stan
     }),
   );
   t.regex(message, /STG 'test' has had no page for this stream for \d+\.\d s: 64 of the 64 pages/);
-  t.regex(message, /stpctl stg grow test --boards N/);
+  t.regex(message, /or add boards: stpctl stg grow test --boards N/);
   t.true(holders.every((socket) => !socket.destroyed));
   /* Once they are read, all goes on. */
   for (const end of ends) end.resume();
