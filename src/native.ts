@@ -305,6 +305,8 @@ export interface Native {
   loopSource(options: LoopSourceOptions): number;
   loopSourceEnd(source: number): void;
   loopPolling(budgetMaxUs: number): void;
+  /** For so long an answer is on its way: the loop looks for it before it sleeps. */
+  loopExpect(us: number): void;
   /** The loop keeps its counters, and the thread's number, in the `director` record there. */
   loopDirector(segment: number, offset: number): void;
   loopSafety(active: boolean): void;

@@ -29,6 +29,7 @@ import {
 } from '../layout/tables.js';
 import {
   BACKLOG_MAX,
+  EXPECT_US,
   GROW_RETRY_MS,
   NETWORK_SLOTS_SHARE,
   PORT_DYNAMIC_MIN,
@@ -462,6 +463,8 @@ export class ChannelDirector {
         this.#commands++;
         this.#segment.storeCounter(this.#figures + DIRECTOR.at.commands, this.#commands);
         this.#onCommand(member, command);
+        /* It is accepted and closed soon, and where one connects more will. */
+        if (command.op === NUMBERS.OP_CONNECT) native().loopExpect(EXPECT_US);
         if (member.stg.members[member.index] !== member) return;
       }
     } catch (error) {

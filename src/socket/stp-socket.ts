@@ -13,6 +13,7 @@ import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { codeOfErrno, nodeError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
+import { EXPECT_US } from '../limits.js';
 import { runSoon } from '../memory/event-loop.js';
 import type { DirectorEvent } from '../memory/member-ring.js';
 import {
@@ -211,6 +212,7 @@ export class StpSocket extends Duplex {
       this.destroy(stpError('EHOSTUNREACH', why, 'connect'));
       return;
     }
+    native().loopExpect(EXPECT_US);
     this.host.ask({ op: NUMBERS.OP_CONNECT, port, localPort }, (event) =>
       this.#onAnswer(event, request, attempt),
     );
@@ -490,6 +492,7 @@ export class StpSocket extends Duplex {
     }
     if (this.#end === undefined || this.#lent) return done();
     native().ringFinish(this.#end.tx);
+    native().loopExpect(EXPECT_US); /* the peer's end */
     /* As a kernel's shutdown: who destroys the socket in this turn sees no 'finish'. */
     runSoon(done);
   }
@@ -522,7 +525,7 @@ export class StpSocket extends Duplex {
       this.#rxArmed = (taken & 1) === 1;
       const got = taken >> 1;
       /* However short they are: each has its callback. */
-      read += got < SHORT_READ_BYTES ? SHORT_READ_BYTES : got;
+      read += Math.max(got, SHORT_READ_BYTES);
       if (got > 0) {
         this.bytesRead += got;
         this.#idle?.touch();
