@@ -105,9 +105,9 @@ static uint32_t reservedPages(const StgView& stg) { return stg.pageCount / 8; }
  * what n of them hold evens out, each at one in n + 1/4, however they came. */
 static constexpr uint32_t kShareOfFree = 4;
 
-/* Streams without a page look for one every few milliseconds, and count it where there is none: so
- * long after the last time it is believed that some still wait. */
-static constexpr uint64_t kHungerNs = 20'000'000;
+/* Streams without a page look for one every few milliseconds, more where their event loop is busy, and
+ * count it where there is none: so long after the last time it is believed that some still wait. */
+static constexpr uint64_t kHungerNs = 100'000'000;
 
 static bool othersWait(const StgView& stg) {
   const uint32_t wants = loadRelaxed(&stg.header()->page_wants);

