@@ -26,8 +26,9 @@ struct CopyChoice {
 };
 CopyChoice copyChoice();
 
-/* Starts the first probe of the process on a thread of its own, where there is a choice: less than
- * 5 ms on two cores. Later calls do nothing. */
+/* Starts the first probe of the process on a thread of its own, where there is a choice. It should
+ * take less than 5 ms on two cores that have nothing else to do: `tookMs` says what it took. Later
+ * calls do nothing. */
 void probeCopies();
 
 }  // namespace stpd

@@ -51,6 +51,10 @@ constexpr uint64_t kYieldFirstNs = 2'000;
  * its turn, and do not try again for so many short sleeps. */
 constexpr uint64_t kLostNs = 200'000;
 constexpr uint32_t kRestartLost = 63;
+/* After so many answers in a row that came out of a yield, the thread looks for another core; not
+ * more often than this, since it may find none that is idle. */
+constexpr uint32_t kSharedHits = 32;
+constexpr uint64_t kMoveEveryNs = 5'000'000;
 constexpr uint64_t kCoresEveryNs = 100'000'000;
 constexpr uint64_t kSafetyMs = 1000;
 /* From the publication of work to the bell; more only if who rings has no core. */
@@ -97,6 +101,8 @@ struct EventLoop {
   uint64_t expectUntil = 0;
   uint32_t coresSeen = 0;
   bool sharesCore = false;
+  uint32_t sharedHits = 0; /* answers in a row that came out of a yield */
+  uint64_t movedAt = 0;
   /* Short sleeps until polling is tried again, and how many it will be the next time. */
   uint32_t restartIn = 0, restartEvery = 0;
   bool closing = false, armed = false, bell = false, more = false, enabled = false;
@@ -221,7 +227,26 @@ struct EventLoop {
     }
     __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
     sharesCore = yielded && outcome == Poll::found;
+    if (!sharesCore) sharedHits = 0;
+    else if (++sharedHits >= kSharedHits) leaveCore();
     return outcome;
+  }
+
+  /* The peer that answers out of our yields shares this core, each answer at the price of two
+   * switches, and the kernel leaves it at that for long: its balancing counts who waits, and we wait
+   * in turns. So this thread moves: it gives up the core for a moment, and is put elsewhere. */
+  void leaveCore() {
+    sharedHits = 0;
+    const uint64_t now = nowNs();
+    if (now - movedAt < kMoveEveryNs) return;
+    movedAt = now;
+    cpu_set_t mine, others;
+    const int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof mine, &mine) != 0) return;
+    others = mine;
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof mine, &mine);
   }
 
   /* How long from now on an answer is expected. */

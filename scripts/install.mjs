@@ -261,6 +261,15 @@ function readStamp() {
 
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
+function cmakeKnowsRoot() {
+  try {
+    const cache = fs.readFileSync(path.join(cmakeDirectory, 'CMakeCache.txt'), 'utf8');
+    return cache.includes(`CMAKE_HOME_DIRECTORY:INTERNAL=${root.replace(/\/$/, '')}\n`);
+  } catch {
+    return true; /* nothing there to know anything */
+  }
+}
+
 function buildAddon(machine) {
   const inputs = addonInputs(machine);
   const stamp = readStamp();
@@ -268,8 +277,8 @@ function buildAddon(machine) {
     return `${path.relative(root, binary)} is up to date`;
   }
   fs.rmSync(stampFile, { force: true });
-  // cmake keeps the directories it was first given.
-  if (!same(stamp?.inputs?.tools, inputs.tools)) {
+  // cmake keeps the directories it was first given, also where the whole tree was moved or copied.
+  if (!same(stamp?.inputs?.tools, inputs.tools) || !cmakeKnowsRoot()) {
     fs.rmSync(cmakeDirectory, { recursive: true, force: true });
   }
   const environment = { ...process.env };

@@ -1,5 +1,10 @@
 /**
- * The library: sockets through a storage array's memory.
+ * The library: sockets through a storage array's memory. `attach` gives a `Host`, which stands for
+ * `node:net`; `BlockingStream` is for worker threads (docs/pages.md), `STPConnect` and
+ * `BlockingConnect` are one set of calls over the array and over TCP (docs/stpconnect.md). `native`
+ * is the addon, for those who know the layout: its face may change in any version.
+ *
+ * Objects belong to the thread that made them. Errors have a POSIX `code`.
  */
 
 export {
@@ -26,10 +31,10 @@ export {
   STPsocket,
 } from './connect/stp-calls.js';
 export * from './connect/stp-connect.js';
-export { native } from './native.js';
+export { type CopyChoice, native } from './native.js';
 export type { ConnectOptions, ListenOptions, StpSocketOptions } from './socket/arguments.js';
 export { BlockingStream } from './socket/blocking-stream.js';
-export { type AttachOptions, attach, Host } from './socket/host.js';
+export { type AttachOptions, attach, Host, type HostCounters } from './socket/host.js';
 export { Page } from './socket/page.js';
 export {
   onRecords,

@@ -66,6 +66,8 @@ export const SAFETY_PERIOD_MS = 1000;
  * than all the rest of a connection, and nobody waits for them.
  */
 export const LAZY_BELL_MS = 2;
+/** A second, far beyond any wake-up: who looks longer wants to look for ever. */
+export const POLL_US_MAX = 1_000_000;
 /**
  * Connecting, accepting and ending are questions whose answer comes soon: who asked looks for it so
  * long, microseconds, before it sleeps. Three wake-ups of idle cores, as many as a connection takes.

@@ -126,6 +126,8 @@ export interface Native {
     cursor: number,
   ): number;
   ringClose(ring: number): void;
+  /** `ringWrite` of the whole, without waiting. */
+  ringPut(ring: number, from: Uint8Array): number;
   ringWrite(ring: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   /** Reads and, where that was all, arms: twice the bytes, and 1 more if armed; else a negative state. */

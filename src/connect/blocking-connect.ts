@@ -14,7 +14,7 @@
  */
 import { isCoded, type StpError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
-import { BACKLOG_DEFAULT, BACKLOG_MAX } from '../limits.js';
+import { BACKLOG_DEFAULT } from '../limits.js';
 import { blockingTurn } from '../memory/event-loop.js';
 import { native } from '../native.js';
 import { attach, type Host } from '../socket/host.js';
@@ -33,7 +33,6 @@ import { BlockingStpEndpoint, BlockingStpLink, handedStream } from './blocking-s
 import { BlockingTcpEndpoint, BlockingTcpLink } from './blocking-tcp.js';
 import { RECEIVE_EXACTLY_BYTES_MAX } from './bounds.js';
 import {
-  AF_INET,
   AF_STP,
   checkHost,
   checkPoll,
@@ -42,13 +41,15 @@ import {
   type PollResult,
   SOCK_STREAM,
 } from './calls.js';
-import { nameOf, POLLERR, POLLHUP, POLLIN, POLLNVAL } from './channel.js';
+import { POLLERR, POLLHUP, POLLIN, POLLNVAL } from './channel.js';
+import { checkBacklog, checkBytes, checkData, endedEarly, shutDown } from './checks.js';
 import { DescriptorTable, type Family, familyOf } from './descriptor-table.js';
-import { type Address, peerCredentials, type Target } from './endpoint.js';
+import { type Address, networkEntry, type Target } from './endpoint.js';
+import { factOf } from './facts.js';
 import type { HandedOver } from './hand-over.js';
 import {
   defaultOptions,
-  getOption,
+  inherited,
   isSocketOption,
   noOption,
   type SocketOptions,
@@ -106,6 +107,7 @@ class Socket {
   }
 }
 
+/** What a layer that blocks works with; all may be absent. */
 export interface BlockingConnectOptions {
   /** A host that this thread attached: for AF_STP. */
   readonly host?: Host;
@@ -115,6 +117,10 @@ export interface BlockingConnectOptions {
   readonly reason?: number;
 }
 
+/**
+ * The calls of STPConnect for a thread that may block: each gives its result. `timeoutMs` is the
+ * whole call's, milliseconds (ETIMEDOUT); `stop` ends any (ECANCELED).
+ */
 export class BlockingConnect {
   readonly #host: Host | undefined;
   readonly #stop: Int32Array | undefined;
@@ -173,22 +179,28 @@ export class BlockingConnect {
     return this.#open('inet', (own) => [this.#inet(own)], NUMBERS.REASON_ASKED);
   }
 
+  /** @throws as socket */
   STPsocket(): number {
     return this.socket(AF_STP);
   }
 
-  /** Holds a port; 0 is a dynamic one, which getsockname() tells. */
+  /**
+   * Holds a port; 0 is a dynamic one, which getsockname() tells.
+   * @throws EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOBUFS, ENETDOWN, EINVAL
+   */
   bind(fd: number, at: Target): void {
     const socket = this.#get('bind', fd);
     this.#become(socket, 'bound', () => this.#side(socket).bind(at, this.#wait('bind', socket)));
   }
 
-  /** @param backlog connections that may wait for accept(); further connects wait themselves */
+  /**
+   * @param backlog connections that may wait for accept(), 1 to 4096; further connects wait
+   *   themselves
+   * @throws EADDRINUSE, EINVAL
+   */
   listen(fd: number, backlog = BACKLOG_DEFAULT): void {
     const socket = this.#get('listen', fd);
-    if (!Number.isInteger(backlog) || backlog < 1 || backlog > BACKLOG_MAX) {
-      throw stpError('EINVAL', `backlog ${backlog}: must be 1 to ${BACKLOG_MAX}`, 'listen');
-    }
+    checkBacklog(backlog);
     const bound = socket.state === 'bound';
     this.#become(socket, 'listening', () => {
       const wait = this.#wait('listen', socket);
@@ -199,7 +211,10 @@ export class BlockingConnect {
     });
   }
 
-  /** The descriptor of the next connection. */
+  /**
+   * The descriptor of the next connection.
+   * @throws EAGAIN, EINVAL (does not listen), ENETDOWN (stpd is gone), ETIMEDOUT, ECANCELED
+   */
   accept(fd: number, options: BlockingOptions = {}): number {
     const listener = this.#get('accept', fd);
     const wait = this.#wait('accept', listener, options);
@@ -231,7 +246,7 @@ export class BlockingConnect {
   }
 
   #accepted(listener: Socket, family: Family, link: BlockingLink): number {
-    const own = { ...listener.options, nonBlocking: false };
+    const own = inherited(listener.options);
     const reason = family === 'stp' ? NUMBERS.REASON_NONE : listener.reason;
     try {
       const fd = this.#table.add(family, (number) => new Socket(number, [], own, reason));
@@ -245,7 +260,8 @@ export class BlockingConnect {
 
   /**
    * After a failure the descriptor is as new: not bound, and connect may be called again.
-   * @throws EINPROGRESS where it may not wait: poll() tells when it is done, option `error` how
+   * @throws ECONNREFUSED, EISCONN, ENOTFOUND, ENETDOWN, ETIMEDOUT, ECANCELED; EINPROGRESS where it
+   *   may not wait: poll() tells when it is done, option `error` how
    */
   connect(fd: number, to: Target, options: BlockingOptions = {}): void {
     const socket = this.#get('connect', fd);
@@ -308,7 +324,10 @@ export class BlockingConnect {
     }
   }
 
-  /** Listens on the array and on the network at once, as STPConnect's. */
+  /**
+   * Listens on the array and on the network at once, as STPConnect's.
+   * @throws EADDRINUSE; with `use: 'array'` what the array lacks
+   */
   serve(at: ServeTarget, options: Omit<ServeOptions, 'psk'> = {}): number {
     const decision = new Decision(options);
     const needed = options.use === 'array';
@@ -388,13 +407,9 @@ export class BlockingConnect {
   send(fd: number, data: Uint8Array, options: BlockingOptions = {}): number {
     const socket = this.#get('send', fd);
     const link = socket.link as BlockingLink;
-    if (!(data instanceof Uint8Array)) {
-      throw stpError('EINVAL', 'data is not a Buffer or Uint8Array', 'send');
-    }
+    checkData(data, 'send');
     if (socket.failure !== undefined) throw socket.failure;
-    if (socket.writeShut) {
-      throw stpError('EPIPE', `the stream to ${nameOf(link.remote)} is shut down`, 'send');
-    }
+    if (socket.writeShut) throw shutDown(link.remote, 'send');
     const wait = this.#wait('send', socket, options);
     let at = 0;
     while (at < data.length) {
@@ -415,9 +430,12 @@ export class BlockingConnect {
     return at;
   }
 
-  /** 1 to `bytesMax` bytes; empty is the peer's orderly end. */
+  /**
+   * 1 to `bytesMax` bytes, and 65536 at most; empty is the peer's orderly end.
+   * @throws EAGAIN, ECONNRESET, ETIMEDOUT, ECANCELED, EINVAL (bytesMax)
+   */
   receive(fd: number, bytesMax: number, options: BlockingOptions = {}): Buffer {
-    checkBytes(bytesMax, 1, Number.MAX_SAFE_INTEGER);
+    checkBytes(bytesMax, 1, Number.MAX_SAFE_INTEGER, 'receive');
     const into = Buffer.allocUnsafe(Math.min(bytesMax, RECEIVE_BYTES));
     return into.subarray(0, this.receiveInto(fd, into, options));
   }
@@ -438,7 +456,7 @@ export class BlockingConnect {
   /** Exactly `bytes`; ENODATA if the end comes before. One that gives up has taken nothing. */
   receiveExactly(fd: number, bytes: number, options: BlockingOptions = {}): Buffer {
     const socket = this.#get('receive', fd);
-    checkBytes(bytes, 0, RECEIVE_EXACTLY_BYTES_MAX);
+    checkBytes(bytes, 0, RECEIVE_EXACTLY_BYTES_MAX, 'receive');
     const whole = Buffer.allocUnsafe(bytes);
     const wait = this.#wait('receive', socket, options);
     let at = 0;
@@ -454,8 +472,7 @@ export class BlockingConnect {
       throw error;
     }
     if (at === bytes) return whole;
-    const who = nameOf((socket.link as BlockingLink).remote);
-    throw stpError('ENODATA', `${who} ended its stream after ${at} of ${bytes} bytes`, 'receive');
+    throw endedEarly((socket.link as BlockingLink).remote, at, bytes, 'receive');
   }
 
   #receive(socket: Socket, into: Uint8Array, at: number, sliceMs: number): number {
@@ -526,6 +543,7 @@ export class BlockingConnect {
     this.#host?.hurry();
   }
 
+  /** Closes every descriptor, each as `close` does. */
   closeAll(): void {
     for (const fd of this.#table.numbers()) this.close(fd);
   }
@@ -538,11 +556,13 @@ export class BlockingConnect {
 
   // --- names and options ------------------------------------------------------------------------
 
+  /** Where it is bound. @throws EBADF */
   getsockname(fd: number): Address {
     const socket = this.#table.get(fd, 'getsockname');
     return socket.link?.local ?? (socket.sides.at(-1) as Side).endpoint.name();
   }
 
+  /** Where its peer is. @throws ENOTCONN, EBADF */
   getpeername(fd: number): Address {
     return (this.#get('getpeername', fd).link as BlockingLink).remote;
   }
@@ -558,36 +578,17 @@ export class BlockingConnect {
   /** As STPConnect's. */
   getsockopt(fd: number, name: string): unknown {
     const socket = this.#table.get(fd, 'getsockopt');
-    const kind = familyOf(fd);
-    if (isSocketOption(name)) {
-      const value = getOption(kind, socket.options, name);
-      if (name !== 'sendBufferBytes' && name !== 'receiveBufferBytes') return value;
-      return socket.link?.bufferBytes(name) ?? value;
-    }
-    switch (name) {
-      case 'type':
-        return SOCK_STREAM;
-      case 'family':
-        return kind === 'stp' ? AF_STP : AF_INET;
-      case 'mechanism':
-        return kind;
-      case 'reason':
-        return kind === 'either' ? socket.listenReason : socket.reason;
-      case 'storageName': {
-        const side = socket.sides.find(({ family }) => family === 'stp');
-        return kind === 'either' ? (side?.endpoint.name() ?? null) : null;
-      }
-      case 'state':
-        return socket.state;
-      case 'error':
-        return socket.failure ?? null;
-      case 'peer':
-        return socket.link?.peer ?? null;
-      case 'peerCredentials':
-        return peerCredentials(kind, socket.link?.peer);
-      default:
-        throw noOption(kind, name, 'getsockopt');
-    }
+    const { options, state, failure, link, sides } = socket;
+    const either = familyOf(fd) === 'either';
+    const storage = either ? sides.find(({ family }) => family === 'stp') : undefined;
+    return factOf(familyOf(fd), name, {
+      options,
+      state,
+      reason: either ? socket.listenReason : socket.reason,
+      storageName: storage?.endpoint.name() ?? null,
+      failure,
+      link,
+    });
   }
 
   // --- poll -------------------------------------------------------------------------------------
@@ -742,14 +743,8 @@ export class BlockingConnect {
     socket.link = link;
     socket.state = 'connected';
     link.apply(socket.options);
-    const { local, remote } = link;
-    if (local.family !== 'inet' || remote.family !== 'inet' || this.#host === undefined) return;
-    socket.unlist = this.#host.listNetwork({
-      localPort: local.port,
-      remotePort: remote.port,
-      remoteAddress: remote.host,
-      reason: socket.reason,
-    });
+    const entry = networkEntry(link, socket.reason);
+    if (entry !== undefined) socket.unlist = this.#host?.listNetwork(entry) ?? socket.unlist;
   }
 
   #become(socket: Socket, after: State, body: () => void): void {
@@ -766,12 +761,6 @@ export class BlockingConnect {
   #asNew(socket: Socket): void {
     for (const { endpoint } of socket.sides) endpoint.release();
     socket.state = 'unbound';
-  }
-}
-
-function checkBytes(bytes: number, min: number, max: number): void {
-  if (!Number.isSafeInteger(bytes) || bytes < min || bytes > max) {
-    throw stpError('EINVAL', `${bytes} bytes asked for: must be ${min} to ${max}`, 'receive');
   }
 }
 

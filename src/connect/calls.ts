@@ -9,15 +9,18 @@ import { POLLIN, POLLOUT } from './channel.js';
 export const AF_INET = 2;
 /** Linux's AF_IB, which nothing opens as a stream socket; the number never reaches the kernel. */
 export const AF_STP = 27;
+/** The only type there is. */
 export const SOCK_STREAM = 1;
 const IPPROTO_TCP = 6;
 
+/** A descriptor that `poll` looks at. */
 export interface PollEntry {
   fd: number;
   /** POLLIN, POLLOUT, or both. */
   events: number;
 }
 
+/** A descriptor that is ready. */
 export interface PollResult {
   fd: number;
   /** Of `events`; and POLLERR, POLLHUP, POLLNVAL without being asked. */

@@ -15,7 +15,8 @@ import { constants } from 'node:os';
 import { isCoded, type StpError, stpError } from '../errors.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
 import { CLOSE_LINGER_MS, RECEIVE_EXACTLY_BYTES_MAX, SEND_SLICE_BYTES } from './bounds.js';
-import type { Address, Link } from './endpoint.js';
+import { checkBytes, checkData, endedEarly, nameOf, shutDown } from './checks.js';
+import type { Link } from './endpoint.js';
 import type { Transfer } from './hand-over.js';
 import { type Limit, Turns, WaitList } from './limit.js';
 
@@ -27,10 +28,6 @@ export const POLLHUP = 0x10;
 export const POLLNVAL = 0x20;
 
 const EMPTY = Buffer.alloc(0);
-
-/** The end of the address in a message. */
-export const nameOf = (a: Address): string =>
-  a.family === 'inet' ? `${a.host}:${a.port}` : `${a.stg}:${a.port}`;
 
 /** The message without the code in front, which the new error has as well. */
 const reasonOf = (e: StpError): string =>
@@ -116,11 +113,7 @@ export class Channel {
           }
           await this.changes.wait(limit);
         } else if (chunk.length === 0) {
-          throw stpError(
-            'ENODATA',
-            `${nameOf(this.link.remote)} ended its stream after ${got} of ${bytes} bytes`,
-            limit.call,
-          );
+          throw endedEarly(this.link.remote, got, bytes, limit.call);
         } else if (chunk.length === bytes) {
           return chunk;
         } else {
@@ -139,14 +132,10 @@ export class Channel {
    * @returns bytes taken
    */
   async send(data: Uint8Array, limit: Limit): Promise<number> {
-    if (!(data instanceof Uint8Array)) {
-      throw stpError('EINVAL', 'data is not a Buffer or Uint8Array', limit.call);
-    }
+    checkData(data, limit.call);
     this.#checkLent(limit.call);
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.#writeShut) {
-      throw stpError('EPIPE', `the stream to ${nameOf(this.link.remote)} is shut down`, limit.call);
-    }
+    if (this.#writeShut) throw shutDown(this.link.remote, limit.call);
     this.#sendsUnderWay++;
     try {
       return await this.#inTurn(this.#sends, limit, async () => {
@@ -389,8 +378,6 @@ export class Channel {
 
   #checkBytes(bytes: number, min: number, max: number, call: string): void {
     this.#checkLent(call);
-    if (!Number.isSafeInteger(bytes) || bytes < min || bytes > max) {
-      throw stpError('EINVAL', `${bytes} bytes asked for: must be ${min} to ${max}`, call);
-    }
+    checkBytes(bytes, min, max, call);
   }
 }

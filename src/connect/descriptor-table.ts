@@ -19,6 +19,7 @@ import {
   STP_DESCRIPTOR_MIN,
 } from './bounds.js';
 
+/** The mechanism of a connection: the network, or the array. */
 export type Family = 'inet' | 'stp';
 /** What a descriptor is of. 'either' is a listener on both; what it accepts is of one family. */
 export type Kind = Family | 'either';

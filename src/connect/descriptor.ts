@@ -10,9 +10,10 @@
  * EAGAIN where that is nothing; its connect goes on behind EINPROGRESS.
  */
 import { isCoded, type StpError, stpError } from '../errors.js';
-import { BACKLOG_DEFAULT, BACKLOG_MAX } from '../limits.js';
+import { BACKLOG_DEFAULT } from '../limits.js';
 import { AcceptQueue } from './accept-queue.js';
 import { Channel, POLLERR, POLLHUP, POLLIN, POLLOUT } from './channel.js';
+import { checkBacklog } from './checks.js';
 import type { Address, Endpoint, Link, Target } from './endpoint.js';
 import { Limit, type SoftLimit, WaitList, type WaitOptions } from './limit.js';
 import type { SocketOptions } from './options.js';
@@ -91,9 +92,7 @@ export class Descriptor {
   /** Binds a dynamic port first if none is bound. */
   listen(backlog = BACKLOG_DEFAULT): Promise<void> {
     return this.#run('listen', {}, async () => {
-      if (!Number.isInteger(backlog) || backlog < 1 || backlog > BACKLOG_MAX) {
-        throw stpError('EINVAL', `backlog ${backlog}: must be 1 to ${BACKLOG_MAX}`, 'listen');
-      }
+      checkBacklog(backlog);
       const queue = new AcceptQueue(backlog);
       const bound = this.#state === 'bound';
       await this.#become('binding', 'listening', async (endpoint) => {

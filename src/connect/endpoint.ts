@@ -6,20 +6,33 @@
  * `accept-queue.ts`, `channel.ts`), so they cannot differ.
  */
 import type { Duplex } from 'node:stream';
+import type { NetworkEntry } from '../socket/host.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
 import type { Family, Kind } from './descriptor-table.js';
 import type { Transfer } from './hand-over.js';
 import type { Limit } from './limit.js';
 import { noOption, type SocketOptions } from './options.js';
 
+/** Where a socket is, of either mechanism. */
 export type Address =
   | { family: 'inet'; host: string; port: number }
   | { family: 'stp'; stg: string; port: number };
 export type { Family, Kind };
 
+/** What stpctl lists of a connection of the network; undefined of one through the array. */
+export function networkEntry(
+  { local, remote }: { readonly local: Address; readonly remote: Address },
+  reason: number,
+): NetworkEntry | undefined {
+  if (local.family !== 'inet' || remote.family !== 'inet') return undefined;
+  const { host: remoteAddress, port: remotePort } = remote;
+  return { localPort: local.port, remotePort, remoteAddress, reason };
+}
+
 /** Where to bind or connect. `host` is for inet: an address or a name. STP has only ports. */
 export interface Target {
   host?: string;
+  /** 0 to 65535. */
   port: number;
 }
 

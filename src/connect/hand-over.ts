@@ -22,6 +22,7 @@ export type Transfer =
       readonly transfer: readonly MessagePort[];
     };
 
+/** To be posted to another thread, and adopted there once. */
 export type HandedOver = Transfer & {
   readonly local: Address;
   readonly remote: Address;

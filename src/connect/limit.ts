@@ -6,7 +6,9 @@
  */
 import { type StpError, stpError } from '../errors.js';
 
+/** When a waiting call gives up. */
 export interface WaitOptions {
+  /** AbortError (code ABORT_ERR); ETIMEDOUT where the signal is a time limit. */
   signal?: AbortSignal;
   /** Whole call, milliseconds; 0 or absent: no limit. ETIMEDOUT when it ends. */
   timeoutMs?: number;

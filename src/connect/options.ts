@@ -8,6 +8,7 @@
  */
 import { stpError } from '../errors.js';
 import { PAGE_BYTES, WINDOW_BYTES } from '../layout/tables.js';
+import { POLL_US_MAX } from '../limits.js';
 import { MS_MAX } from './bounds.js';
 import type { Family, Kind } from './descriptor-table.js';
 
@@ -100,7 +101,7 @@ const rules: Readonly<Record<keyof SocketOptions, Rule>> = {
   sendBufferBytes: { families: both, ...integer(PAGE_BYTES, WINDOW_BYTES) },
   // What may lie unread on STP is the sender's to say: its sendBufferBytes.
   receiveBufferBytes: { families: ['inet'], ...integer(PAGE_BYTES, WINDOW_BYTES) },
-  spinMicroseconds: { families: ['stp'], ...orNull(integer(0, 1_000_000)) },
+  spinMicroseconds: { families: ['stp'], ...orNull(integer(0, POLL_US_MAX)) },
 };
 
 const means = (kind: Kind, families: readonly Family[]): boolean =>
@@ -138,6 +139,12 @@ export function getOption(
   if (!means(kind, rules[name].families)) throw noOption(kind, name, 'getsockopt');
   return options[name];
 }
+
+/** What an accepted socket has: its listener's, but for `nonBlocking`. */
+export const inherited = (listener: Readonly<SocketOptions>): SocketOptions => ({
+  ...listener,
+  nonBlocking: false,
+});
 
 export const noOption = (kind: Kind, name: string, call: string): Error =>
   stpError('ENOPROTOOPT', `${kind} sockets have no option ${name}`, call);

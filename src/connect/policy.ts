@@ -17,6 +17,7 @@ import type { PskClient, PskServer } from './tls-psk.js';
 /** `array-first`: the network if the array cannot; `array`, `network`: that one or an error. */
 export type Use = 'array-first' | 'array' | 'network';
 
+/** One service, on both mechanisms. */
 export interface DialTarget {
   /** Port of the STG. */
   readonly port: number;
@@ -24,6 +25,7 @@ export interface DialTarget {
   readonly network: Target;
 }
 
+/** How `dial` decides. */
 export interface DialOptions extends WaitOptions {
   /** 'array-first' where absent. */
   readonly use?: Use;
@@ -33,17 +35,23 @@ export interface DialOptions extends WaitOptions {
   readonly psk?: PskClient;
 }
 
+/** Where `serve` listens. */
 export interface ServeTarget {
   /** Port of the STG; 0 for a dynamic one. */
   readonly port: number;
+  /** The same service over TCP. */
   readonly network: Target;
+  /** Connections that may wait for accept on each, 1 to 4096; 511 where absent. */
   readonly backlog?: number;
 }
 
+/** How `serve` decides. */
 export interface ServeOptions {
   /** 'array-first' where absent: the network alone where there is no array. */
   readonly use?: Use;
+  /** Most time the array is given, its attach included, milliseconds; 1000 where absent. */
   readonly arrayTimeoutMs?: number;
+  /** TLS for those who come over the network. */
   readonly psk?: PskServer;
 }
 

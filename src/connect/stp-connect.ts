@@ -21,7 +21,6 @@ import type { AttachOptions, Host } from '../socket/host.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
 import { ArrayAccess } from './array-access.js';
 import {
-  AF_INET,
   AF_STP,
   checkHost,
   checkPoll,
@@ -39,15 +38,16 @@ import {
   type Endpoint,
   Ledger,
   type Link,
-  peerCredentials,
+  networkEntry,
   type Target,
   type Traffic,
 } from './endpoint.js';
+import { factOf } from './facts.js';
 import type { HandedOver } from './hand-over.js';
 import { Limit, type WaitList, type WaitOptions, waitAny } from './limit.js';
 import {
   defaultOptions,
-  getOption,
+  inherited,
   isEndpointOption,
   isSocketOption,
   noOption,
@@ -99,6 +99,7 @@ export interface ArrayOptions {
   readonly array?: AttachOptions;
 }
 
+/** One set of socket calls over TCP and over the array, for event loops: each gives a promise. */
 export class STPConnect {
   readonly #access: ArrayAccess;
   readonly #table = new DescriptorTable<Descriptor>();
@@ -118,18 +119,23 @@ export class STPConnect {
     return this.#open((options) => this.#inet(options), NUMBERS.REASON_ASKED);
   }
 
+  /** @throws as socket */
   STPsocket(): number {
     return this.socket(AF_STP, SOCK_STREAM);
   }
 
-  /** Holds a port; 0 is a dynamic one, which getsockname() tells. */
+  /**
+   * Holds a port; 0 is a dynamic one, which getsockname() tells.
+   * @throws EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOBUFS, ENETDOWN, EINVAL
+   */
   async bind(fd: number, at: Target): Promise<void> {
     await this.#table.get(fd, 'bind').bind(at);
   }
 
   /**
-   * @param backlog connections that may wait for accept(); one more is reset. Without a bind
-   *   before, a dynamic port is taken.
+   * @param backlog connections that may wait for accept(), 1 to 4096, 511 where absent; one more
+   *   is reset. Without a bind before, a dynamic port is taken.
+   * @throws EADDRINUSE, EINVAL
    */
   async listen(fd: number, backlog?: number): Promise<void> {
     await this.#table.get(fd, 'listen').listen(backlog);
@@ -179,6 +185,7 @@ export class STPConnect {
    * Listens on the array and on the network at once. accept() on it gives whichever comes, and the
    * value of what it gives tells which. Where there is no array it listens on the network alone;
    * the option `reason` says why.
+   * @throws EADDRINUSE; with `use: 'array'` what the array lacks
    */
   async serve(at: ServeTarget, options: ServeOptions = {}): Promise<number> {
     const decision = new Decision(options);
@@ -206,17 +213,20 @@ export class STPConnect {
     }
   }
 
-  /** The descriptor of the next connection; over TLS, one whose peer has proved its identity. */
+  /**
+   * The descriptor of the next connection; over TLS, one whose peer has proved its identity.
+   * @throws EAGAIN, EINVAL (does not listen), ECANCELED (closed meanwhile), ETIMEDOUT, ABORT_ERR
+   */
   async accept(fd: number, options: WaitOptions = {}): Promise<number> {
     const listener = this.#table.get(fd, 'accept');
     const channel = await listener.accept(options);
     try {
       const { family } = channel.link.local;
       const reason = family === 'stp' ? NUMBERS.REASON_NONE : listener.reason;
-      const inherited = { ...listener.options, nonBlocking: false };
       return this.#table.add(
         family,
-        (fdNew) => new Descriptor(fdNew, channel, inherited, reason, this.#joined),
+        (fdNew) =>
+          new Descriptor(fdNew, channel, inherited(listener.options), reason, this.#joined),
       );
     } catch (error) {
       channel.abort();
@@ -224,7 +234,10 @@ export class STPConnect {
     }
   }
 
-  /** After a failure the descriptor is as new: not bound, and connect may be called again. */
+  /**
+   * After a failure the descriptor is as new: not bound, and connect may be called again.
+   * @throws ECONNREFUSED, EINPROGRESS, EALREADY, EISCONN, ETIMEDOUT, ENOTFOUND, ENETDOWN, ABORT_ERR
+   */
   async connect(fd: number, to: Target, options: WaitOptions = {}): Promise<void> {
     await this.#table.get(fd, 'connect').connect(to, options);
   }
@@ -234,12 +247,16 @@ export class STPConnect {
    * has it. A send that is given up half-way resets the connection. With `nonBlocking` or
    * `sendTimeoutMs` it takes a copy of what there is room for, and never resets.
    * @returns bytes taken
+   * @throws EAGAIN, EPIPE, ECONNRESET, ETIMEDOUT, ABORT_ERR
    */
   async send(fd: number, data: Uint8Array, options: WaitOptions = {}): Promise<number> {
     return this.#table.get(fd, 'send').send(data, options);
   }
 
-  /** 1 to `bytesMax` bytes; empty is the peer's orderly end. */
+  /**
+   * 1 to `bytesMax` bytes; empty is the peer's orderly end.
+   * @throws EAGAIN, ECONNRESET, ETIMEDOUT, ABORT_ERR, EINVAL (bytesMax)
+   */
   async receive(fd: number, bytesMax: number, options: WaitOptions = {}): Promise<Buffer> {
     return this.#table.get(fd, 'receive').receive(bytesMax, options);
   }
@@ -249,10 +266,12 @@ export class STPConnect {
     return this.#table.get(fd, 'receive').receiveExactly(bytes, options);
   }
 
+  /** Where it is bound. @throws EBADF */
   getsockname(fd: number): Address {
     return this.#table.get(fd, 'getsockname').getsockname();
   }
 
+  /** Where its peer is. @throws ENOTCONN, EBADF */
   getpeername(fd: number): Address {
     return this.#table.get(fd, 'getpeername').getpeername();
   }
@@ -260,6 +279,7 @@ export class STPConnect {
   /**
    * `write`: the peer sees an end behind everything sent; resolves when it is on its way.
    * `read`: receives return an end from now on, what still comes is discarded.
+   * @throws ENOTCONN, ECONNRESET
    */
   async shutdown(
     fd: number,
@@ -311,39 +331,18 @@ export class STPConnect {
    */
   getsockopt(fd: number, name: string): unknown {
     const descriptor = this.#table.get(fd, 'getsockopt');
-    const kind = familyOf(fd);
-    if (isSocketOption(name)) {
-      const value = getOption(kind, descriptor.options, name);
-      if (name !== 'sendBufferBytes' && name !== 'receiveBufferBytes') return value;
-      return descriptor.channel?.link.bufferBytes(name) ?? value;
-    }
-    const { endpoint } = descriptor;
-    switch (name) {
-      case 'type':
-        return SOCK_STREAM;
-      case 'family':
-        return kind === 'stp' ? AF_STP : AF_INET;
-      case 'mechanism':
-        return kind;
-      case 'reason':
-        return endpoint instanceof EitherEndpoint ? endpoint.reason : descriptor.reason;
-      case 'storageName':
-        return endpoint instanceof EitherEndpoint ? endpoint.storageName : null;
-      case 'state':
-        return descriptor.state;
-      case 'error':
-        return descriptor.failure ?? null;
-      case 'peer':
-        return descriptor.channel?.link.peer ?? null;
-      case 'peerCredentials':
-        return peerCredentials(kind, descriptor.channel?.link.peer);
-      case 'backlogCount':
-        return descriptor.queue?.count ?? 0;
-      case 'overflowCount':
-        return descriptor.queue?.overflows ?? 0;
-      default:
-        throw noOption(kind, name, 'getsockopt');
-    }
+    const { endpoint, channel, queue, options, state, failure } = descriptor;
+    if (name === 'backlogCount') return queue?.count ?? 0;
+    if (name === 'overflowCount') return queue?.overflows ?? 0;
+    const either = endpoint instanceof EitherEndpoint ? endpoint : undefined;
+    return factOf(familyOf(fd), name, {
+      options,
+      state,
+      reason: either?.reason ?? descriptor.reason,
+      storageName: either?.storageName ?? null,
+      failure,
+      link: channel?.link,
+    });
   }
 
   /**
@@ -449,14 +448,9 @@ export class STPConnect {
 
   /** A network connection of a host is shown in its STG, as long as it lives. */
   #list(link: Link, reason: number): void {
-    const { local, remote } = link;
-    if (local.family !== 'inet' || remote.family !== 'inet') return;
-    const unlist = this.#access.current?.listNetwork({
-      localPort: local.port,
-      remotePort: remote.port,
-      remoteAddress: remote.host,
-      reason,
-    });
+    const entry = networkEntry(link, reason);
+    if (entry === undefined) return;
+    const unlist = this.#access.current?.listNetwork(entry);
     if (unlist === undefined) return;
     if (link.duplex.closed) unlist();
     else link.duplex.once('close', unlist);

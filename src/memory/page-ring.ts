@@ -19,6 +19,8 @@ export const RING_NOT_NOW = -7;
 const RING_ERRNO = -1000;
 /** A commit or consume of more than is out. */
 export const RING_INVALID = RING_ERRNO - errnoOfCode('EINVAL');
+/** A view is out. */
+export const RING_BUSY = RING_ERRNO - errnoOfCode('EBUSY');
 
 export interface RingOptions {
   /** Number that `stgOpen` gave. */
@@ -51,6 +53,9 @@ const misuses: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     write: 'a reserved view is out: commit it first',
     read: 'a peeked view is out: consume it first',
   },
+  EBADF: {
+    write: 'the page is no longer of this host: another one of the STG has taken it',
+  },
 };
 
 /**
@@ -72,6 +77,25 @@ export function ringError(result: number, syscall: string): StpError {
     default:
       return stpError('ECONNRESET', 'the peer aborted or is gone', syscall);
   }
+}
+
+/**
+ * The error of a negative result of a call between a ring and a file.
+ * @param file what was done to the file; the ring did the opposite
+ * @param moved bytes of this call that went before
+ */
+export function fileError(
+  result: number,
+  file: 'read' | 'write',
+  fd: number,
+  moved: number,
+): StpError {
+  if (result > RING_ERRNO || result === RING_BUSY) {
+    return ringError(result, file === 'read' ? 'write' : 'read');
+  }
+  const code = codeOfErrno(RING_ERRNO - result);
+  const why = `${file} of file descriptor ${fd} failed, after ${moved} bytes of this call had moved`;
+  return stpError(code, why, file);
 }
 
 export function openRing(

@@ -7,14 +7,17 @@ import { nodeError } from '../errors.js';
 import { BACKLOG_DEFAULT, PORT_MAX } from '../limits.js';
 import type { OnReadOptions } from './onread.js';
 
+/** As those of `new net.Socket`. */
 export interface StpSocketOptions {
   /** True: the peer's end does not end this side. */
   readonly allowHalfOpen?: boolean;
+  /** Bytes that may wait in the socket, in both directions; as `stream.Duplex` has it. */
   readonly highWaterMark?: number;
   readonly readableHighWaterMark?: number;
   readonly writableHighWaterMark?: number;
   /** Destroys the socket when aborted, at any time. */
   readonly signal?: AbortSignal;
+  /** Reads go into a buffer of the caller, and no 'data' is emitted. */
   readonly onread?: OnReadOptions;
   /** Without effect: small writes are never delayed. */
   readonly noDelay?: boolean;
@@ -23,7 +26,9 @@ export interface StpSocketOptions {
   readonly keepAliveInitialDelay?: number;
 }
 
+/** As those of `net.connect`. */
 export interface ConnectOptions extends StpSocketOptions {
+  /** Of the STG, 1 to 65535. */
   readonly port: number | string;
   /** Name of the STG or of this machine, for programs that pass one; any other is EHOSTUNREACH. */
   readonly host?: string;
@@ -38,11 +43,13 @@ export type ConnectArguments =
   | [port: number | string, host: string, onConnect?: () => void]
   | [port: number | string, onConnect?: () => void];
 
+/** As those of `net.Server.listen`. */
 export interface ListenOptions {
   /** 0, the default, for a dynamic one. */
   readonly port?: number | string | null;
+  /** Name of the STG or of this machine, for programs that pass one; others are EADDRNOTAVAIL. */
   readonly host?: string;
-  /** Connections that may wait to be accepted: 511. */
+  /** Connections that may wait to be accepted, up to 4096: 511. */
   readonly backlog?: number;
   /** Without effect: a port has one owner. */
   readonly exclusive?: boolean;

@@ -10,10 +10,12 @@
  */
 import { writeSync } from 'node:fs';
 import { stpError } from '../errors.js';
-import { PAGE_BYTES } from '../layout/tables.js';
-import { PAGES_AT_ONCE_MAX, RECORD_HEADER_BYTES, WAIT_SLICE_MS } from '../limits.js';
+import { PAGE_BYTES, WINDOW_BYTES } from '../layout/tables.js';
+import { PAGES_AT_ONCE_MAX, POLL_US_MAX, RECORD_HEADER_BYTES, WAIT_SLICE_MS } from '../limits.js';
 import {
+  fileError,
   openRing,
+  RING_BUSY,
   RING_END,
   RING_INVALID,
   RING_NO_PAGE,
@@ -35,12 +37,20 @@ import type { Peer } from './stream-end.js';
 /** Where views of several pages are put by a native call; JavaScript takes them out at once. */
 const packedViews = new Float64Array(PAGES_AT_ONCE_MAX);
 
+/**
+ * A stream that StpSocket.detach has given up, for a thread that may block. It belongs to the thread
+ * that made it of its handle; every call but `close` and `abort` is EBADF once it is closed.
+ */
 export class BlockingStream {
   readonly localPort: number;
   readonly remotePort: number;
+  /** Who is at the other end, attested by stpd. */
   readonly peer: Peer;
+  /** What the views of pages are of. */
   readonly segment: Segment;
+  /** Bytes that are in the array, by whatever call; of a call that failed those before. */
   bytesSent = 0;
+  /** Bytes taken out of the array, in the same way. */
   bytesReceived = 0;
   readonly #tx: number;
   readonly #rx: number;
@@ -61,6 +71,7 @@ export class BlockingStream {
   #closed = false;
   #finished = false;
 
+  /** @param handle what `detach` gave, in the thread that is to have the stream: once */
   constructor(handle: StreamHandle) {
     this.segment = new Segment(handle.segment);
     this.localPort = handle.localPort;
@@ -92,21 +103,31 @@ export class BlockingStream {
    * Longest look of a call before it sleeps, microseconds: 50 by default, 0 on one core. Below it
    * the stream adapts: where looking finds nothing it looks less. 0 never looks. A thread that waits
    * for short answers may look longer: it owns its core meanwhile.
+   * @param microseconds 0 to 1000000
+   * @throws EINVAL, EBADF
    */
   setSpin(microseconds: number): void {
     this.#open();
+    checkRange('a spin', microseconds, 0, POLL_US_MAX, 'µs');
     this.#native.ringSetSpin(this.#tx, microseconds);
     this.#native.ringSetSpin(this.#rx, microseconds);
   }
 
-  /** Most bytes in flight from here, 64 KiB to 4 MiB. */
+  /**
+   * Most bytes in flight from here.
+   * @param bytes 65536 to 4194304, the default
+   * @throws EINVAL, EBADF
+   */
   setWindow(bytes: number): void {
     this.#open();
+    checkRange('a window', bytes, PAGE_BYTES, WINDOW_BYTES, 'bytes');
     this.#native.ringSetLimit(this.#tx, bytes);
   }
 
   /**
    * Puts all bytes into the array; blocks while the window is full.
+   * @param offset where in `data`, 0 where absent
+   * @param bytes how many of it; the rest where absent
    * @throws ECONNRESET, EPIPE (the peer reads no more, or shutdown was called), EBUSY (a view of
    *   reserve is out), ERANGE (not within `data`), ENOBUFS (the STG has had no page for as long as
    *   `attach` was told)
@@ -153,7 +174,7 @@ export class BlockingStream {
     this.#sendOn(write(0), spanBytes(spans, count), write);
   }
 
-  /** As sendv, each with its length in front: what RecordReceiver takes apart. */
+  /** As sendv, each with its length in front: what RecordReceiver takes apart. @throws as sendv */
   sendRecords(records: readonly Uint8Array[]): void {
     this.#writable();
     const at = new BufferRow(records, RECORD_HEADER_BYTES);
@@ -164,7 +185,7 @@ export class BlockingStream {
     this.#sendOn(write(0), at.bytes, write);
   }
 
-  /** As sendvFlat, each with its length in front. */
+  /** As sendvFlat, each with its length in front. @throws as sendvFlat */
   sendRecordsFlat(data: Uint8Array, spans: Uint32Array, count = spans.length >>> 1): void {
     this.#writable();
     const write = (done: number): number =>
@@ -218,7 +239,7 @@ export class BlockingStream {
     return this.#receiveOn(read(), read);
   }
 
-  /** As recvv: pairs of offset and length within one buffer, see sendvFlat. */
+  /** As recvv: pairs of offset and length within one buffer. @throws as recvv; see sendvFlat */
   recvvFlat(data: Uint8Array, spans: Uint32Array, count = spans.length >>> 1): number {
     this.#open();
     if (this.#leading.length > 0) {
@@ -253,6 +274,7 @@ export class BlockingStream {
    */
   sendReceive(data: Uint8Array, into: Uint8Array): number {
     this.#writable();
+    this.#leadingFree();
     if (this.#leading.length === 0 && into.length > 0) {
       const { length } = data;
       const got = this.#native.ringCall(this.#tx, data, 0, length, this.#rx, into, WAIT_SLICE_MS);
@@ -271,6 +293,7 @@ export class BlockingStream {
   }
 
   #receiveLeading(into: Uint8Array): number {
+    this.#leadingFree();
     const bytes = Math.min(into.length, this.#leading.length);
     into.set(this.#leading.subarray(0, bytes));
     this.#leading = this.#leading.subarray(bytes);
@@ -284,6 +307,11 @@ export class BlockingStream {
     return bytes;
   }
 
+  /** @throws EBUSY: they were peeked, and not consumed */
+  #leadingFree(): void {
+    if (this.#leadingPeeked) throw ringError(RING_BUSY, 'read');
+  }
+
   // --- pages in place ---------------------------------------------------------------------------
 
   /**
@@ -295,7 +323,7 @@ export class BlockingStream {
     return this.#reserve(-1);
   }
 
-  /** commit and reserve in one call. */
+  /** commit and reserve in one call. @throws as both */
   commitAndReserve(bytes: number): Uint8Array {
     checkWhole(bytes, 'write');
     return this.#reserve(bytes);
@@ -325,6 +353,7 @@ export class BlockingStream {
    * @param pagesMax 1 to 32
    * @param done bytes of the views before that are committed first; none where absent
    * @returns one array, which the next call uses again
+   * @throws as reserve and commit; EINVAL (pagesMax)
    */
   reservePages(pagesMax: number, done = -1): readonly Uint8Array[] {
     this.#writable();
@@ -357,12 +386,16 @@ export class BlockingStream {
     this.bytesSent += bytes;
   }
 
-  /** Blocks for bytes; a view up to the end of their page, or null at the orderly end. */
+  /**
+   * Blocks for bytes; a view up to the end of their page, or null at the orderly end. The peer can
+   * still change them: copy numbers out before you check them.
+   * @throws ECONNRESET
+   */
   peek(): Uint8Array | null {
     return this.#peek(-1);
   }
 
-  /** consume and peek in one call. */
+  /** consume and peek in one call. @throws as both */
   consumeAndPeek(bytes: number): Uint8Array | null {
     checkWhole(bytes, 'read');
     if (this.#leadingPeeked) {
@@ -401,6 +434,7 @@ export class BlockingStream {
    * @param pagesMax 1 to 32
    * @param done bytes of the views before that are consumed first; none where absent
    * @returns one array, which the next call uses again
+   * @throws as peek and consume; EINVAL (pagesMax)
    */
   peekPages(pagesMax: number, done = -1): readonly Uint8Array[] | null {
     this.#open();
@@ -471,6 +505,7 @@ export class BlockingStream {
   takePage(): Page | null {
     this.#open();
     if (this.#leading.length > 0) {
+      this.#leadingFree();
       const page = this.#claim(Math.min(this.#leading.length, PAGE_BYTES));
       this.#receiveLeading(page.data);
       return page;
@@ -563,23 +598,23 @@ export class BlockingStream {
    * it stands; the call blocks until it gives something.
    * @param fd stays open
    * @param position where in the file; -1: where it stands
-   * @param bytes the most to be sent
+   * @param bytes the most to be sent; Infinity: all
    * @returns bytes moved; less than `bytes` only at the end of the file
    * @throws the file's errors (EBADF, EISDIR, EIO, ESPIPE, ...) as well as those of send. What was
    *   moved before is sent, and counted in `bytesSent`
    */
   sendFile(fd: number, position: number, bytes: number): number {
     this.#writable();
-    checkFile(fd, position, bytes, 'read');
+    const most = checkFile(fd, position, bytes, 'read');
     let moved = 0;
-    while (moved < bytes) {
+    while (moved < most) {
       const at = position < 0 ? -1 : position + moved;
-      const got = this.#native.ringFillFromFile(this.#tx, fd, at, bytes - moved, WAIT_SLICE_MS);
+      const got = this.#native.ringFillFromFile(this.#tx, fd, at, most - moved, WAIT_SLICE_MS);
       if (got > 0) {
         moved += got;
         this.bytesSent += got;
       } else if (got === RING_END) break;
-      else if (got < 0) this.#again(got, 'read');
+      else if (got < 0) this.#againFile(got, 'read', fd, moved);
     }
     return moved;
   }
@@ -588,29 +623,30 @@ export class BlockingStream {
    * write(2) from pages straight into the file, which may be a pipe, a socket or a terminal too.
    * @param fd stays open
    * @param position where in the file; -1: where it stands
-   * @param bytes the most to be taken
+   * @param bytes the most to be taken; Infinity: all
    * @returns bytes moved; less than `bytes` only at the orderly end
    * @throws the file's errors (EBADF, ENOSPC, EIO, EPIPE, ...) as well as ECONNRESET. What was moved
    *   before is counted in `bytesReceived`; the rest is still there to be received
    */
   receiveToFile(fd: number, position: number, bytes: number): number {
     this.#open();
-    checkFile(fd, position, bytes, 'write');
-    let moved = this.#leading.length > 0 ? this.#leadingToFile(fd, position, bytes) : 0;
-    while (moved < bytes) {
+    const most = checkFile(fd, position, bytes, 'write');
+    let moved = this.#leading.length > 0 ? this.#leadingToFile(fd, position, most) : 0;
+    while (moved < most) {
       const at = position < 0 ? -1 : position + moved;
-      const got = this.#native.ringDrainToFile(this.#rx, fd, at, bytes - moved, WAIT_SLICE_MS);
+      const got = this.#native.ringDrainToFile(this.#rx, fd, at, most - moved, WAIT_SLICE_MS);
       if (got > 0) {
         moved += got;
         this.bytesReceived += got;
       } else if (got === RING_END) break;
-      else if (got < 0) this.#again(got, 'write');
+      else if (got < 0) this.#againFile(got, 'write', fd, moved);
       else releaseIdlePages();
     }
     return moved;
   }
 
   #leadingToFile(fd: number, position: number, bytes: number): number {
+    this.#leadingFree();
     let moved = 0;
     while (moved < bytes && this.#leading.length > 0) {
       const part = this.#leading.subarray(0, bytes - moved);
@@ -622,7 +658,7 @@ export class BlockingStream {
     return moved;
   }
 
-  /** No more bytes from here; the peer reads the rest and then the end. */
+  /** No more bytes from here; the peer reads the rest and then the end. Twice does nothing. */
   shutdown(): void {
     this.#open();
     if (this.#finished) return;
@@ -681,6 +717,18 @@ export class BlockingStream {
     releaseIdlePages();
     this.#patience.pause(this.#place, this.bytesSent + this.bytesReceived + this.#taken);
   }
+
+  /** The same of a call between the stream and a file. */
+  #againFile(result: number, file: 'read' | 'write', fd: number, moved: number): void {
+    if (result !== RING_NO_PAGE) throw fileError(result, file, fd, moved);
+    this.#again(result, file);
+  }
+}
+
+function checkRange(what: string, value: number, min: number, max: number, unit: string): void {
+  if (!(value >= min && value <= max)) {
+    throw stpError('EINVAL', `${what} is ${min} to ${max} ${unit}, not ${value}`);
+  }
 }
 
 /** A number that native code can compare with what is out. */
@@ -694,7 +742,8 @@ function checkPages(count: number): void {
   }
 }
 
-function checkFile(fd: number, position: number, bytes: number, syscall: string): void {
+/** @returns `bytes`, as native code can have it */
+function checkFile(fd: number, position: number, bytes: number, syscall: string): number {
   if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fffffff) {
     throw stpError('EBADF', `not a file descriptor: ${fd}`, syscall);
   }
@@ -704,6 +753,7 @@ function checkFile(fd: number, position: number, bytes: number, syscall: string)
   if (!(bytes >= 0) || (bytes !== Number.POSITIVE_INFINITY && !Number.isSafeInteger(bytes))) {
     throw stpError('EINVAL', `not a number of bytes: ${bytes}`, syscall);
   }
+  return Math.min(bytes, Number.MAX_SAFE_INTEGER);
 }
 
 function spanBytes(spans: Uint32Array, count: number): number {

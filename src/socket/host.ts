@@ -35,6 +35,7 @@ import {
   LAZY_BELL_MS,
   PAGE_TIMEOUT_MS,
   PAGE_TIMEOUT_MS_MAX,
+  POLL_US_MAX,
   SAFETY_PERIOD_MS,
 } from '../limits.js';
 import { addressWords } from '../memory/address-words.js';
@@ -44,6 +45,7 @@ import {
   dropCable,
   RING_READY,
   removeSource,
+  setPollBudget,
   throwLater,
   watchCable,
 } from '../memory/event-loop.js';
@@ -55,7 +57,7 @@ import {
   noEvent,
 } from '../memory/member-ring.js';
 import { Segment } from '../memory/segment.js';
-import { type LoopSourceOptions, native } from '../native.js';
+import { type CopyChoice, type LoopSourceOptions, native } from '../native.js';
 import { resolveRunDirectory } from '../run-directory.js';
 import { type ConnectArguments, connectForm, type StpSocketOptions } from './arguments.js';
 import {
@@ -74,12 +76,13 @@ import { StpServer, type StpServerOptions } from './stp-server.js';
 import { StpSocket } from './stp-socket.js';
 import { StreamEnd } from './stream-end.js';
 
+/** Which array and STG to join. */
 export interface AttachOptions {
   /** Run directory of the array; `STPD_RUN_DIR` and the defaults of `stpd` where absent. */
   readonly runDirectory?: string;
   /** Name of the STG to join. */
   readonly stg: string;
-  /** Shown in `stpctl host list`. */
+  /** Shown in `stpctl host list`; up to 255 characters. */
   readonly name?: string;
   /** Milliseconds until an stpd that does not answer is given up; 5000 by default. */
   readonly timeoutMs?: number;
@@ -88,6 +91,17 @@ export interface AttachOptions {
    * 30,000 by default, 0 waits without end.
    */
   readonly pageTimeoutMs?: number;
+}
+
+/** Of a host's thread and process, since they began. */
+export interface HostCounters {
+  /** Looks of the thread's event loop before it slept: such that found work, and such in vain. */
+  readonly pollHits: number;
+  readonly pollMisses: number;
+  /** Work that no bell has announced and only the timer of a second has found; expected: 0. */
+  readonly safetyFirings: number;
+  /** How this process copies 16 KiB and more into pages, and what its probe measured. */
+  readonly copy: CopyChoice;
 }
 
 type GrownWord = Extract<z.infer<typeof channelMessage>, { grown: unknown }>['grown'];
@@ -215,10 +229,11 @@ async function ask(options: AttachOptions): Promise<Attachment> {
 }
 
 /**
- * Attaches this thread to an array and joins one STG.
+ * Attaches this thread to an array and joins one STG. Reserves 4 GiB or more of address space until
+ * the process ends; a process can do so 1024 times, so attach once and keep the host. Any thread.
  * @throws ENOENT or ECONNREFUSED (no stpd there, or no such STG), EACCES (not in the STG's access
  *   list), EPROTONOSUPPORT (another layout), ETIMEDOUT, ENOBUFS (the STG has its hosts), EINVAL
- *   (STPD_COPY, pageTimeoutMs)
+ *   (STPD_COPY, pageTimeoutMs), ERR_STPD_NATIVE (the addon does not load)
  */
 export async function attach(options: AttachOptions): Promise<Host> {
   if (!native().copyProbe()) {
@@ -305,11 +320,20 @@ interface HostEvents {
   detached: [error: Error];
 }
 
+/**
+ * A thread's attachment to one STG. It stands for the module `node:net`: `connect`, `createServer`,
+ * `Socket` and `Server` take what its own take. Only the thread that attached may call it.
+ */
 export class Host extends EventEmitter<HostEvents> {
+  /** Number of the host in its array, as `stpctl host list` shows it. */
   readonly hostId: number;
+  /** Name of the STG. */
   readonly stg: string;
+  /** Of the array. */
   readonly runDirectory: string;
+  /** All of the array that this host may see; views of it are for the few who know the layout. */
   readonly segment: Segment;
+  /** Where things lie in the STG's first file. */
   readonly geometry: StgGeometry;
   /** Process-wide number of the STG's native view. */
   readonly stgView: number;
@@ -418,6 +442,28 @@ export class Host extends EventEmitter<HostEvents> {
     return last.firstConnection + last.connectionCount;
   }
 
+  /**
+   * What this thread's event loop and this process have counted; all hosts of a thread say the same.
+   * What one stream has waited for: `BlockingStream.counters`, and `stpctl socket list`.
+   */
+  counters(): HostCounters {
+    return { ...native().loopCounters(), copy: native().copyChoice() };
+  }
+
+  /**
+   * Longest look of this thread's event loop before it sleeps, microseconds: 50 by default. Below it
+   * the loop adapts: hits double it, misses halve it, down to none. 0 never looks. Holds for all hosts
+   * of the thread; a blocking stream has its own (`setSpin`).
+   * @param microseconds 0 to 1000000
+   * @throws EINVAL
+   */
+  setPollBudget(microseconds: number): void {
+    if (!(microseconds >= 0 && microseconds <= POLL_US_MAX)) {
+      throw stpError('EINVAL', `a poll budget is 0 to ${POLL_US_MAX} µs: ${microseconds}`);
+    }
+    setPollBudget(microseconds);
+  }
+
   // --- calls ----------------------------------------------------------------------------------
 
   /**
@@ -471,7 +517,9 @@ export class Host extends EventEmitter<HostEvents> {
   }
 
   /**
-   * Reserves a port; 0 for a dynamic one.
+   * Reserves a port for `listen` or as `localPort`, until `unbind` or the host's end.
+   * @param port 1 to 65535, or 0 for a dynamic one, 32768 and above
+   * @returns the port
    * @throws EADDRINUSE, ENOBUFS (the STG's ports are used up), ENETDOWN
    */
   async bind(port: number): Promise<number> {
@@ -480,13 +528,14 @@ export class Host extends EventEmitter<HostEvents> {
     return event.localPort;
   }
 
+  /** Gives back a port that `bind` reserved; of one that was not, nothing happens. @throws ENETDOWN */
   async unbind(port: number): Promise<void> {
     await this.command({ op: NUMBERS.OP_UNBIND, port });
   }
 
   /**
    * Every stream ends in order, then the host leaves the array. Streams that workers have are reset;
-   * if there are any, the host leaves when the last of them is back.
+   * if there are any, the host leaves when the last of them is back. Twice does nothing.
    */
   async close(): Promise<void> {
     if (this.#closed) return;

@@ -19,6 +19,7 @@ export interface PageHolder {
   watch(): void;
 }
 
+/** What takePage and claimPage of a BlockingStream give. The thread of the stream. */
 export class Page {
   /** Bytes of the stream in it, from its start; 0 in a page that was claimed. */
   readonly bytes: number;

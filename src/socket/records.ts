@@ -18,6 +18,7 @@ import {
 } from '../limits.js';
 import type { BlockingStream } from './blocking-stream.js';
 
+/** What both sides of a stream of records must agree on. */
 export interface RecordOptions {
   /** Longest record, 0 to 2^30; 1 MiB where absent. The same on both sides. */
   readonly recordBytesMax?: number;
@@ -257,7 +258,7 @@ export class RecordSender {
     if (this.#encoder.full) this.flush();
   }
 
-  /** All of them, at once, with what waits before them. */
+  /** All of them, at once, with what waits before them. @throws as send; then nothing of it is sent */
   sendAll(records: readonly Uint8Array[]): void {
     for (const { length } of records) checkLength(length, this.#bytesMax);
     this.flush();
@@ -277,7 +278,7 @@ export class RecordSender {
     this.#stream.sendRecordsFlat(data, spans, count);
   }
 
-  /** What waits goes into the array; blocks while the window is full. */
+  /** What waits goes into the array; blocks while the window is full. @throws as BlockingStream.send */
   flush(): void {
     const { bytes, buffer } = this.#encoder;
     if (bytes === 0) return;
@@ -314,19 +315,25 @@ export class RecordReceiver {
     return true;
   }
 
+  /** Where the record of `next` lies. */
   get buffer(): Uint8Array {
     return this.#decoder.buffer;
   }
 
+  /** Of the record in `buffer`, bytes. */
   get offset(): number {
     return this.#decoder.offset;
   }
 
+  /** Of the record, bytes. */
   get length(): number {
     return this.#decoder.length;
   }
 
-  /** Blocks for a record: a view that is valid until the next call, or null at the end. */
+  /**
+   * Blocks for a record: a view that is valid until the next call, or null at the end.
+   * @throws as next
+   */
   receive(): Uint8Array | null {
     return this.next() ? this.#decoder.record : null;
   }

@@ -24,6 +24,7 @@ import { Liveness } from './liveness.js';
 import { type StpAddress, StpSocket } from './stp-socket.js';
 import type { StreamEnd } from './stream-end.js';
 
+/** As those of `net.createServer`. */
 export interface StpServerOptions {
   readonly allowHalfOpen?: boolean;
   /** Leaves each new socket paused. */
@@ -54,6 +55,7 @@ interface StpServerEvents {
   drop: [data: StpDrop];
 }
 
+/** A listener of a port of the STG, with the face of `net.Server`. The thread of its host. */
 export class StpServer extends EventEmitter<StpServerEvents> {
   readonly host: Host;
   readonly allowHalfOpen: boolean;
@@ -97,6 +99,7 @@ export class StpServer extends EventEmitter<StpServerEvents> {
 
   // --- listening --------------------------------------------------------------------------------
 
+  /** From 'listening' until `close`. */
   get listening(): boolean {
     return this.#state === 'listening';
   }
@@ -173,6 +176,7 @@ export class StpServer extends EventEmitter<StpServerEvents> {
     this.once('close', () => listener[Symbol.dispose]());
   }
 
+  /** Where it listens; null before 'listening' and after `close`. */
   address(): StpAddress | null {
     if (this.#state !== 'listening') return null;
     return { address: this.host.stg, family: 'stp', port: this.#port };
@@ -219,6 +223,7 @@ export class StpServer extends EventEmitter<StpServerEvents> {
     this.#closeIfDrained();
   }
 
+  /** How many accepted sockets have not closed yet. */
   getConnections(callback: (error: Error | null, count: number) => void): this {
     process.nextTick(callback, null, this.#connections);
     return this;

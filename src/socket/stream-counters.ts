@@ -5,6 +5,7 @@
  */
 import { native } from '../native.js';
 
+/** Counts of one end, both directions together. */
 export interface StreamCounters {
   /** Bells and futex calls for the peer. */
   readonly wakesSent: number;

@@ -1,6 +1,7 @@
 /**
- * Writes the programs of examples/, and what they print, into docs/programs.md: `npm run docs`. A
- * test runs them, and compares the document.
+ * Writes the programs of examples/, and what they print, into docs/programs.md and docs/pages.md,
+ * and there the snippets of snippets.ts too: `npm run docs`. Tests run them all, and compare the
+ * documents.
  *
  *   node dist/test/programs/document.js
  */
@@ -9,7 +10,10 @@ import { fileURLToPath } from 'node:url';
 
 const root = new URL('../../../', import.meta.url);
 
-export const DOCUMENT = fileURLToPath(new URL('docs/programs.md', root));
+export const documents = ['docs/programs.md', 'docs/pages.md'].map((name) => ({
+  name,
+  path: fileURLToPath(new URL(name, root)),
+}));
 
 /** What each program prints, with the numbers of one run. */
 export const PRINTS: Readonly<Record<string, string>> = {
@@ -20,6 +24,9 @@ export const PRINTS: Readonly<Record<string, string>> = {
   'undici.mjs': '200 echo\n',
   'ws.mjs': 'echo\n1000 enough\n',
   'postgres.mjs': "{ name: 'PostgreSQL', answer: 42 }\n",
+  'pages.mjs': 'received 4096 pages from host 2, 0 of them copied\n',
+  'records.mjs': 'received 1000000 records, 33999541 bytes, in order\n',
+  'file.mjs': 'sent 98932688 bytes\nreceived 98932688 bytes\nthe same\n',
 };
 
 const indented = (text: string): string =>
@@ -36,14 +43,23 @@ function part(name: string): string {
   return `${program}\n${output}`;
 }
 
-/** The document with its programs as they are now. */
+/** What stands between the marks of snippets.ts, from its own margin. */
+function snippet(name: string): string {
+  const text = readFileSync(new URL('test/programs/snippets.ts', root), 'utf8');
+  const [, body] = text.match(new RegExp(`// \\[${name}\\]\n([\\s\\S]*?) *// \\[end\\]`)) ?? [];
+  if (body === undefined) throw new Error(`no snippet '${name}' in test/programs/snippets.ts`);
+  return `${indented(body.replaceAll(/^ {2}/gm, ''))}\n`;
+}
+
+/** The document with its programs and snippets as they are now. */
 export function generated(document: string): string {
   return document.replaceAll(
-    /(<!-- example: ([\w.-]+) -->\n)[\s\S]*?(<!-- end -->)/g,
-    (_whole, begin: string, name: string, end: string) => `${begin}\n${part(name)}\n${end}`,
+    /(<!-- (example|snippet): ([\w.-]+) -->\n)[\s\S]*?(<!-- end -->)/g,
+    (_whole, begin: string, kind: string, name: string, end: string) =>
+      `${begin}\n${kind === 'example' ? part(name) : snippet(name)}\n${end}`,
   );
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  writeFileSync(DOCUMENT, generated(readFileSync(DOCUMENT, 'utf8')));
+  for (const { path } of documents) writeFileSync(path, generated(readFileSync(path, 'utf8')));
 }

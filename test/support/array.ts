@@ -91,6 +91,21 @@ export async function until<T>(
   }
 }
 
+/** Killed also when the test's process ends without its teardowns: one hook, however many. */
+const running = new Set<ChildProcess>();
+function killAtExit(child: ChildProcess): void {
+  if (running.size === 0) process.on('exit', killRunning);
+  running.add(child);
+  child.once('close', () => {
+    running.delete(child);
+    if (running.size === 0) process.off('exit', killRunning);
+  });
+}
+
+function killRunning(): void {
+  for (const child of running) child.kill('SIGKILL');
+}
+
 export async function startArray(
   t: Pick<ExecutionContext<unknown>, 'teardown'>,
   options: ArrayOptions = {},
@@ -115,10 +130,8 @@ export async function startArray(
     ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   );
-  /* Also when the test's process ends without its teardowns. */
-  const onExit = (): void => void stpd.kill('SIGKILL');
-  process.on('exit', onExit);
-  const end = finished(stpd).finally(() => process.off('exit', onExit));
+  killAtExit(stpd);
+  const end = finished(stpd);
   let stopped = false;
   const stop = async (): Promise<void> => {
     if (!stopped) {

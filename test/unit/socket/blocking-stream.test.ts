@@ -182,6 +182,12 @@ test('misuse: more than is out, twice, without a view, while one is out', (t) =>
   t.throws(() => a.commit(1), EINVAL, 'nothing is reserved');
   t.throws(() => a.commitAndReserve(1), EINVAL);
   t.throws(() => a.reservePages(2, 1), EINVAL);
+  for (const wrong of [-1, 2 ** 32, Number.NaN, undefined as never]) {
+    t.throws(() => a.setSpin(wrong), EINVAL, String(wrong));
+    t.throws(() => a.setWindow(wrong), EINVAL, String(wrong));
+  }
+  a.setSpin(0);
+  a.setWindow(WINDOW_BYTES);
   a.reserve();
   for (const bytes of [PAGE_BYTES + 1, -1, 1.5, Number.NaN, 2 ** 32 + 1]) {
     t.throws(() => a.commit(bytes), EINVAL, String(bytes));
