@@ -62,6 +62,7 @@ PageRing::PageRing(const Options& o)
       selfReady_(o.connection * 2 + o.end),
       own_(o.cursor),
       peer_(o.cursor),
+      wantsSeen_(loadRelaxed(&stg_.header()->page_wants)),
       hint_(o.connection * 37u + o.end * 11u) {
   stg_.rings.fetch_add(1);
   if (producer_) {
@@ -77,7 +78,7 @@ PageRing::~PageRing() {
 }
 
 void PageRing::setLimit(uint32_t bytes) {
-  limit_ = bytes < kPage ? kPage : bytes > kWindow ? kWindow : bytes;
+  limit_ = limitMax_ = bytes < kPage ? kPage : bytes > kWindow ? kWindow : bytes;
 }
 
 bool PageRing::peerGone() { return cable_ != nullptr && cable_->dead.load(); }
@@ -145,12 +146,81 @@ int64_t PageRing::pageAt(uint32_t cursor, bool mayClaim) {
     broken_ = true;
     return kBroken;
   }
-  const int64_t page = claimPage(stg_, ownerWord_, &hint_, pagesHeld_ == 0, commonExtents());
-  if (page < 0) return recycle(cursor);
-  /* Only now, with the owner word written, may the page stand in the list. */
-  pagesHeld_++;
-  store(&dir_->pages[entry], uint32_t(page) + 1); /* SYNC[claim.list] pairs with [page.list] */
-  return page;
+  return newPage(cursor);
+}
+
+/* A page for an entry that has none: of the pool as far as the stream's share goes, else one of its
+ * own that the peer has read. Who has neither waits: with bytes on their way for the peer to read
+ * them (kShort), without a page for somebody to give one back (kNoPage). */
+int64_t PageRing::newPage(uint32_t cursor) {
+  if (pagesHeld_ > 0 && giveWay(cursor) && pagesHeld_ == 0) yields_ = true;
+  if (yields_) return kNoPage; /* others come first */
+  trim(cursor);
+  const int64_t page = claimPage(stg_, ownerWord_, &hint_, pagesHeld_, commonExtents());
+  if (page >= 0) {
+    /* Only now, with the owner word written, may the page stand in the list. */
+    pagesHeld_++;
+    limit_ = limitMax_;
+    store(&dir_->pages[entryOf(cursor)], uint32_t(page) + 1); /* SYNC[claim.list] pairs with [page.list] */
+    return page;
+  }
+  if (pagesHeld_ > 0) {
+    const int64_t own = recycle(cursor);
+    if (own != kNoPage) {
+      limit_ = limitMax_;
+      return own;
+    }
+    if (cursor != peer_) {
+      /* As if the window were as large as what is in flight: then the peer wakes this side. */
+      if (cursor == own_) limit_ = own_ - peer_;
+      return kShort;
+    }
+    pagesHeld_ = 0; /* somebody has spoiled the list: there is none */
+  }
+  wantsSeen_ = __atomic_add_fetch(&stg_.header()->page_wants, 1, __ATOMIC_RELAXED);
+  return kNoPage;
+}
+
+/* What a caller hears of the lack of a page. kShort: nothing can be moved, as with a full window. */
+int64_t PageRing::told(int64_t result) {
+  if (result < 0) yields_ = false;
+  return result == kShort ? 0 : result;
+}
+
+/* A stream without a page has found none since this one last looked: what the peer has read goes
+ * back, and true is returned. */
+bool PageRing::giveWay(uint32_t cursor) {
+  const uint32_t wants = loadRelaxed(&stg_.header()->page_wants);
+  if (wants == wantsSeen_) return false;
+  wantsSeen_ = wants;
+  if (room() >= 0) releaseRead(cursor, 0);
+  return true;
+}
+
+/* A stream that holds more than its share gives back what the peer has read, but for one page. Called
+ * behind each page that is full, about: else its list would stay full, and newPage would never be
+ * asked. */
+void PageRing::trim(uint32_t cursor) {
+  if (!producer_ || pagesHeld_ <= 1) return;
+  const uint32_t share = pageShare(stg_);
+  if (pagesHeld_ > share && room() >= 0) releaseRead(cursor, share == 0 ? 1 : share);
+}
+
+/* Frees pages without an unread byte until `keep` are left. What lies between own_ and the cursor is
+ * about to be published: it counts as unread. */
+void PageRing::releaseRead(uint32_t cursor, uint32_t keep) {
+  const uint32_t used = cursor - peer_;
+  const uint32_t first = entryOf(peer_);
+  const uint32_t live = used == 0 ? 0 : ((entryOf(cursor - 1) - first) % kEntries) + 1;
+  if (used > kWindow - kPage) return;
+  for (uint32_t i = live; i < kEntries && pagesHeld_ > keep; i++) {
+    uint32_t* entry = &dir_->pages[(first + i) % kEntries];
+    const uint32_t listed = load(entry);
+    if (listed == 0) continue;
+    store(entry, 0);                           /* SYNC[idle.list] */
+    releasePage(stg_, listed - 1, ownerWord_); /* SYNC[idle.owner] */
+    pagesHeld_--;
+  }
 }
 
 /* With an empty pool a stream goes on with the pages it has: the last one it has finished with.
@@ -361,12 +431,15 @@ bool PageRing::missed(const uint32_t* word) const {
   return true;
 }
 
-/* Counts an access without the lock; told to the board now and then, since all its hosts count there. */
-void PageRing::bypass(uint32_t page, uint64_t bytes) {
+/* Counts an access without the lock; told to the board now and then, since all its hosts count there:
+ * then it returns true. */
+bool PageRing::bypass(uint32_t page, uint64_t bytes) {
   const uint32_t board = stg_.boardOf(page);
-  if (board != bypassBoard_ || bypassCount_ == kBypassTold) settleBypass(board);
+  const bool told = board != bypassBoard_ || bypassCount_ == kBypassTold;
+  if (told) settleBypass(board);
   bypassCount_++;
   bypassBytes_ += bytes;
+  return told;
 }
 
 void PageRing::settleBypass(uint32_t next) {
@@ -383,7 +456,9 @@ int64_t PageRing::roomFor(uint64_t bytes, uint32_t sliceMs) {
   const uint32_t need = bytes < kPage ? uint32_t(bytes) : kPage;
   int64_t free = own_ - peer_ >= limit_ ? 0 : limit_ - (own_ - peer_);
   if (free < int64_t(need)) free = room();
-  if (free < int64_t(need) && free >= 0 && sliceMs != 0) free = wait(sliceMs, need);
+  if (free < int64_t(need) && free >= 0 && sliceMs != 0) {
+    free = wait(sliceMs, need < limit_ ? need : limit_);
+  }
   return free;
 }
 
@@ -408,7 +483,7 @@ int64_t PageRing::writeParts(const iovec* first, uint64_t bytes, uint32_t sliceM
     if (chunk > left) chunk = left;
     if (chunk > uint64_t(free)) chunk = uint64_t(free);
     const int64_t page = pageAt(own_, true);
-    if (page < 0) return done > 0 ? int64_t(done) : page;
+    if (page < 0) return done > 0 ? int64_t(done) : told(page);
     uint8_t* into = stg_.page(uint32_t(page)) + offset;
     const auto put = [&into](const uint8_t* from, uint64_t n) {
       copyToShared(into, from, n);
@@ -416,8 +491,9 @@ int64_t PageRing::writeParts(const iovec* first, uint64_t bytes, uint32_t sliceM
     };
     if (chunk < kLockBytesMin) {
       parts.next(chunk, put);
-      bypass(uint32_t(page), chunk);
+      if (bypass(uint32_t(page), chunk)) trim(own_ + uint32_t(chunk));
     } else {
+      if (chunk == kPage - offset) trim(own_ + uint32_t(chunk));
       BoardLock lock(stg_, stg_.boardOf(uint32_t(page)), identity_, how);
       if (!lock.held()) return done > 0 ? int64_t(done) : int64_t(kContended);
       parts.next(chunk, put);
@@ -441,7 +517,7 @@ int64_t PageRing::reserve(Span* spans, uint32_t* count, uint32_t sliceMs) {
   if (broken_ || load(&dir_->closed) != 0) return room();
   const int64_t free = roomFor(kPage - own_ % kPage, sliceMs);
   if (free <= 0) return free;
-  return span(spans, count, max, uint32_t(free), true);
+  return told(span(spans, count, max, uint32_t(free), true));
 }
 
 /* The pages of the next `bytes` from own_ on, as far as there are pages and places for them. */
@@ -478,6 +554,7 @@ int64_t PageRing::used(uint32_t bytes) {
     if (listed != 0 && listed - 1 < stg_.pageCount) bypass(listed - 1, chunk);
   }
   publish(bytes);
+  if (own_ % kPage == 0) trim(own_);
   return bytes;
 }
 
@@ -509,6 +586,7 @@ int64_t PageRing::moved(ssize_t bytes, const FileParts& parts) {
     left -= chunk;
   }
   publish(uint32_t(bytes));
+  trim(own_);
   return bytes;
 }
 
@@ -537,7 +615,7 @@ int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_
   if (ready <= 0) return ready;
   FileParts parts;
   const int64_t gathered = gather(bytes, true, &parts);
-  if (gathered < 0) return gathered;
+  if (gathered < 0) return told(gathered);
   ssize_t got;
   do {
     got = position < 0 ? readv(fd, parts.span, int(parts.count))
@@ -564,23 +642,22 @@ void PageRing::abort() {
   if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
 }
 
-/* Gives back the pages that carry no unread byte; how many are still held. */
+/* Gives back the pages that carry no unread byte; how many are still held. A stream that has moved
+ * since the last time keeps the page that it is writing to: it is not idle. Of a consumer it is the
+ * page that it has ready for an exchange. */
 uint32_t PageRing::releaseIdle() {
   settleBypass(0);
+  if (!producer_) {
+    dropSpare();
+    return 0;
+  }
+  const bool moved = idleAt_ != own_;
+  idleAt_ = own_;
   if (pagesHeld_ == 0 || room() < 0) return 0;
   if (outstanding_ != 0) return pagesHeld_;
-  const uint32_t used = own_ - peer_;
-  const uint32_t first = entryOf(peer_);
-  const uint32_t live = used == 0 ? 0 : ((entryOf(own_ - 1) - first) % kEntries) + 1;
-  if (used > kWindow - kPage) return pagesHeld_;
-  for (uint32_t i = live; i < kEntries; i++) {
-    uint32_t* entry = &dir_->pages[(first + i) % kEntries];
-    const uint32_t listed = load(entry);
-    if (listed == 0) continue;
-    store(entry, 0);                           /* SYNC[idle.list] */
-    releasePage(stg_, listed - 1, ownerWord_); /* SYNC[idle.owner] */
-    if (pagesHeld_ > 0) pagesHeld_--;
-  }
+  const bool inPage = own_ % kPage != 0;
+  /* With the next byte counted as unread, its page stays. */
+  releaseRead(moved && inPage && own_ - peer_ < limit_ ? own_ + 1 : own_, 0);
   return pagesHeld_;
 }
 

@@ -31,6 +31,7 @@ enum Result : int64_t {
   kNoPage = -5,    /* the pool is empty; try again later */
   kContended = -6, /* an event loop found the board taken; try again on the next turn */
   kNotNow = -7,    /* nothing was done: take the longer way */
+  kShort = -8,     /* inside of a ring only: no page until the peer has read one of those in flight */
   kErrno = -1000,  /* kErrno - errno: a file operation failed */
 };
 
@@ -112,7 +113,6 @@ class PageRing {
   /* Puts a page that `holder` holds into the list, whole: 1, or kNotNow where no page starts. */
   int64_t givePage(uint32_t page, PageRing& holder, uint32_t sliceMs);
   void finish();
-  uint32_t releaseIdle();
 
   /* Consumer. */
   int64_t read(uint8_t* into, uint64_t bytes, uint32_t sliceMs);
@@ -128,6 +128,9 @@ class PageRing {
    * whole, else copied. Their number; 0: not all there yet. */
   int64_t takePage(uint32_t* page, bool* exchanged, uint32_t sliceMs);
   void closeReading(bool reset);
+
+  /* Either side. */
+  uint32_t releaseIdle();
 
   /* Pages of this member that this ring has taken or claimed: they go back with it. */
   int64_t claimHeld();
@@ -159,6 +162,11 @@ class PageRing {
   int64_t room();
   int64_t available();
   int64_t pageAt(uint32_t cursor, bool mayClaim);
+  int64_t newPage(uint32_t cursor);
+  bool giveWay(uint32_t cursor);
+  void trim(uint32_t cursor);
+  void releaseRead(uint32_t cursor, uint32_t keep);
+  int64_t told(int64_t result);
   int64_t recycle(uint32_t cursor);
   uint32_t commonExtents() const;
   int64_t gather(uint64_t bytes, bool mayClaim, FileParts* parts);
@@ -182,7 +190,7 @@ class PageRing {
   int64_t wait(uint32_t sliceMs, uint32_t need);
   int64_t progress() { return producer_ ? room() : available(); }
   bool peerGone();
-  void bypass(uint32_t page, uint64_t bytes);
+  bool bypass(uint32_t page, uint64_t bytes);
   void settleBypass(uint32_t next);
 
   const StgView& stg_;
@@ -192,7 +200,11 @@ class PageRing {
   const uint32_t ownerWord_, memberOwner_, identity_;
   const uint32_t selfMember_, peerMember_, peerReady_, selfReady_;
   uint32_t own_, peer_;
-  uint32_t limit_ = STP_WINDOW_BYTES;
+  /* The window: what the socket was told (limitMax_), or less while the pool has no page for more. */
+  uint32_t limit_ = STP_WINDOW_BYTES, limitMax_ = STP_WINDOW_BYTES;
+  uint32_t wantsSeen_;
+  bool yields_ = false; /* its last page is given back, and its caller does not know yet */
+  uint32_t idleAt_ = 0; /* where the cursor was when idle pages were looked for */
   uint32_t hint_;
   uint32_t pagesHeld_ = 0;
   uint32_t outstanding_ = 0; /* bytes handed out by reserve or peek */

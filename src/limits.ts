@@ -78,6 +78,22 @@ export const POLL_US_MAX = 1_000_000;
 export const EXPECT_US = 300;
 /** Pages of an idle producer go back to the pool after this. */
 export const IDLE_PAGES_MS = 250;
+/** The same while other streams of the STG find no page: some of their tries. */
+export const WANTED_PAGES_MS = 25;
+/** A full pool is looked at again after this, on average. */
+export const PAGE_RETRY_MS = 2;
+/**
+ * A stream that has found no page for so long fails with ENOBUFS: others hold them all, with bytes
+ * that their peers do not read. Long enough for a peer that only pauses.
+ */
+export const PAGE_TIMEOUT_MS = 30_000;
+/**
+ * A process that has stood still (stopped, or busy with something else) has not waited meanwhile: a
+ * pause between two looks that was longer than this does not count.
+ */
+export const PAGE_PAUSE_MS_MAX = 1000;
+/** Longest that can be asked for: a day. */
+export const PAGE_TIMEOUT_MS_MAX = 86_400_000;
 
 /** A control call that stpd does not answer is given up after this. */
 export const CONTROL_TIMEOUT_MS = 1000;

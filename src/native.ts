@@ -95,6 +95,10 @@ export interface Native {
   pageRelease(stg: number, page: number, ownerWord: number): boolean;
   /** Frees every page of an owner; the number freed. Reads every owner word. */
   pageSweep(stg: number, ownerWord: number): number;
+  /** Pages of the STG, those with an owner, and the boards they lie on. Reads every owner word. */
+  stgPages(stg: number): { pages: number; used: number; boards: number };
+  /** Streams of the STG have looked for a page in vain lately. */
+  stgWanted(stg: number): boolean;
   /** Owned pages on each board; corrects the advisory counter. The director's thread only. */
   pagesUsed(stg: number): number[];
   /** Marks a member's ready bit and rings if it sleeps. */
@@ -229,7 +233,10 @@ export interface Native {
   ringFinish(ring: number): void;
   ringAbort(ring: number): void;
   ringCloseReading(ring: number, reset: number): void;
-  /** Gives back the pages that carry no unread byte; how many the stream still holds. */
+  /**
+   * Gives back the pages that carry no unread byte, but for the one it writes to where the stream has
+   * moved since the last call; how many it still holds.
+   */
   ringReleaseIdle(ring: number): number;
   ringCursor(ring: number): number;
   ringSetLimit(ring: number, bytes: number): void;

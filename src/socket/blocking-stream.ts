@@ -28,14 +28,13 @@ import { PageViews } from '../memory/page-views.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
 import { checkFileRange } from './file-transfer.js';
+import { forgetPages, type PageUser, releaseIdlePages, watchPages } from './idle-pages.js';
+import { PagePatience, type PagePlace } from './no-page.js';
 import { Page, type PageHolder } from './page.js';
 import type { StreamHandle } from './stp-socket.js';
 import { type StreamCounters, streamCounters } from './stream-counters.js';
 import type { Peer } from './stream-end.js';
 
-/** A full pool is tried again after this. */
-const NO_PAGE_RETRY_MS = 2;
-const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 /** Where views of several pages are put by a native call; JavaScript takes them out at once. */
 const packedViews = new Float64Array(PAGES_AT_ONCE_MAX);
 
@@ -56,6 +55,9 @@ export class BlockingStream {
   bytesReceived = 0;
   readonly #tx: number;
   readonly #rx: number;
+  readonly #user: PageUser;
+  readonly #place: PagePlace;
+  readonly #patience = new PagePatience();
   readonly #port: StreamHandle['port'];
   readonly #native = native();
   readonly #views: PageViews;
@@ -65,6 +67,8 @@ export class BlockingStream {
   readonly #holder: PageHolder;
   #leading: Uint8Array;
   #leadingPeeked = false;
+  /** Pages taken and claimed so far. */
+  #taken = 0;
   #closed = false;
   #finished = false;
 
@@ -76,6 +80,9 @@ export class BlockingStream {
     this.peer = handle.peer;
     this.#tx = openRing(handle.ring, true, handle.txCursor);
     this.#rx = openRing(handle.ring, false, handle.rxCursor);
+    this.#place = handle.pages;
+    this.#user = { tx: this.#tx, spare: this.#rx, view: handle.ring.stg, dirty: false };
+    watchPages(this.#user); /* whoever had it before may have sent */
     this.#leading = handle.leading;
     this.#port = handle.port;
     this.#views = new PageViews(this.segment);
@@ -83,6 +90,7 @@ export class BlockingStream {
       stg: handle.ring.stg,
       ring: this.#rx,
       giveBack: (page) => this.#giveBack(page),
+      watch: () => this.#watch(),
     };
   }
 
@@ -122,7 +130,8 @@ export class BlockingStream {
    * @param offset where in `data`, 0 where absent
    * @param bytes how many of it; the rest where absent
    * @throws ECONNRESET, EPIPE (the peer reads no more, or shutdown was called), EBUSY (a view of
-   *   reserve is out), ERANGE (not within `data`)
+   *   reserve is out), ERANGE (not within `data`), ENOBUFS (the STG has had no page for as long as
+   *   `attach` was told)
    */
   send(data: Uint8Array, offset = 0, bytes = data.length - offset): void {
     this.#writable();
@@ -255,7 +264,7 @@ export class BlockingStream {
       }
       if (last === RING_END) return 0;
       if (last < 0) this.#again(last, 'read');
-      else this.#native.ringReleaseIdle(this.#tx); /* a slice went by: what we sent may be read */
+      else releaseIdlePages(); /* a slice went by: what this thread has sent may be read */
     }
   }
 
@@ -410,7 +419,7 @@ export class BlockingStream {
       if (packed > 0) return this.#views.at(packed);
       if (packed === RING_END) return null;
       if (packed < 0) this.#again(packed, 'read');
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
   }
 
@@ -455,7 +464,7 @@ export class BlockingStream {
       if (count > 0) return this.#unpack(count);
       if (count === RING_END) return null;
       if (count < 0) this.#again(count, 'read');
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
   }
 
@@ -512,7 +521,7 @@ export class BlockingStream {
       }
       if (got === RING_END) return null;
       if (got < 0) this.#again(got, 'read');
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
   }
 
@@ -548,6 +557,7 @@ export class BlockingStream {
       if (given > 0) {
         this.bytesSent += bytes;
         page.forget();
+        holder.watch();
         return true;
       }
       if (given === RING_NOT_NOW) break;
@@ -571,6 +581,8 @@ export class BlockingStream {
     const data = this.#views.page(at);
     const page = new Page(this.#holder, { number, data, bytes, exchanged });
     this.#pages.add(page);
+    this.#watch();
+    this.#taken++;
     return page;
   }
 
@@ -629,7 +641,7 @@ export class BlockingStream {
         this.bytesReceived += got;
       } else if (got === RING_END) break;
       else if (got < 0) this.#againFile(got, 'write', fd, moved);
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
     return moved;
   }
@@ -672,6 +684,7 @@ export class BlockingStream {
   #release(reset: boolean): void {
     if (this.#closed) return;
     this.#closed = true;
+    forgetPages(this.#user);
     /* Their memory goes back with the ring. */
     for (const page of this.#pages) page.forget();
     this.#pages.clear();
@@ -691,18 +704,25 @@ export class BlockingStream {
   #writable(): void {
     this.#open();
     if (this.#finished) throw stpError('EPIPE', 'shutdown was called', 'write');
+    this.#watch();
   }
 
-  /** A full pool is waited for; everything else negative is an error. */
+  /** From now on this stream may hold pages. */
+  #watch(): void {
+    if (!this.#user.dirty) watchPages(this.#user);
+  }
+
+  /** A full pool is waited for, until ENOBUFS; everything else negative is an error. */
   #again(result: number, syscall: string): void {
     if (result !== RING_NO_PAGE) throw ringError(result, syscall);
-    Atomics.wait(sleepWord, 0, 0, NO_PAGE_RETRY_MS);
+    releaseIdlePages();
+    this.#patience.pause(this.#place, this.bytesSent + this.bytesReceived + this.#taken);
   }
 
   /** The same of a call between the stream and a file. */
   #againFile(result: number, file: 'read' | 'write', fd: number, moved: number): void {
     if (result !== RING_NO_PAGE) throw fileError(result, file, fd, moved);
-    Atomics.wait(sleepWord, 0, 0, NO_PAGE_RETRY_MS);
+    this.#again(result, file);
   }
 }
 

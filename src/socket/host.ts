@@ -32,8 +32,9 @@ import {
 } from '../layout/tables.js';
 import {
   ATTACH_MESSAGE_BYTES_MAX,
-  IDLE_PAGES_MS,
   LAZY_BELL_MS,
+  PAGE_TIMEOUT_MS,
+  PAGE_TIMEOUT_MS_MAX,
   POLL_US_MAX,
   SAFETY_PERIOD_MS,
 } from '../limits.js';
@@ -69,6 +70,10 @@ import {
   attachAnswer,
   channelMessage,
 } from './attach-protocol.js';
+import { releaseIdlePages } from './idle-pages.js';
+import { lackText } from './lack.js';
+import type { PagePlace } from './no-page.js';
+import { PageQueue } from './page-queue.js';
 import { attachReasons, lacking } from './reason.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
 import { StpSocket } from './stp-socket.js';
@@ -84,6 +89,11 @@ export interface AttachOptions {
   readonly name?: string;
   /** Milliseconds until an stpd that does not answer is given up; 5000 by default. */
   readonly timeoutMs?: number;
+  /**
+   * Milliseconds until a write that finds no free page in the STG fails with ENOBUFS, 0 to a day;
+   * 30,000 by default, 0 waits without end.
+   */
+  readonly pageTimeoutMs?: number;
 }
 
 /** Of a host's thread and process, since they began. */
@@ -122,6 +132,7 @@ const READABLE = 1;
 const DISCONNECT = 4;
 
 interface Attachment {
+  readonly pageTimeoutMs: number;
   readonly fd: number;
   readonly runDirectory: string;
   readonly grant: AttachGrant;
@@ -212,7 +223,8 @@ async function ask(options: AttachOptions): Promise<Attachment> {
       for (const extra of message.fds) native().closeDescriptor(extra);
       throw stpError('EPROTO', `stpd sent ${message.fds.length} descriptors`, 'attach');
     }
-    return { fd, runDirectory, grant: answer, descriptors: message.fds };
+    const { pageTimeoutMs = PAGE_TIMEOUT_MS } = options;
+    return { fd, runDirectory, grant: answer, descriptors: message.fds, pageTimeoutMs };
   } catch (error) {
     native().closeDescriptor(fd);
     throw error;
@@ -224,13 +236,25 @@ async function ask(options: AttachOptions): Promise<Attachment> {
  * the process ends; a process can do so 1024 times, so attach once and keep the host. Any thread.
  * @throws ENOENT or ECONNREFUSED (no stpd there, or no such STG), EACCES (not in the STG's access
  *   list), EPROTONOSUPPORT (another layout), ETIMEDOUT, ENOBUFS (the STG has its hosts), EINVAL
- *   (STPD_COPY), ERR_STPD_NATIVE (the addon does not load)
+ *   (STPD_COPY, pageTimeoutMs), ERR_STPD_NATIVE (the addon does not load)
  */
 export async function attach(options: AttachOptions): Promise<Host> {
   if (!native().copyProbe()) {
     throw stpError(
       'EINVAL',
       `STPD_COPY is '${process.env.STPD_COPY}'; it may be auto, cached or streaming`,
+      'attach',
+    );
+  }
+  const { pageTimeoutMs = 0 } = options;
+  if (
+    !Number.isInteger(pageTimeoutMs) ||
+    pageTimeoutMs < 0 ||
+    pageTimeoutMs > PAGE_TIMEOUT_MS_MAX
+  ) {
+    throw stpError(
+      'EINVAL',
+      `pageTimeoutMs is ${pageTimeoutMs}; it may be 0 to ${PAGE_TIMEOUT_MS_MAX}`,
       'attach',
     );
   }
@@ -345,8 +369,10 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #servers = new Map<number, HostListener>();
   /** The director's number of a cable, and ours. */
   readonly #cables = new Map<number, number>();
-  readonly #idle = new Set<StreamEnd>();
-  #idleTimer: NodeJS.Timeout | undefined;
+  /** For sockets: those that wait for a page. */
+  readonly pages: PageQueue;
+  /** Where this host's streams find pages, and how long they look. */
+  readonly pagePlace: PagePlace;
   /** Commands lie in the ring for which the director has not been rung. */
   #unrung = false;
   #bellTimer: NodeJS.Timeout | undefined;
@@ -377,6 +403,9 @@ export class Host extends EventEmitter<HostEvents> {
     this.#extents = extents;
     this.#attachFd = attachment.fd;
     this.#attachCable = native().cableOpen(attachment.fd);
+    const { pageTimeoutMs } = attachment;
+    this.pages = new PageQueue(pageTimeoutMs);
+    this.pagePlace = { stg: this.stg, view: this.stgView, pageTimeoutMs };
     this.#ring = new MemberRing(segment, grant.ringOffset);
     this.#directorSleep = grant.ringOffset + MEMBER_RING.at.directorSleep;
     this.#hurry = grant.ringOffset + MEMBER_RING.at.hurry;
@@ -530,7 +559,7 @@ export class Host extends EventEmitter<HostEvents> {
     removeSource(this.#source);
     for (const cable of this.#cables.values()) dropCable(cable);
     this.#cables.clear();
-    clearTimeout(this.#idleTimer);
+    this.pages.close();
     clearTimeout(this.#bellTimer);
     clearInterval(this.#safetyTimer);
     clearInterval(this.#keepAlive);
@@ -677,7 +706,6 @@ export class Host extends EventEmitter<HostEvents> {
   }
 
   forget(stream: StreamEnd): void {
-    this.#idle.delete(stream);
     if (this.#streams.get(stream.key) === stream) {
       this.#streams.delete(stream.key);
       if (!this.#closed) this.#budgets.set(stream.key, undefined, this.#streams.size);
@@ -701,6 +729,7 @@ export class Host extends EventEmitter<HostEvents> {
    */
   waitTurn(timeoutMs: number, watched: readonly number[], spinUs: number): number[] {
     this.hurry();
+    releaseIdlePages();
     const own = this.#closed || this.#detached !== undefined ? [] : [this.#channel, this.#attachFd];
     const entries = new Int32Array((own.length + watched.length / 2) * 3);
     for (const [i, fd] of own.entries()) entries.set([fd, POLL_OWN], i * 3);
@@ -712,11 +741,6 @@ export class Host extends EventEmitter<HostEvents> {
     if (own.length > 0 && ready(0) !== 0) this.#onChannel(true);
     if (own.length > 0 && ready(1) !== 0) this.#onAttach();
     return Array.from({ length: watched.length / 2 }, (_, i) => ready(own.length + i));
-  }
-
-  watchIdle(stream: StreamEnd): void {
-    this.#idle.add(stream);
-    this.#idleTimer ??= setTimeout(() => this.#releaseIdle(), IDLE_PAGES_MS).unref();
   }
 
   /** Our number of the cable that the director gave `number` to. */
@@ -743,8 +767,8 @@ export class Host extends EventEmitter<HostEvents> {
       ECONNREFUSED: `nobody listens on port ${port} of STG '${this.stg}'`,
       EADDRINUSE: `port ${port} of STG '${this.stg}' is taken`,
       EINVAL: `port ${port} cannot be used so`,
-      ENOBUFS: `STG '${this.stg}' has no port or connection slot left; see 'stpctl stg show ${this.stg}'`,
-      EADDRNOTAVAIL: `STG '${this.stg}' has no dynamic port left`,
+      ENOBUFS: lackText(event, this.stg, port),
+      EADDRNOTAVAIL: lackText(event, this.stg, port),
     };
     const error = lacking(
       event.reason,
@@ -976,18 +1000,6 @@ export class Host extends EventEmitter<HostEvents> {
   }
 
   // --- timers -----------------------------------------------------------------------------------
-
-  #releaseIdle(): void {
-    this.#idleTimer = undefined;
-    for (const stream of this.#idle) {
-      if (stream.tx >= 0 && native().ringReleaseIdle(stream.tx) > 0) continue;
-      stream.dirty = false;
-      this.#idle.delete(stream);
-    }
-    if (this.#idle.size > 0) {
-      this.#idleTimer = setTimeout(() => this.#releaseIdle(), IDLE_PAGES_MS).unref();
-    }
-  }
 
   /** A host of the STG may have spoiled a wait word: nobody hangs longer than two of these. */
   #lookAgain(): void {

@@ -43,6 +43,7 @@ import { checkFileRange, FileTransfer, type FileTransferOptions } from './file-t
 import type { Host } from './host.js';
 import { IdleTimer } from './idle-timer.js';
 import { Liveness } from './liveness.js';
+import { noPageError, type PagePlace } from './no-page.js';
 import { OnRead, type OnReadOptions } from './onread.js';
 import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
 import type { StpServer } from './stp-server.js';
@@ -53,6 +54,7 @@ import { AWAITS_BYTES, AWAITS_ROOM, type Peer, type StreamEnd } from './stream-e
 export interface StreamHandle {
   readonly segment: SegmentHandle;
   readonly ring: RingOptions;
+  readonly pages: PagePlace;
   readonly txCursor: number;
   readonly rxCursor: number;
   /** Bytes that the event loop had read already. */
@@ -73,8 +75,6 @@ const SHORT_READS_MIN = 16;
 const TURN_BYTES_MAX = 4 << 20;
 /** Chunks that waited together are copied together up to so much, for one native call. */
 const GATHER_BYTES_MAX = 65536;
-/** A full pool is tried again after this. */
-const NO_PAGE_RETRY_MS = 2;
 
 export interface StpAddress {
   readonly port: number;
@@ -143,8 +143,11 @@ export class StpSocket extends Duplex {
   #fileReceive: FileTransfer | undefined;
   #wantsRead = false;
   #lent = false;
-  /** The next try of a write, or of a read, that found a page or a board taken. */
-  #writeLater: NodeJS.Timeout | NodeJS.Immediate | undefined;
+  /** The next try of a write, or of a read, that found a board taken. */
+  #writeLater: NodeJS.Immediate | undefined;
+  #waitsForPage = false;
+  /** The queue for pages has just called it. */
+  #inTurn = false;
   #readLater: NodeJS.Immediate | undefined;
   /** A ready bit will come with the next bytes: nothing is to be read before it. */
   #rxArmed = false;
@@ -554,7 +557,7 @@ export class StpSocket extends Duplex {
     const pending = this.#pending;
     const end = this.#end;
     if (pending === undefined || end === undefined || this.destroyed || this.#lent) return;
-    if (this.#writeLater !== undefined) return;
+    if (this.#writeLater !== undefined || this.#waitsForPage) return;
     const later = (): void => {
       this.#writeLater = undefined;
       this.#pump();
@@ -575,10 +578,7 @@ export class StpSocket extends Duplex {
         this.#writeLater = setImmediate(later);
         return;
       }
-      if (sent === RING_NO_PAGE) {
-        this.#writeLater = setTimeout(later, NO_PAGE_RETRY_MS);
-        return;
-      }
+      if (sent === RING_NO_PAGE) return this.#waitForPage();
       if (sent === 0) {
         const armed = native().ringArm(end.tx);
         this.#txArmed = armed === 0;
@@ -592,6 +592,34 @@ export class StpSocket extends Duplex {
     }
     this.#pending = undefined;
     pending.done();
+  }
+
+  /** It holds none: see PageQueue. */
+  #waitForPage(): void {
+    this.#waitsForPage = true;
+    if (this.#inTurn) return;
+    this.host.pages.add({
+      tryAgain: () => this.#pumpInTurn(),
+      onNoPage: (waitedMs) => {
+        this.#waitsForPage = false;
+        const pending = this.#pending;
+        this.#pending = undefined;
+        pending?.done(noPageError(this.host.pagePlace, waitedMs));
+      },
+    });
+  }
+
+  /** Returns false if there was no page again. */
+  #pumpInTurn(): boolean {
+    const before = this.#bytesSent;
+    this.#waitsForPage = false;
+    this.#inTurn = true;
+    this.#pump();
+    this.#inTurn = false;
+    if (!this.#waitsForPage) return true;
+    if (this.#bytesSent === before) return false;
+    this.#waitForPage(); /* it has had a page, and used it: behind the others */
+    return true;
   }
 
   #failWrite(result: number): void {
@@ -869,7 +897,11 @@ export class StpSocket extends Duplex {
     this.#fileReceive?.ready();
     if (this.#wantsRead) this.#readSome();
     if (this.#fileSends?.size) for (const file of this.#fileSends.values()) file.transfer.ready();
-    if (this.#pending !== undefined) this.#pump();
+    if (this.#pending === undefined || this.#end === undefined) return;
+    if (!this.#waitsForPage) return this.#pump();
+    /* Who waits for a page is not armed: the end of the stream is looked for here. */
+    const state = native().ringState(this.#end.tx);
+    if (state < 0) this.#failWrite(state);
   }
 
   // --- the end ----------------------------------------------------------------------------------
@@ -917,8 +949,7 @@ export class StpSocket extends Duplex {
   }
 
   #stopRetries(): void {
-    clearTimeout(this.#writeLater as NodeJS.Timeout | undefined);
-    clearImmediate(this.#writeLater as NodeJS.Immediate | undefined);
+    clearImmediate(this.#writeLater);
     clearImmediate(this.#readLater);
     this.#writeLater = undefined;
     this.#readLater = undefined;
@@ -1045,6 +1076,7 @@ export class StpSocket extends Duplex {
     const handle: StreamHandle = {
       segment: this.host.segment.handle,
       ring: end.options,
+      pages: this.host.pagePlace,
       txCursor: native().ringCursor(end.tx),
       rxCursor: native().ringCursor(end.rx),
       leading: Buffer.concat(parts),

@@ -9,6 +9,7 @@ import type { DirectorEvent } from '../memory/member-ring.js';
 import { openRing, type RingOptions } from '../memory/page-ring.js';
 import { native } from '../native.js';
 import type { Host } from './host.js';
+import { forgetPages, watchPages } from './idle-pages.js';
 
 /** Who is at the other end, as the kernel told stpd when it attached. */
 export interface Peer {
@@ -32,6 +33,7 @@ export class StreamEnd {
   /** Ready index: 2 * connection + end. */
   readonly key: number;
   readonly cable: number;
+  readonly view: number;
   /** Called when the director or the peer has marked this end ready, or the peer is gone. */
   onReady: () => void = () => {};
   /** What a ready bit is due for: AWAITS_ numbers, added up. */
@@ -42,7 +44,7 @@ export class StreamEnd {
   rx: number;
   /** The safety timer has found something unannounced the last time. */
   #suspected = false;
-  /** Has sent since its pages were last given back. */
+  /** Has sent since its pages were last given back: see idle-pages.ts. */
   dirty = false;
   #open = true;
   /** Those who work on pages of this end apart from its thread. */
@@ -51,6 +53,7 @@ export class StreamEnd {
   constructor(host: Host, event: DirectorEvent, cable: number) {
     this.host = host;
     this.cable = cable;
+    this.view = host.stgView;
     this.localPort = event.localPort;
     this.remotePort = event.remotePort;
     this.peer = {
@@ -91,10 +94,7 @@ export class StreamEnd {
 
   /** Marks the pages of this end for return once they are idle. */
   sent(): void {
-    if (!this.dirty) {
-      this.dirty = true;
-      this.host.watchIdle(this);
-    }
+    if (!this.dirty) watchPages(this);
   }
 
   /**
@@ -125,6 +125,7 @@ export class StreamEnd {
 
   /** Gives the rings up without a word to the peer: another thread has them from now on. */
   lend(): void {
+    forgetPages(this);
     native().ringClose(this.tx);
     native().ringClose(this.rx);
     this.tx = -1;
@@ -138,6 +139,7 @@ export class StreamEnd {
   release(reset: boolean): void {
     if (!this.#open) return;
     this.#open = false;
+    forgetPages(this);
     if (this.tx >= 0) {
       if (reset) native().ringAbort(this.tx);
       else native().ringFinish(this.tx);
