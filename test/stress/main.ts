@@ -1,10 +1,11 @@
 /**
- * `npm run test:stress [-- --seconds N --seed S]`: runs of the stress test, one seed after the
- * other, until the time is over or one fails. With a seed, that one alone unless there is time for
- * those after it. Exit code 0 or 1.
+ * `npm run test:stress [-- --seconds N --seed S --hostile]`: runs of the stress test, one seed after
+ * the other, until the time is over or one fails. With a seed, that one alone unless there is time
+ * for those after it. With `--hostile`, runs in which hosts write noise. Exit code 0 or 1.
  */
 import { parseArgs } from 'node:util';
 import { Dice } from '../support/random.js';
+import { HostileRun, type HostileShape } from './hostile-run.js';
 import type { PlanShape } from './plan.js';
 import { StressRun } from './run.js';
 
@@ -21,24 +22,40 @@ function shapeOf(seed: number): PlanShape {
   };
 }
 
+function hostileShapeOf(seed: number): HostileShape {
+  const dice = new Dice(seed ^ 0x51ce55);
+  const rounds = (most: number): number => (dice.chance(0.7) ? dice.whole(1, most) : 0);
+  return { memory: dice.whole(100, 4000), ring: rounds(100), attach: rounds(1000) };
+}
+
 const { values } = parseArgs({
-  options: { seconds: { type: 'string' }, seed: { type: 'string' } },
+  options: {
+    seconds: { type: 'string' },
+    seed: { type: 'string' },
+    hostile: { type: 'boolean' },
+  },
 });
 const given = values.seed === undefined ? undefined : Number(values.seed) >>> 0;
 const seconds = Number(values.seconds ?? (given === undefined ? SECONDS_DEFAULT : 0));
 const until = performance.now() + seconds * 1000;
 let seed = given ?? Math.floor(Math.random() * 2 ** 32);
 do {
-  const shape = shapeOf(seed);
+  const hostile = values.hostile === true;
+  const shape = hostile ? hostileShapeOf(seed) : shapeOf(seed);
   const start = performance.now();
   process.stdout.write(`seed ${seed} ${JSON.stringify(shape)}\n`);
   try {
-    const result = await new StressRun(seed, shape).run();
+    const result =
+      'memory' in shape
+        ? await new HostileRun(seed, shape).run()
+        : await new StressRun(seed, shape).run();
     const took = Math.round(performance.now() - start);
     process.stdout.write(`  ${took} ms ${JSON.stringify(result)}\n`);
   } catch (error) {
     process.stdout.write(`${(error as Error).stack}\n`);
-    process.stdout.write(`failed: npm run test:stress -- --seed ${seed}\n`);
+    process.stdout.write(
+      `failed: npm run test:stress -- --seed ${seed}${hostile ? ' --hostile' : ''}\n`,
+    );
     process.exitCode = 1;
   }
   seed = (seed + 1) >>> 0;

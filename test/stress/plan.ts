@@ -127,8 +127,8 @@ const FILE_BYTES_MAX = 2 << 20;
 const SMALL_BYTES_MAX = 40_000;
 
 function bytesOf(dice: Dice, most: number): number {
-  if (dice.chance(0.25)) return Math.min(most, dice.one(EDGES));
-  if (dice.chance(0.2)) return dice.whole(WRAP_BYTES, Math.max(most, WRAP_BYTES));
+  if (dice.chance(0.25)) return Math.min(Math.max(most, WRAP_BYTES + 1), dice.one(EDGES));
+  if (dice.chance(0.2)) return dice.whole(WRAP_BYTES, Math.max(most, 2 * WRAP_BYTES));
   return dice.size(most);
 }
 

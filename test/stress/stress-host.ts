@@ -57,7 +57,7 @@ const onFailure = (error: unknown): void =>
 class Crew {
   readonly #setup: WorkerSetup;
   readonly #idle: Worker[] = [];
-  readonly #all = new Set<Worker>();
+  #retired = false;
   counters: ThreadCounters = { delayedMs: 0, safetyFirings: 0 };
 
   constructor(setup: WorkerSetup) {
@@ -80,6 +80,7 @@ class Crew {
     if (word.word === 'ended') throw new Error('a worker ended in the middle');
     this.#count({ delayedMs: 0, safetyFirings: word.safetyFirings });
     this.#idle.push(worker);
+    if (this.#retired) await this.dismiss();
     return word.report;
   }
 
@@ -87,8 +88,6 @@ class Crew {
     const worker = new Worker(new URL('./stress-worker.js', import.meta.url), {
       workerData: this.#setup,
     });
-    this.#all.add(worker);
-    worker.once('exit', () => this.#all.delete(worker));
     worker.once('error', onFailure);
     return worker;
   }
@@ -111,7 +110,13 @@ class Crew {
     };
   }
 
-  /** All of them are idle. */
+  /** From now on nobody waits for work. */
+  async retire(): Promise<void> {
+    this.#retired = true;
+    await this.dismiss();
+  }
+
+  /** Those that are idle. */
   async dismiss(): Promise<void> {
     await Promise.all(
       this.#idle.splice(0).map(async (worker) => {
@@ -305,6 +310,7 @@ class StressHost {
     for (const end of this.#loopEnds) end.leave();
     if (how === 'exit') process.exit(0);
     /* Nothing keeps the process any more, once it is closed. */
+    this.#crew.retire().catch(onFailure);
     this.#host.close().catch(onFailure);
     process.disconnect();
   }
