@@ -302,6 +302,7 @@ class StressHost {
   describe(): void {
     const lines = [...this.#open].map(([name, what]) => `${name}: ${what}`);
     for (const end of this.#loopEnds) lines.push(JSON.stringify(end.report()));
+    lines.push(`kept by ${process.getActiveResourcesInfo().join(', ')}`);
     say({ word: 'described', lines });
   }
 
@@ -312,7 +313,8 @@ class StressHost {
     /* Nothing keeps the process any more, once it is closed. */
     this.#crew.retire().catch(onFailure);
     this.#host.close().catch(onFailure);
-    process.disconnect();
+    /* It can still be asked what does keep it. */
+    process.channel?.unref();
   }
 }
 

@@ -13,11 +13,11 @@ const TIMEOUT_MS = 600_000;
 const shapes: readonly [string, PlanShape][] = [
   [
     'on all cores',
-    { processes: 4, connections: 60, bytesMax: 5 << 20, oneCore: false, boardBytes: 4 << 20 },
+    { processes: 4, connections: 56, bytesMax: 5 << 20, oneCore: false, boardBytes: 4 << 20 },
   ],
   [
     'on one core',
-    { processes: 3, connections: 40, bytesMax: 3 << 20, oneCore: true, boardBytes: 4 << 20 },
+    { processes: 3, connections: 26, bytesMax: 3 << 20, oneCore: true, boardBytes: 4 << 20 },
   ],
 ];
 
