@@ -257,7 +257,7 @@ export class StressRun {
         process.described = word.lines;
         return;
       case 'failed':
-        if (!process.gone) this.#fail(`process ${process.plan.index}: ${word.why}`);
+        this.#fail(`process ${process.plan.index}: ${word.why}`);
         return;
     }
     this.#moves++;

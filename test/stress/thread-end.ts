@@ -78,8 +78,11 @@ export class ThreadEnd {
       heard = 'end';
       if (end === 1) send();
     } catch (error) {
-      if (!(error instanceof Enough) && !isCode(error)) throw error;
+      /* The orderly end of a peer that let go in the middle of a record. */
+      const cutOff = codeOf(error) === 'EBADMSG';
+      if (!(error instanceof Enough) && !isCode(error) && !cutOff) throw error;
       if (error instanceof Enough) heard = 'own';
+      else if (cutOff) heard = 'end';
       else if (sending) writeCode = codeOf(error);
       heard = heard === '' ? codeOf(error) : heard;
     }
