@@ -280,10 +280,17 @@ export class StressRun {
       this.#processes.every((p) => !p.gone || p.exit !== undefined),
     );
     await this.#until(`no connection of wave ${wave} is left`, async () => {
-      const [stg] = (await this.#array?.list<StgReport>('stg', 'list')) ?? [];
-      return stg?.connectionsUsed === 0;
+      return (await this.#stg())?.connectionsUsed === 0;
     });
     await this.#until(`the last reports of wave ${wave}`, async () => this.#allReported(wave));
+  }
+
+  /** Undefined while stpd does not answer: whether for too long is the watchdog's affair. */
+  async #stg(): Promise<StgReport | undefined> {
+    const array = this.#array as ArrayForTest;
+    if (array.stpd.exitCode !== null) this.#fail(`stpd has ended with ${array.stpd.exitCode}`);
+    const stgs = await array.list<StgReport>('stg', 'list').catch(() => []);
+    return stgs[0];
   }
 
   /** What both ends have begun, both have told; a report may be on its way when its slot is free. */
@@ -332,7 +339,7 @@ export class StressRun {
     const array = this.#array as ArrayForTest;
     const here = this.#processes.filter(({ gone }) => !gone);
     await this.#until('pages, ports and slots are free', async () => {
-      const [stg] = await array.list<StgReport>('stg', 'list');
+      const stg = await this.#stg();
       return (
         stg !== undefined &&
         stg.pagesFree === stg.pagesTotal &&
@@ -413,7 +420,7 @@ export class StressRun {
     }
     await this.#until('every process ends', () => here.every(({ exit }) => exit !== undefined));
     await this.#until('no member, port and descriptor is left', async () => {
-      const [stg] = await array.list<StgReport>('stg', 'list');
+      const stg = await this.#stg();
       const descriptors = readdirSync(`/proc/${array.stpd.pid}/fd`).length;
       return stg?.members.length === 0 && stg.portsUsed === 0 && descriptors <= this.#baseline;
     });
