@@ -51,6 +51,10 @@ constexpr uint64_t kYieldFirstNs = 2'000;
  * its turn, and do not try again for so many short sleeps. */
 constexpr uint64_t kLostNs = 200'000;
 constexpr uint32_t kRestartLost = 63;
+/* After so many answers in a row that came out of a yield, the thread looks for another core; not
+ * more often than this, since it may find none that is idle. */
+constexpr uint32_t kSharedHits = 32;
+constexpr uint64_t kMoveEveryNs = 50'000'000;
 constexpr uint64_t kCoresEveryNs = 100'000'000;
 constexpr uint64_t kSafetyMs = 1000;
 /* From the publication of work to the bell; more only if who rings has no core. */
@@ -93,8 +97,12 @@ struct EventLoop {
   std::vector<Source> sources;
   std::unordered_map<uint32_t, CableWatch*> watches;
   uint64_t budgetNs = 0, budgetMaxNs = 0, sleptAt = 0, backendAt = 0, coresSeenAt = 0;
+  /* Until then an answer is on its way, and it is worth while to look for it. */
+  uint64_t expectUntil = 0;
   uint32_t coresSeen = 0;
   bool sharesCore = false;
+  uint32_t sharedHits = 0; /* answers in a row that came out of a yield */
+  uint64_t movedAt = 0;
   /* Short sleeps until polling is tried again, and how many it will be the next time. */
   uint32_t restartIn = 0, restartEvery = 0;
   bool closing = false, armed = false, bell = false, more = false, enabled = false;
@@ -142,9 +150,10 @@ struct EventLoop {
     return coresSeen;
   }
 
-  /* A place among those who may poll at once, one less than there are cores. Who is just leaving
-   * makes room within a moment, so it is asked for a little while: a sleep costs ten times more. */
-  bool enterPoll(uint32_t* count, uint64_t now) {
+  /* A place among those who may poll at once, one less than there are cores; one more for who is
+   * `expecting`. Who is just leaving makes room within a moment, so it is asked for a little while: a
+   * sleep costs ten times more. */
+  bool enterPoll(uint32_t* count, uint64_t now, bool expecting) {
     const int32_t most = int32_t(cores(now)) - 1;
     if (most < 1) return false;
     for (;;) {
@@ -152,7 +161,7 @@ struct EventLoop {
       const int32_t others = int32_t(__atomic_fetch_add(count, 1, __ATOMIC_RELAXED));
       /* The director resets the count when a host dies: those who polled then leave it too low. */
       if (others < 0) __atomic_store_n(count, 1, __ATOMIC_RELAXED);
-      if (others < most) return true;
+      if (others < most + (expecting ? 1 : 0)) return true;
       __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
       for (int i = 0; i < 16; i++) {
         if (ready()) return false;
@@ -172,8 +181,9 @@ struct EventLoop {
 
   enum class Poll { found, missed, interrupted };
 
-  /* Looks for work until it finds some, the budget ends, or libuv has something to do. */
-  Poll pollFor(uint64_t budget) {
+  /* Looks for work until it finds some, the budget ends, or libuv has something to do. Who is
+   * `expecting` lets others run from the start: they may be those that answer. */
+  Poll pollFor(uint64_t budget, bool expecting) {
     const int timeout = uv_backend_timeout(loop);
     if (timeout == 0) return Poll::interrupted;
     if (timeout > 0 && uint64_t(timeout) * 1'000'000 < budget) {
@@ -182,10 +192,10 @@ struct EventLoop {
     uint32_t* count = pollers();
     if (count == nullptr) return Poll::interrupted;
     const uint64_t start = nowNs();
-    if (!enterPoll(count, start)) return ready() ? Poll::found : Poll::missed;
+    if (!enterPoll(count, start, expecting)) return ready() ? Poll::found : Poll::missed;
     Poll outcome = Poll::missed;
     /* The peer that answered out of the last poll's yield shares this core. */
-    uint64_t yieldAt = start + (sharesCore ? 0 : kYieldFirstNs);
+    uint64_t yieldAt = start + (sharesCore || expecting ? 0 : kYieldFirstNs);
     bool yielded = false;
     for (;;) {
       for (int i = 0; i < 8 && outcome != Poll::found; i++) {
@@ -207,7 +217,7 @@ struct EventLoop {
         yielded = true;
         const uint64_t back = nowNs();
         yieldAt = back + kBackendEveryNs;
-        if (back - now > kLostNs) {
+        if (back - now > kLostNs && !expecting) {
           outcome = ready() ? Poll::found : Poll::missed;
           budgetNs = 0;
           restartIn = restartEvery = kRestartLost;
@@ -217,30 +227,67 @@ struct EventLoop {
     }
     __atomic_fetch_sub(count, 1, __ATOMIC_RELAXED);
     sharesCore = yielded && outcome == Poll::found;
+    if (!sharesCore) sharedHits = 0;
+    else if (++sharedHits >= kSharedHits) leaveCore();
     return outcome;
+  }
+
+  /* The peer that answers out of our yields shares this core, each answer at the price of two
+   * switches, and the kernel leaves it at that for long: its balancing counts who waits, and we wait
+   * in turns. So this thread moves: it gives up the core for a moment, and is put elsewhere. */
+  void leaveCore() {
+    sharedHits = 0;
+    const uint64_t now = nowNs();
+    if (now - movedAt < kMoveEveryNs) return;
+    movedAt = now;
+    cpu_set_t mine, others;
+    const int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof mine, &mine) != 0) return;
+    others = mine;
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof mine, &mine);
+  }
+
+  /* How long from now on an answer is expected. */
+  uint64_t expectedFor() {
+    if (expectUntil == 0) return 0;
+    const uint64_t now = nowNs();
+    if (now < expectUntil) return expectUntil - now;
+    return expectUntil = 0;
   }
 
   /* Work that was there already, or that a poll within the budget has found. */
   bool findWork() {
     if (ready()) return true;
-    if (!enabled || budgetNs == 0) return false;
-    const Poll outcome = pollFor(budgetNs);
+    if (!enabled) return false;
+    const uint64_t expected = expectedFor();
+    if (budgetNs == 0 && expected == 0) return false;
+    const bool expecting = expected > budgetNs;
+    const Poll outcome = pollFor(expecting ? expected : budgetNs, expecting);
     if (outcome == Poll::found) {
       pollHits++;
       tally(&stp_member::poll_hits);
-      restartEvery = 0;
-      budgetNs = budgetNs * 2 > budgetMaxNs ? budgetMaxNs : budgetNs * 2;
     } else if (outcome == Poll::missed) {
       pollMisses++;
       tally(&stp_member::poll_misses);
-      budgetNs = budgetNs / 2 < kBudgetStartNs ? 0 : budgetNs / 2;
-      if (budgetNs == 0) {
-        restartIn = restartEvery;
-        restartEvery = restartEvery * 2 + 1 > kRestartEveryMax ? kRestartEveryMax
-                                                               : restartEvery * 2 + 1;
-      }
     }
+    if (!expecting) learn(outcome);
     return outcome == Poll::found;
+  }
+
+  /* Hits double the budget, misses halve it. */
+  void learn(Poll outcome) {
+    if (outcome == Poll::found) {
+      restartEvery = 0;
+      budgetNs = budgetNs * 2 > budgetMaxNs ? budgetMaxNs : budgetNs * 2;
+    } else if (outcome == Poll::missed) {
+      budgetNs = budgetNs / 2 < kBudgetStartNs ? 0 : budgetNs / 2;
+      if (budgetNs != 0) return;
+      restartIn = restartEvery;
+      restartEvery =
+          restartEvery * 2 + 1 > kRestartEveryMax ? kRestartEveryMax : restartEvery * 2 + 1;
+    }
   }
 
   /* What JavaScript put off comes before what the array brings next: a callback of its own, since
@@ -554,6 +601,14 @@ void LoopPolling(const Napi::CallbackInfo& info) {
   if (loop.budgetNs > loop.budgetMaxNs) loop.budgetNs = loop.budgetMaxNs;
 }
 
+/* loopExpect(us): for so long from now an answer is on its way: the loop looks for it before it
+ * sleeps, whatever it has learned, unless it never polls. */
+void LoopExpect(const Napi::CallbackInfo& info) {
+  EventLoop& loop = loopOf(info);
+  const uint64_t until = nowNs() + uint64_t(info[0].ToNumber().Uint32Value()) * 1000;
+  if (until > loop.expectUntil) loop.expectUntil = until;
+}
+
 void LoopSafety(const Napi::CallbackInfo& info) {
   EventLoop& loop = loopOf(info);
   if (info[0].ToBoolean().Value()) {
@@ -667,6 +722,7 @@ void registerEventLoop(Napi::Env env, Napi::Object exports) {
   exports.Set("loopSource", Napi::Function::New(env, LoopSource));
   exports.Set("loopSourceEnd", Napi::Function::New(env, LoopSourceEnd));
   exports.Set("loopDirector", Napi::Function::New(env, LoopDirector));
+  exports.Set("loopExpect", Napi::Function::New(env, LoopExpect));
   exports.Set("loopPolling", Napi::Function::New(env, LoopPolling));
   exports.Set("loopSafety", Napi::Function::New(env, LoopSafety));
   exports.Set("loopCable", Napi::Function::New(env, LoopCable));

@@ -61,7 +61,50 @@ napi_value createThroughV8(void* data, size_t bytes) {
   return result;
 }
 
+/* What V8 counts would make it mark the whole heap again and again; what has the empty deleter it
+ * does not count. Node-API knows no such buffer, so V8's functions are looked for by their names. */
+struct Uncounted {
+  using NewStore = std::unique_ptr<v8::BackingStore> (*)(void*, size_t,
+                                                         void (*)(void*, size_t, void*), void*);
+  using Make = v8::Local<v8::ArrayBuffer> (*)(v8::Isolate*, std::shared_ptr<v8::BackingStore>);
+  using SetDetachKey = void (*)(v8::ArrayBuffer*, v8::Local<v8::Value>);
+  NewStore newStore;
+  void (*emptyDeleter)(void*, size_t, void*);
+  Make make;
+  SetDetachKey setDetachKey;
+
+  template <typename Function>
+  static void find(Function* function, const char* name) {
+    *function = reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, name));
+  }
+
+  Uncounted() {
+    find(&newStore, "_ZN2v811ArrayBuffer15NewBackingStoreEPvmPFvS1_mS1_ES1_");
+    find(&emptyDeleter, "_ZN2v812BackingStore12EmptyDeleterEPvmS1_");
+    find(&make, "_ZN2v811ArrayBuffer3NewEPNS_7IsolateESt10shared_ptrINS_12BackingStoreEE");
+    find(&setDetachKey, "_ZN2v811ArrayBuffer12SetDetachKeyENS_5LocalINS_5ValueEEE");
+  }
+
+  bool complete() const {
+    return newStore != nullptr && emptyDeleter != nullptr && make != nullptr &&
+           setDetachKey != nullptr;
+  }
+};
+
 }  // namespace
+
+napi_value uncountedBuffer(void* data, size_t bytes) {
+  static const Uncounted v8s;
+  if (!v8s.complete()) return nullptr;
+  v8::Isolate* isolate = v8::Isolate::GetCurrent();
+  v8::Local<v8::ArrayBuffer> buffer =
+      v8s.make(isolate, v8s.newStore(data, bytes, v8s.emptyDeleter, nullptr));
+  /* Any value that nobody else has: without it no detach, and so no transfer, can succeed. */
+  v8s.setDetachKey(*buffer, buffer);
+  napi_value result;
+  static_cast<void>(new (&result) v8::Local<v8::Value>(buffer));
+  return result;
+}
 
 Napi::Value externalSharedBuffer(Napi::Env env, void* data, size_t bytes) {
   const auto create = reinterpret_cast<CreateExternal>(

@@ -17,6 +17,14 @@ namespace stpd {
  */
 Napi::Value externalSharedBuffer(Napi::Env env, void* data, size_t bytes);
 
+/*
+ * A young ArrayBuffer over memory that V8 does not count, or null where this Node cannot make one.
+ * It cannot be detached: who asks for its end (napi_add_finalizer) may use the memory for something
+ * else then. No program may be given it that was not marked untransferable: Node ends the process
+ * when it transfers a buffer and then cannot detach it.
+ */
+napi_value uncountedBuffer(void* data, size_t bytes);
+
 }  // namespace stpd
 
 #endif

@@ -39,6 +39,15 @@ static napi_value RingWrite(napi_env env, napi_callback_info info) {
   });
 }
 
+/* (ring, bytes: Uint8Array): ringWrite of the whole, without waiting; what short writes call. */
+static napi_value RingPut(napi_env env, napi_callback_info info) {
+  ArgsOf<2> args;
+  PageRing* ring = ringArgs(env, info, &args);
+  Bytes data;
+  if (ring == nullptr || !bytesOf(env, args.value[1], &data)) return nullptr;
+  return result(env, ring->write(data.at, data.bytes, 0));
+}
+
 static napi_value RingRead(napi_env env, napi_callback_info info) {
   return move(env, info, [](PageRing* ring, uint8_t* at, uint64_t bytes, uint32_t slice) {
     return ring->read(at, bytes, slice);
@@ -240,6 +249,7 @@ void hot(Napi::Env env, Napi::Object exports, const char* name, napi_callback ca
 
 void registerPageRing(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringWrite", RingWrite);
+  hot(env, exports, "ringPut", RingPut);
   hot(env, exports, "ringRead", RingRead);
   hot(env, exports, "ringTake", RingTake);
   hot(env, exports, "ringCommit", Simple<Commit>);

@@ -2,37 +2,36 @@
  * Memory that event loops read into, recycled: fresh memory for each read would cost a page fault
  * every 4 KiB, more than the copy itself.
  *
- * A slab is an ArrayBuffer. When JavaScript has let go of it, it comes back to the pool of the
- * thread that made it. A thread makes so many at most; beyond, JavaScript allocates for itself,
- * which is what makes V8 collect, and the slabs that nobody sees any more come back.
+ * A slab is an ArrayBuffer. When V8 has collected it, and so every Buffer that was carved from it, it
+ * comes back to the pool of the thread that made it. V8 is not told of slabs in use: what it counts
+ * it also counts off when it collects, 32 MiB at once, and each rise after such a fall makes it mark
+ * the whole heap. It is told of the pool, whose size is bounded. That V8 looks for slabs that nobody
+ * sees often enough is the care of src/socket/receive-slabs.ts.
  */
 #include <sys/mman.h>
 
 #include <vector>
 
 #include "addon.h"
+#include "external_buffer.h"
 
 namespace stpd {
 
 namespace {
 
 constexpr size_t kSlabBytes = 1 << 20;
-/* More than the 32 MiB of young buffers at which V8 collects, so that the pool bridges its rounds. */
-constexpr uint32_t kSlabsMax = 48;
+/* What is out when V8 collects, twice: some is kept, and some on its way back. */
+constexpr uint32_t kSlabsMax = 64;
 
 struct Pool {
   std::vector<void*> free;
   uint32_t made = 0;
+  uint32_t back = 0; /* slabs that came back since the last slabsBack */
   bool closed = false;
 };
 
 thread_local Pool pool;
 
-/* V8 is told of each slab once, as long as the pool has it; that it counts a slab again while
- * JavaScript has it is taken back. The pool is bounded, and marking the whole heap every 64 MiB
- * received would cost more than it could find.
- * Invariant: V8's count stays above what JavaScript has. V8 counts that off at the end of the
- * environment, before any hook of ours runs, and aborts the process below zero. */
 void account(napi_env env, int64_t bytes) {
   int64_t total = 0;
   napi_adjust_external_memory(env, bytes, &total);
@@ -46,12 +45,13 @@ void drop(napi_env env, void* slab) {
 
 /* On the thread of the pool, at a turn of its loop after the collection, or at its end. */
 void onFree(napi_env env, void* slab, void*) {
-  account(env, int64_t(kSlabBytes));
   if (pool.closed) return drop(env, slab);
   pool.free.push_back(slab);
+  pool.back++;
 }
 
-/* slabTake(): an ArrayBuffer, or undefined when the thread has all its slabs in use. */
+/* slabTake(): an ArrayBuffer that must be marked untransferable before anybody gets it, or
+ * undefined when the thread has all its slabs in use. */
 Napi::Value SlabTake(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   void* slab = nullptr;
@@ -65,13 +65,19 @@ Napi::Value SlabTake(const Napi::CallbackInfo& info) {
     pool.made++;
     account(env, int64_t(kSlabBytes));
   }
-  napi_value out;
-  if (napi_create_external_arraybuffer(env, slab, kSlabBytes, onFree, nullptr, &out) != napi_ok) {
+  napi_value out = uncountedBuffer(slab, kSlabBytes);
+  if (out == nullptr || napi_add_finalizer(env, out, slab, onFree, nullptr, nullptr) != napi_ok) {
     drop(env, slab);
     return env.Undefined();
   }
-  account(env, -int64_t(kSlabBytes));
   return Napi::Value(env, out);
+}
+
+/* slabsBack(): how many have come back since the last call. */
+Napi::Value SlabsBack(const Napi::CallbackInfo& info) {
+  const uint32_t back = pool.back;
+  pool.back = 0;
+  return Napi::Number::New(info.Env(), back);
 }
 
 /* slabTrim(): what nobody uses goes back to the system. */
@@ -90,6 +96,7 @@ void closePool(void* env) {
 
 void registerReceiveSlabs(Napi::Env env, Napi::Object exports) {
   exports.Set("slabTake", Napi::Function::New(env, SlabTake));
+  exports.Set("slabsBack", Napi::Function::New(env, SlabsBack));
   exports.Set("slabTrim", Napi::Function::New(env, SlabTrim));
   napi_add_env_cleanup_hook(env, closePool, static_cast<napi_env>(env));
 }

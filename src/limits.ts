@@ -66,6 +66,11 @@ export const SAFETY_PERIOD_MS = 1000;
  * than all the rest of a connection, and nobody waits for them.
  */
 export const LAZY_BELL_MS = 2;
+/**
+ * Connecting, accepting and ending are questions whose answer comes soon: who asked looks for it so
+ * long, microseconds, before it sleeps. Three wake-ups of idle cores, as many as a connection takes.
+ */
+export const EXPECT_US = 300;
 /** Pages of an idle producer go back to the pool after this. */
 export const IDLE_PAGES_MS = 250;
 

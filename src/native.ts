@@ -122,6 +122,8 @@ export interface Native {
     cursor: number,
   ): number;
   ringClose(ring: number): void;
+  /** `ringWrite` of the whole, without waiting. */
+  ringPut(ring: number, from: Uint8Array): number;
   ringWrite(ring: number, from: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   /** Reads and, where that was all, arms: twice the bytes, and 1 more if armed; else a negative state. */
@@ -285,6 +287,8 @@ export interface Native {
   // --- receive_slabs.cc: see src/socket/receive-slabs.ts --------------------------------------
   /** 1 MiB that comes back to the thread's pool once collected; undefined when all are in use. */
   slabTake(): ArrayBuffer | undefined;
+  /** How many slabs have come back since the last call. */
+  slabsBack(): number;
   slabTrim(): void;
 
   // --- event_loop.cc: see src/memory/event-loop.ts ------------------------------------------
@@ -296,6 +300,8 @@ export interface Native {
   loopSource(options: LoopSourceOptions): number;
   loopSourceEnd(source: number): void;
   loopPolling(budgetMaxUs: number): void;
+  /** For so long an answer is on its way: the loop looks for it before it sleeps. */
+  loopExpect(us: number): void;
   /** The loop keeps its counters, and the thread's number, in the `director` record there. */
   loopDirector(segment: number, offset: number): void;
   loopSafety(active: boolean): void;

@@ -27,7 +27,7 @@ import {
   NUMBERS,
   STG_HEADER,
 } from '../layout/tables.js';
-import { BACKLOG_MAX, GROW_RETRY_MS, NETWORK_SLOTS_SHARE, PORT_MAX } from '../limits.js';
+import { BACKLOG_MAX, EXPECT_US, GROW_RETRY_MS, NETWORK_SLOTS_SHARE, PORT_MAX } from '../limits.js';
 import {
   addSource,
   countLoop,
@@ -443,6 +443,8 @@ export class ChannelDirector {
         this.#commands++;
         this.#segment.storeCounter(this.#figures + DIRECTOR.at.commands, this.#commands);
         this.#onCommand(member, command);
+        /* It is accepted and closed soon, and where one connects more will. */
+        if (command.op === NUMBERS.OP_CONNECT) native().loopExpect(EXPECT_US);
         if (member.stg.members[member.index] !== member) return;
       }
     } catch (error) {

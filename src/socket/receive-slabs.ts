@@ -6,8 +6,17 @@
  *
  * Invariant: bytes that were handed out are never written again while anybody can still see them.
  */
+import { markAsUntransferable } from 'node:worker_threads';
 import { native } from '../native.js';
 
+/** Slabs of 1 MiB taken between two collections of young objects, about. */
+const COLLECT_EVERY = 32;
+/** A number of 64 KiB, which V8 still makes among the young objects: it clears it and no more. */
+const FILLER_BITS = 8n * 65536n - 1n;
+const FILLER_BYTES = 65536;
+/** Bytes for each slab taken. V8's new space has 1 to 16 MiB. */
+const FILL_MIN = 16384;
+const FILL_MAX = 1048576;
 /** Where the thread's pool has none left; V8 allocates, and collects the sooner for it. */
 const FALLBACK_BYTES = 262144;
 /** Shorter reads are copied into Node's own pool, so that a kept message keeps little. */
@@ -15,8 +24,12 @@ const SHORT_BYTES = 4096;
 /** A slab with less room than this is left for a new one. */
 const ROOM_BYTES_MIN = 65536;
 /** Slabs that nobody uses go back to the system when no slab was needed for so long. */
-const TRIM_MS = 1000;
+const TRIM_MS = 5000;
 
+let taken = 0;
+let fill = 131072;
+/** Seen from here, so that the compiler does not leave them out. */
+const filling: { last: bigint | undefined } = { last: undefined };
 let slab = Buffer.alloc(0);
 let at = 0;
 let takenSinceTrim = false;
@@ -31,13 +44,31 @@ function trimIdle(): void {
   takenSinceTrim = false;
 }
 
+/** Young objects that nobody sees, so that V8 has a reason to look what is still seen. */
+function fillNewSpace(): void {
+  const back = native().slabsBack();
+  taken++;
+  if (back > 0 || taken > COLLECT_EVERY * 2) {
+    fill = Math.min(Math.max(fill * Math.min(taken / COLLECT_EVERY, 2), FILL_MIN), FILL_MAX);
+    taken = 0;
+  }
+  for (let left = fill; left > 0; left -= FILLER_BYTES) filling.last = 1n << FILLER_BITS;
+  filling.last = undefined;
+}
+
+function nextSlab(): Buffer<ArrayBuffer> | undefined {
+  fillNewSpace();
+  const pooled = native().slabTake();
+  if (pooled === undefined) return undefined;
+  /* As Node's own pool: else a chunk that is posted to a thread would take its neighbours along. */
+  markAsUntransferable(pooled);
+  return Buffer.from(pooled);
+}
+
 /** Room of at least 64 KiB: read into it from `receiveAt()` on, then `takeReceived`. */
 export function receiveRoom(): Buffer {
   if (slab.length - at < ROOM_BYTES_MIN) {
-    /* V8 looks at what young buffers hold, and collects, only when it allocates one itself. */
-    new ArrayBuffer(1);
-    const pooled = native().slabTake();
-    slab = pooled === undefined ? Buffer.allocUnsafeSlow(FALLBACK_BYTES) : Buffer.from(pooled);
+    slab = nextSlab() ?? Buffer.allocUnsafeSlow(FALLBACK_BYTES);
     at = 0;
     takenSinceTrim = true;
     trimTimer ??= setInterval(trimIdle, TRIM_MS).unref();

@@ -8,6 +8,7 @@ import { addAbortListener, EventEmitter } from 'node:events';
 import { getDefaultHighWaterMark } from 'node:stream';
 import { nodeError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
+import { EXPECT_US } from '../limits.js';
 import type { DirectorEvent } from '../memory/member-ring.js';
 import { native } from '../native.js';
 import {
@@ -195,6 +196,7 @@ export class StpServer extends EventEmitter<StpServerEvents> {
     });
     this.#connections++;
     socket.accepted(end, this);
+    native().loopExpect(EXPECT_US); /* whoever connects has something to say */
     this.emit('connection', socket);
   }
 

@@ -9,10 +9,11 @@
  * Invariant: `#end` is the connection of the latest `connect`; an answer that comes for an earlier
  * one is given back to the director.
  */
-import { addAbortSignal, Duplex, type DuplexOptions } from 'node:stream';
+import { addAbortSignal, Duplex, type DuplexOptions, Readable } from 'node:stream';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { codeOfErrno, nodeError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
+import { EXPECT_US } from '../limits.js';
 import { runSoon } from '../memory/event-loop.js';
 import type { DirectorEvent } from '../memory/member-ring.js';
 import {
@@ -59,10 +60,14 @@ export interface StreamHandle {
   readonly port: MessagePort;
 }
 
-/** Bytes read at once into one buffer. */
-const READ_BYTES = 65536;
-/** Reads of one socket before others have their turn: a whole window. */
-const READS_PER_TURN = 64;
+/** Bytes read at once into one buffer, at most. */
+const READ_BYTES_MAX = 262144;
+/** What a shorter read counts for, where a turn is bounded. */
+const SHORT_READ_BYTES = 65536;
+/** A buffer of so many short reads, or more, is taken out of the stream for them. */
+const SHORT_READS_MIN = 16;
+/** Bytes of one socket before others have their turn: a whole window. */
+const TURN_BYTES_MAX = 4 << 20;
 /** Chunks that waited together are copied together up to so much, for one native call. */
 const GATHER_BYTES_MAX = 65536;
 /** A full pool is tried again after this. */
@@ -142,6 +147,12 @@ export class StpSocket extends Duplex {
   /** Made by the first setTimeout: most sockets have none. */
   #idle: IdleTimer | undefined;
   readonly #liveness: Liveness;
+  /** Nothing stands before the next short write. */
+  #direct = false;
+  readonly #directMax: number;
+  /** Taken out of the stream's buffer for short reads, from `#restAt` on; it comes before that. */
+  #rest: Buffer | undefined;
+  #restAt = 0;
 
   /** @throws ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE */
   constructor(host: Host, options: StpSocketOptions = {}) {
@@ -154,6 +165,7 @@ export class StpSocket extends Duplex {
       emitClose: false /* with hadError: see _destroy */,
     });
     this.host = host;
+    this.#directMax = this.writableHighWaterMark;
     this.#onread = OnRead.of(options.onread);
     this.#liveness = new Liveness(host);
     this.#signal = signal;
@@ -206,6 +218,7 @@ export class StpSocket extends Duplex {
       this.destroy(stpError('EHOSTUNREACH', why, 'connect'));
       return;
     }
+    native().loopExpect(EXPECT_US);
     this.host.ask({ op: NUMBERS.OP_CONNECT, port, localPort }, (event) =>
       this.#onAnswer(event, request, attempt),
     );
@@ -329,28 +342,51 @@ export class StpSocket extends Duplex {
    */
   // biome-ignore lint/suspicious/noExplicitAny: the signature of stream.Writable
   override write(chunk: any, encoding?: any, callback?: any): boolean {
+    const end = this.#end;
     if (
+      end === undefined ||
       encoding !== undefined ||
       callback !== undefined ||
-      this.#end === undefined ||
-      this.#pending !== undefined ||
       !(chunk instanceof Uint8Array) ||
-      chunk.length >= this.writableHighWaterMark ||
-      !this.writable ||
-      this.writableLength !== 0 ||
-      this.writableCorked !== 0 ||
-      this.writableNeedDrain ||
-      this.#lent
+      chunk.length >= this.#directMax ||
+      (!this.#direct && !this.#mayWriteDirectly())
     ) {
+      this.#direct = false;
       return super.write(chunk, encoding, callback);
     }
     const bytes = chunk.length;
-    const sent = native().ringWrite(this.#end.tx, chunk, 0, bytes, 0);
-    if (sent <= 0) return super.write(chunk);
-    this.#bytesSent += sent;
-    this.#end.sent();
-    this.#idle?.touch();
-    return sent === bytes || super.write(chunk.subarray(sent));
+    const sent = native().ringPut(end.tx, chunk);
+    if (sent > 0) {
+      this.#bytesSent += sent;
+      end.sent();
+      this.#idle?.touch();
+      if (sent === bytes) return true;
+    }
+    this.#direct = false;
+    return super.write(sent > 0 ? chunk.subarray(sent) : chunk);
+  }
+
+  /** Until something is written, corked or ended in another way, or the socket is destroyed. */
+  #mayWriteDirectly(): boolean {
+    this.#direct =
+      this.#pending === undefined &&
+      this.writable &&
+      this.writableLength === 0 &&
+      this.writableCorked === 0 &&
+      !this.writableNeedDrain &&
+      !this.#lent;
+    return this.#direct;
+  }
+
+  override cork(): void {
+    this.#direct = false;
+    super.cork();
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: the signature of stream.Writable
+  override end(...args: any[]): this {
+    this.#direct = false;
+    return super.end(...args);
   }
 
   override _write(
@@ -460,6 +496,7 @@ export class StpSocket extends Duplex {
     }
     if (this.#end === undefined || this.#lent) return done();
     native().ringFinish(this.#end.tx);
+    native().loopExpect(EXPECT_US); /* the peer's end */
     /* As a kernel's shutdown: who destroys the socket in this turn sees no 'finish'. */
     runSoon(done);
   }
@@ -473,6 +510,74 @@ export class StpSocket extends Duplex {
     if (this.#end !== undefined && !this.#rxArmed) process.nextTick(StpSocket.#readSomeOf, this);
   }
 
+  /**
+   * As `stream.Readable.read`. Many short reads of a long buffer take it out once: the stream's own
+   * way through its list of chunks would cost each of them more than the rest of its journey.
+   */
+  // biome-ignore lint/suspicious/noExplicitAny: the signature of stream.Readable
+  override read(bytes?: number): any {
+    if (bytes === 0) return super.read(0);
+    if (this.#rest === undefined) {
+      if (bytes === undefined || !this.#mayTakeAll(bytes)) return super.read(bytes);
+      const all: Buffer | null = super.read();
+      if (all === null) return null;
+      this.#rest = all;
+      this.#restAt = 0;
+    }
+    const rest = this.#rest;
+    const at = this.#restAt;
+    if (bytes !== undefined && bytes > 0 && rest.length - at > bytes && this.#isQuiet()) {
+      this.#restAt = at + bytes;
+      return rest.subarray(at, at + bytes);
+    }
+    this.#putRestBack();
+    return super.read(bytes);
+  }
+
+  #mayTakeAll(bytes: number): boolean {
+    return (
+      bytes > 0 &&
+      this.readableLength >= bytes * SHORT_READS_MIN &&
+      this.readableFlowing !== true &&
+      this.readableEncoding === null &&
+      !this.#ended &&
+      this.#isQuiet()
+    );
+  }
+
+  /** `read` emits what it returns for those that listen. */
+  #isQuiet(): boolean {
+    return this.listenerCount('data') === 0;
+  }
+
+  #putRestBack(): void {
+    const rest = this.#rest;
+    this.#rest = undefined;
+    if (rest !== undefined) super.unshift(rest.subarray(this.#restAt));
+  }
+
+  override unshift(chunk: unknown, encoding?: BufferEncoding): void {
+    this.#putRestBack();
+    super.unshift(chunk, encoding);
+  }
+
+  override setEncoding(encoding: BufferEncoding): this {
+    this.#putRestBack();
+    return super.setEncoding(encoding);
+  }
+
+  static {
+    const { get } = Object.getOwnPropertyDescriptor(Readable.prototype, 'readableLength') as {
+      get: () => number;
+    };
+    Object.defineProperty(StpSocket.prototype, 'readableLength', {
+      get(this: StpSocket): number {
+        const rest = this.#rest;
+        return get.call(this) + (rest === undefined ? 0 : rest.length - this.#restAt);
+      },
+    });
+  }
+
   static readonly #readSomeOf = (socket: StpSocket): void => socket.#readSome();
 
   #readSome(): void {
@@ -480,16 +585,19 @@ export class StpSocket extends Duplex {
     if (end === undefined || this.#lent || this.destroyed) return;
     if (this.#readLater !== undefined || this.#rxArmed) return;
     const onread = this.#onread;
-    for (let reads = 0; this.#wantsRead; reads++) {
+    for (let read = 0; this.#wantsRead; ) {
       /* A producer that keeps up would keep this thread from everything else. */
-      if (reads === READS_PER_TURN) return this.#readSoon();
+      if (read >= TURN_BYTES_MAX) return this.#readSoon();
       const into = onread === undefined ? receiveRoom() : onread.buffer;
       const at = onread === undefined ? receiveAt() : 0;
-      const bytes = onread === undefined ? READ_BYTES : into.length;
+      const room = into.length - at;
+      const bytes = onread === undefined && room > READ_BYTES_MAX ? READ_BYTES_MAX : room;
       const taken = native().ringTake(end.rx, into, at, bytes);
       if (taken < 0) return this.#onReadState(taken);
       this.#rxArmed = (taken & 1) === 1;
       const got = taken >> 1;
+      /* However short they are: each has its callback. */
+      read += Math.max(got, SHORT_READ_BYTES);
       if (got > 0) {
         this.bytesRead += got;
         this.#idle?.touch();
@@ -570,6 +678,7 @@ export class StpSocket extends Duplex {
     this.#wantsRead = false;
     if (state === RING_END) {
       this.#ended = true;
+      this.#putRestBack();
       this.push(null);
       this.read(0); /* 'end' also where nobody reads, as net has it */
     } else this.destroy(ringError(state, 'read'));
@@ -593,6 +702,7 @@ export class StpSocket extends Duplex {
   // --- the end ----------------------------------------------------------------------------------
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#direct = false;
     this.connecting = false;
     this.#idle?.stop();
     this.#stopRetries();
@@ -727,6 +837,7 @@ export class StpSocket extends Duplex {
     const parts: Buffer[] = [];
     for (let chunk = this.read(); chunk !== null; chunk = this.read()) parts.push(chunk);
     this.#lent = true;
+    this.#direct = false;
     const { port1, port2 } = new MessageChannel();
     const handle: StreamHandle = {
       segment: this.host.segment.handle,

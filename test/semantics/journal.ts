@@ -48,7 +48,11 @@ export class Journal {
   watch(lane: string, name: string, emitter: EventEmitter): void {
     const emit = emitter.emit;
     emitter.emit = (event: string | symbol, ...args: unknown[]): boolean => {
-      if (typeof event === 'string' && !NOISE.has(event)) this.#event(lane, name, event, args);
+      /* What `read` returns is emitted too, to those that listen. */
+      const heard = event !== 'data' || emitter.listenerCount('data') > 0;
+      if (typeof event === 'string' && !NOISE.has(event) && heard) {
+        this.#event(lane, name, event, args);
+      }
       return emit.call(emitter, event, ...args);
     };
   }

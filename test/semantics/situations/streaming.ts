@@ -16,6 +16,15 @@ async function receive(socket: Socket): Promise<string> {
   return digest(...parts);
 }
 
+/** Until so many bytes wait in the stream's buffer, which nobody reads. */
+async function waits(socket: Socket, bytes: number): Promise<number> {
+  const listen = (): void => {};
+  socket.on('readable', listen);
+  while (socket.readableLength < bytes) await new Promise((resolve) => setTimeout(resolve, 1));
+  socket.off('readable', listen);
+  return socket.readableLength;
+}
+
 export const streaming = group('Streaming', {
   'many small writes: whole and in order': async (s) => {
     const { client, accepted } = await s.pair();
@@ -132,6 +141,79 @@ export const streaming = group('Streaming', {
     s.try('encoding', () => client.write('x', 'klingon' as never));
     client.end(new Uint8Array([4]));
     s.log(`whole: ${(await received) === digest(Buffer.from([1, 2, 3, 4]))}`, 'server');
+    await s.closed(client, accepted);
+  },
+
+  'short reads of a long buffer': async (s) => {
+    const { client, accepted } = await s.pair();
+    client.resume();
+    const data = pattern(8000);
+    client.write(data);
+    const read = await waits(accepted, 8000);
+    const parts: Buffer[] = [];
+    const take = (bytes?: number): void => {
+      const part: Buffer | null = accepted.read(bytes);
+      if (part !== null) parts.push(part);
+      s.log(`read ${bytes}: ${part?.length}, ${accepted.readableLength} left`, 'server');
+    };
+    s.log(`${read} wait`, 'server');
+    for (const bytes of [10, 1, 0, 500, 3]) take(bytes);
+    accepted.unshift(parts.pop());
+    take(4);
+    take(7000);
+    take(10_000);
+    client.end('more');
+    await s.quiet();
+    take(10_000);
+    take(486);
+    take();
+    take();
+    s.log(
+      `whole: ${digest(...parts) === digest(data, Buffer.from('more'))}, read ${accepted.bytesRead}`,
+      'server',
+    );
+    await s.closed(client, accepted);
+  },
+
+  'short reads, and the end comes before the rest is read': async (s) => {
+    const { client, accepted } = await s.pair();
+    client.resume();
+    client.write(pattern(8000));
+    await waits(accepted, 8000);
+    s.log(`${accepted.read(10)?.length}, ${accepted.readableLength} left`, 'server');
+    client.end();
+    await s.quiet();
+    s.log(`${accepted.read(10)?.length}, ${accepted.readableLength} left`, 'server');
+    s.log(`ended ${accepted.readableEnded}`, 'server');
+    s.log(`${accepted.read()?.length}, ${accepted.readableLength} left`, 'server');
+    await s.closed(client, accepted);
+  },
+
+  'short reads, then a listener for data': async (s) => {
+    const { client, accepted } = await s.pair();
+    client.resume();
+    const data = pattern(8000);
+    client.write(data);
+    await waits(accepted, 8000);
+    const parts: Buffer[] = [accepted.read(10), accepted.read(10)];
+    const rest = receive(accepted);
+    accepted.resume();
+    client.end();
+    s.log(`whole: ${(await rest) === digest(data.subarray(20))}`, 'server');
+    s.log(`begin: ${digest(...parts) === digest(data.subarray(0, 20))}`, 'server');
+    await s.closed(client, accepted);
+  },
+
+  'short reads, then setEncoding': async (s) => {
+    const { client, accepted } = await s.pair();
+    client.resume();
+    client.write('ab'.repeat(4000));
+    await waits(accepted, 8000);
+    s.log(`${accepted.read(3)}`, 'server');
+    accepted.setEncoding('latin1');
+    s.log(`${accepted.read(3)} ${accepted.readableLength}`, 'server');
+    accepted.destroy();
+    s.log(`${accepted.read(3)} ${accepted.readableLength}`, 'server');
     await s.closed(client, accepted);
   },
 
