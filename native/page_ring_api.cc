@@ -106,6 +106,17 @@ static napi_value RingDrainToFile(napi_env env, napi_callback_info info) {
                                        uint64_t(number(env, args, 3)), u32(env, args, 4)));
 }
 
+/* Of a stream that was on its way to another thread when its peer died: what had arrived is still
+ * to be read there, and then the reset. */
+static const std::shared_ptr<Cable>& deadCable() {
+  static const auto* dead = [] {
+    auto cable = std::make_shared<Cable>(-1);
+    cable->dead.store(true);
+    return new std::shared_ptr<Cable>(cable); /* never destroyed: threads may outlive statics */
+  }();
+  return *dead;
+}
+
 /* ringOpen(stg, connection, generation, end, selfMember, selfGeneration, peerMember, cable, producer,
  * cursor): ten numbers, since a named property costs more to read than the ring to make. */
 static napi_value RingOpen(napi_env env, napi_callback_info info) {
@@ -131,10 +142,7 @@ static napi_value RingOpen(napi_env env, napi_callback_info info) {
     napi_throw_range_error(env, "ERANGE", "ERANGE: ringOpen: a number lies outside the STG");
     return nullptr;
   }
-  if (options.cable == nullptr) {
-    napi_throw_error(env, "ECONNRESET", "ECONNRESET: the peer is gone");
-    return nullptr;
-  }
+  if (options.cable == nullptr) options.cable = deadCable();
   uint32_t handle;
   if (freeRings.empty()) {
     handle = uint32_t(rings.size());

@@ -995,8 +995,7 @@ export class ChannelDirector {
 
   #addDirections(event: ControlEvent, stg: Stg, slot: number, end: 0 | 1): void {
     const segment = this.#segment;
-    const directions =
-      stg.offset + stg.geometry.connections + slot * CONNECTION.bytes + CONNECTION.at.directions;
+    const directions = connectionOffset(stg.extents, slot) + CONNECTION.at.directions;
     const out = directions + end * DIRECTION.bytes;
     const inn = directions + (1 - end) * DIRECTION.bytes;
     const load = (direction: number, field: keyof typeof DIRECTION.at): number =>
