@@ -214,7 +214,7 @@ export class StpServer extends EventEmitter<StpServerEvents> {
       remotePort: end.remotePort,
       remoteFamily: 'stp',
     });
-    end.release(native().ringState(end.rx) > 0);
+    end.release(end.isTorn());
   }
 
   /** For StpSocket: one that was accepted is destroyed. */

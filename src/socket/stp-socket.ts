@@ -249,7 +249,7 @@ export class StpSocket extends Duplex {
     const made = event.kind !== 0 && event.status === 0;
     const end = made ? this.host.openEnd(event) : undefined;
     if (!this.connecting || this.#attempt !== attempt) {
-      end?.release(native().ringState(end.rx) > 0);
+      end?.release(end.isTorn());
       return;
     }
     if (end === undefined) {
@@ -920,7 +920,7 @@ export class StpSocket extends Duplex {
     this.#sentOfWrite = 0;
     if (end !== undefined && !this.#lent && end.open) {
       /* As a kernel does: closing with unread bytes resets. */
-      end.release(this.#aborted || native().ringState(end.rx) > 0);
+      end.release(this.#aborted || end.isTorn());
     }
     this.#liveness.close();
     done(error);

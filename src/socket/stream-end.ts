@@ -6,7 +6,7 @@
  * hold it; the director may use the slot again as soon as they and the other end have let go too. Event loop's thread.
  */
 import type { DirectorEvent } from '../memory/member-ring.js';
-import { openRing, type RingOptions } from '../memory/page-ring.js';
+import { openRing, RING_RESET, type RingOptions } from '../memory/page-ring.js';
 import { native } from '../native.js';
 import type { Host } from './host.js';
 import { forgetPages, watchPages } from './idle-pages.js';
@@ -130,6 +130,15 @@ export class StreamEnd {
     native().ringClose(this.rx);
     this.tx = -1;
     this.rx = -1;
+  }
+
+  /**
+   * Whether letting go now must be a reset, as a kernel has it: bytes are unread, or the peer has
+   * reset the stream. An orderly end in answer to that would be the end of a whole that nobody sent.
+   */
+  isTorn(): boolean {
+    const state = native().ringState(this.rx);
+    return state > 0 || state === RING_RESET;
   }
 
   /**

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 15_000;
 
 const program = (name: string): string =>
@@ -80,7 +80,7 @@ export async function stopProcess(child: ChildProcess): Promise<void> {
 export async function until<T>(
   what: string,
   look: () => Promise<T | undefined | false> | T | undefined | false,
-  watchdogMs = 20_000,
+  watchdogMs = 60_000,
 ): Promise<T> {
   const deadline = performance.now() + watchdogMs;
   for (;;) {
