@@ -13,11 +13,7 @@ import { differences } from './differences.js';
 import { generated } from './document.js';
 import { stpFace } from './face.js';
 import { unexplained } from './members.js';
-import type { Situation } from './situation.js';
 import { catchUncaught } from './stage.js';
-
-const PLAYS_OF_TIME = 3;
-const isTimed = ({ title }: Situation): boolean => title.startsWith('setTimeout');
 
 const ends: (() => Promise<void> | void)[] = [];
 const teardown = (end: () => Promise<void> | void): void => void ends.push(end);
@@ -41,13 +37,7 @@ try {
 
   for (const situation of allSituations) {
     test(`${situation.group}: ${situation.title}`, async (t) => {
-      let difference = await compare(situation, stp);
-      /* What is about time counts where the machine stood still for none of three plays. */
-      for (let play = 1; play < PLAYS_OF_TIME && difference && isTimed(situation); play++) {
-        t.log(difference);
-        difference = await compare(situation, stp);
-      }
-      t.is(difference, undefined);
+      t.is(await compare(situation, stp), undefined);
     });
   }
 
