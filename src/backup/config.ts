@@ -46,7 +46,7 @@ const clientSchema = z.strictObject({
     .default({}),
   ports: z.tuple([z.number(), z.number()]).default([0, 0]),
   control: file.optional(),
-  wal: z.strictObject({ server: name, name }).optional(),
+  wal: z.strictObject({ server: name, name, uid: z.number().int().min(0).optional() }).optional(),
 });
 
 const serverSchema = z.strictObject({
@@ -90,7 +90,14 @@ export interface ClientConfig {
   /** Path of the control socket, for `wal-push` and `wal-fetch`. */
   readonly control?: string | undefined;
   /** Where the WAL of this host's PostgreSQL goes, and under which name. */
-  readonly wal?: { readonly server: string; readonly name: string } | undefined;
+  readonly wal?:
+    | {
+        readonly server: string;
+        readonly name: string;
+        /** Who may use the control socket; none: the user of this program only. */
+        readonly uid?: number | undefined;
+      }
+    | undefined;
 }
 
 export interface ServerAddress {
@@ -221,6 +228,13 @@ export function loadServerConfig(configFile: string): ServerConfig {
     control: absolute(c.control),
     hosts,
   };
+}
+
+/** The client's control socket alone: what `wal-push` and `wal-fetch` need of its file. */
+export function loadClientControlPath(configFile: string): string {
+  const { control } = parse(configFile, clientSchema);
+  if (control !== undefined) return path.resolve(path.dirname(path.resolve(configFile)), control);
+  throw new ConfigurationError(`${configFile}: control, the path of a socket, is missing`);
 }
 
 /** The control socket alone: what `fs`, `restore` and `list` need of the server's file. */

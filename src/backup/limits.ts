@@ -49,6 +49,3 @@ export const SEGMENT_BYTES_MAX = 1 << 30;
 
 /** What one piece of a WAL file on its way takes of memory. */
 export const SEGMENT_PIECE_BYTES = 1 << 20;
-
-/** A base backup's own manifest, held in memory until its length is known: some 150 bytes a file. */
-export const BASE_MANIFEST_BYTES_MAX = 256 << 20;
