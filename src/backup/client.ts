@@ -22,7 +22,7 @@ import {
   SecondConnections,
   type StgOpening,
 } from './handshake-client.js';
-import { type RunOptions, runSteps, type StepRecord } from './handshake-steps.js';
+import { type RunOptions, runSteps, type StepNumber, type StepRecord } from './handshake-steps.js';
 import { REASON_GRACE_MS, STEP_TIMEOUT_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { Mailbox } from './mailbox.js';
@@ -222,7 +222,7 @@ export class BackupClient {
   /** Runs one accepting step; its record, whose session is known only now, or null at the stop. */
   async #accept<C>(
     table: Parameters<typeof runSteps<C>>[0],
-    step: number,
+    step: StepNumber,
     context: C,
   ): Promise<StepRecord | null> {
     let accepted: StepRecord | null = null;

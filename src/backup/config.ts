@@ -28,6 +28,8 @@ const port = (max: number) =>
     .max(max, `must be a port from 1 to ${max}`);
 const address = z.string().min(1, 'must be a host name or an IP address');
 
+const anyPort = port(PORT_MAX).default(SERVER_WKP);
+
 const clientSchema = z.strictObject({
   name,
   runDirectory: file.optional(),
@@ -38,6 +40,13 @@ const clientSchema = z.strictObject({
   restoreRoots: z.array(file).default([]),
   keyFile: file.optional(),
   tls: z.boolean().default(true),
+  // Database sessions, which this side initiates.
+  servers: z
+    .record(name, z.strictObject({ address: address.default('127.0.0.1'), wkp: anyPort }))
+    .default({}),
+  ports: z.tuple([z.number(), z.number()]).default([0, 0]),
+  control: file.optional(),
+  wal: z.strictObject({ server: name, name, uid: z.number().int().min(0).optional() }).optional(),
 });
 
 const serverSchema = z.strictObject({
@@ -74,6 +83,27 @@ export interface ClientConfig {
   /** Only below these may a restore write. */
   readonly restoreRoots: readonly string[];
   readonly key: Buffer | null;
+  /** Servers that database sessions may go to, by name. */
+  readonly servers?: ReadonlyMap<string, ServerAddress>;
+  /** Range of the dynamic TCP ports, both ends included; 0 to 0: any free one. */
+  readonly ports?: { readonly from: number; readonly to: number };
+  /** Path of the control socket, for `wal-push` and `wal-fetch`. */
+  readonly control?: string | undefined;
+  /** Where the WAL of this host's PostgreSQL goes, and under which name. */
+  readonly wal?:
+    | {
+        readonly server: string;
+        readonly name: string;
+        /** Who may use the control socket; none: the user of this program only. */
+        readonly uid?: number | undefined;
+      }
+    | undefined;
+}
+
+export interface ServerAddress {
+  readonly name: string;
+  readonly address: string;
+  readonly wkp: number;
 }
 
 export interface ClientAddress {
@@ -129,11 +159,27 @@ const needKey = (configFile: string, where: string): never => {
   );
 };
 
+const isPort = (n: number): boolean => Number.isInteger(n) && n >= 1 && n <= PORT_MAX;
+const isPortRange = (from: number, to: number): boolean =>
+  (from === 0 && to === 0) || (isPort(from) && isPort(to) && from <= to);
+
 export function loadClientConfig(configFile: string): ClientConfig {
   const c = parse(configFile, clientSchema);
   const base = path.dirname(path.resolve(configFile));
   const absolute = (p: string): string => path.resolve(base, p);
-  if (c.roots.length === 0 && c.restoreRoots.length === 0) {
+  const [from, to] = c.ports;
+  if (!isPortRange(from, to)) {
+    throw new ConfigurationError(
+      `${configFile}: ports: must be two ports from 1 to ${PORT_MAX} in order (is ${from}, ${to})`,
+    );
+  }
+  if (c.wal && (!Object.hasOwn(c.servers, c.wal.server) || c.control === undefined)) {
+    throw new ConfigurationError(
+      `${configFile}: wal needs its server in servers, and control, the path of a socket`,
+    );
+  }
+  const none = c.roots.length === 0 && c.restoreRoots.length === 0;
+  if (none && Object.keys(c.servers).length === 0) {
     throw new ConfigurationError(
       `${configFile}: roots and restoreRoots are both empty, so nothing may be read or written; ` +
         `list the directories that may be backed up in roots`,
@@ -148,6 +194,12 @@ export function loadClientConfig(configFile: string): ClientConfig {
     roots: c.roots.map(absolute),
     restoreRoots: c.restoreRoots.map(absolute),
     key: c.tls ? readKeyFile(absolute(keyFile ?? needKey(configFile, 'keyFile'))) : null,
+    servers: new Map(
+      Object.entries(c.servers).map(([server, at]) => [server, { name: server, ...at }]),
+    ),
+    ports: { from, to },
+    control: c.control === undefined ? undefined : absolute(c.control),
+    wal: c.wal,
   };
 }
 
@@ -176,6 +228,13 @@ export function loadServerConfig(configFile: string): ServerConfig {
     control: absolute(c.control),
     hosts,
   };
+}
+
+/** The client's control socket alone: what `wal-push` and `wal-fetch` need of its file. */
+export function loadClientControlPath(configFile: string): string {
+  const { control } = parse(configFile, clientSchema);
+  if (control !== undefined) return path.resolve(path.dirname(path.resolve(configFile)), control);
+  throw new ConfigurationError(`${configFile}: control, the path of a socket, is missing`);
 }
 
 /** The control socket alone: what `fs`, `restore` and `list` need of the server's file. */

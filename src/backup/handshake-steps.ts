@@ -11,11 +11,13 @@ import { monotonicMs } from '../clock.js';
 import { messageOf } from '../errors.js';
 import { STEP_TIMEOUT_MS } from './limits.js';
 
-export type Figure = '4' | '4A';
+export type Figure = '4' | '4A' | '5' | '5A';
+/** The seed's numeral; one of them has a letter. */
+export type StepNumber = number | '196A';
 export type Side = 'server' | 'client';
 
 export interface Step<C> {
-  readonly step: number;
+  readonly step: StepNumber;
   readonly figure: Figure;
   readonly side: Side;
   /** The call the figure shows. */
@@ -26,13 +28,13 @@ export interface Step<C> {
   readonly patient?: true;
   /** `signal` aborts when the step's time is over or the session is given up. */
   run(context: C, signal: AbortSignal): Promise<void> | void;
-  readonly next: number | 'done';
+  readonly next: StepNumber | 'done';
 }
 
 /** One line of a trace. */
 export interface StepRecord {
   readonly figure: Figure;
-  readonly step: number;
+  readonly step: StepNumber;
   readonly side: Side;
   readonly what: string;
   /** When the step ended, in milliseconds since the session began. */
@@ -52,14 +54,14 @@ export interface RunOptions {
   readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Stops after this step instead of at `done`. */
-  readonly through?: number | undefined;
+  readonly through?: StepNumber | undefined;
 }
 
 /** A step that failed: the message names the step and the peer; `cause` is the reason. */
 export class StepError extends Error {
   override readonly name = 'StepError';
   constructor(
-    readonly step: number,
+    readonly step: StepNumber,
     readonly figure: Figure,
     message: string,
     cause: unknown,
@@ -69,7 +71,7 @@ export class StepError extends Error {
 }
 
 /** The row of a step; an unknown number is a hole in a table. */
-export function rowOf<C>(table: readonly Step<C>[], step: number): Step<C> {
+export function rowOf<C>(table: readonly Step<C>[], step: StepNumber): Step<C> {
   const row = table.find((r) => r.step === step);
   assert(row !== undefined, `no step ${step} in this table`);
   return row;
@@ -109,12 +111,12 @@ async function runRow<C>(row: Step<C>, context: C, options: RunOptions): Promise
 /** Runs rows from `from` on until `done`, or through `options.through`. Throws `StepError`. */
 export async function runSteps<C>(
   table: readonly Step<C>[],
-  from: number,
+  from: StepNumber,
   context: C,
   options: RunOptions,
 ): Promise<void> {
   const startMs = options.startMs ?? monotonicMs();
-  for (let at: number | 'done' = from; at !== 'done'; ) {
+  for (let at: StepNumber | 'done' = from; at !== 'done'; ) {
     const row: Step<C> = rowOf(table, at);
     const { figure, step, side, what } = row;
     const record = { figure, step, side, what: `${row.name}: ${what}` };

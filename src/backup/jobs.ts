@@ -30,3 +30,23 @@ export interface RestoreSetResult {
   /** Entries that belong to somebody else now: only root gives files away. */
   readonly ownersNotSet: number;
 }
+
+/** A stream of unknown length: a program's output. */
+export interface SendStreamJob {
+  /** Read until its end. The event loop closes it. */
+  readonly fd: number;
+  /** Stored path of the only member. */
+  readonly path: string;
+}
+
+export interface ReceiveStreamJob {
+  /** Written to. The event loop closes it. */
+  readonly fd: number;
+}
+
+export interface SendBaseBackupJob {
+  /** PostgreSQL connection string; empty: as the environment says. */
+  readonly connection: string;
+  readonly label: string;
+  readonly fast: boolean;
+}

@@ -43,3 +43,9 @@ export const REASON_GRACE_MS = 1000;
 
 /** Bytes of a key of a pair of hosts. */
 export const KEY_BYTES = 32;
+
+/** A WAL file: PostgreSQL's segments have 1 MiB to 1 GiB. */
+export const SEGMENT_BYTES_MAX = 1 << 30;
+
+/** What one piece of a WAL file on its way takes of memory. */
+export const SEGMENT_PIECE_BYTES = 1 << 20;

@@ -16,7 +16,11 @@ export type MoverEntry =
   | 'backup-sender'
   | 'backup-receiver'
   | 'restore-sender'
-  | 'restore-receiver';
+  | 'restore-receiver'
+  | 'stream-sender'
+  | 'stream-storer'
+  | 'stream-receiver'
+  | 'base-backup-sender';
 
 export interface MoverData<J> {
   readonly handle: StreamHandle;

@@ -297,7 +297,11 @@ class SessionRun {
 }
 
 /** Two accounts of one stream: a difference is a fault of one of the programs, and no set. */
-function agree(client: string, here: Totals, there: ClientSummary): void {
+export function agree(
+  client: string,
+  here: Totals,
+  there: Omit<ClientSummary, 'type' | 'inet'>,
+): void {
   if (here.entries === there.entries && here.bytes === there.bytes && here.moved === there.moved) {
     return;
   }

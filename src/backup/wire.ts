@@ -10,6 +10,10 @@
  *   step 138   length of the STG identifier u32
  *              identifier UTF-8, session id 16
  *   step 170   0 u8, STP port u32, token 16            or   1 u8, reason UTF-8
+ *   step 196   magic 8, version u16, dynamic port u32, token 16, name of the host UTF-8
+ *   step 226   0 u8, dynamic port u32, token 16 as 196 sent them   or   1 u8, reason UTF-8
+ *   step 236   as step 138, with the token of 196 for the session id
+ *   step 210   as step 170
  *
  * The first bytes of a storage connection have no length: token 16, role u8.
  * Event loop only.
@@ -23,7 +27,10 @@ const MAGIC = Buffer.from('STPBKUP\0', 'latin1');
 export const PROTOCOL_VERSION = 1;
 
 const LENGTH_BYTES = 4;
+const TCP_PORT_MAX = 65_535;
 const HELLO_BYTES = MAGIC.length + 2 + SESSION_ID_BYTES;
+const CALL_BYTES = MAGIC.length + 2 + 4 + TOKEN_BYTES;
+const HOST_NAME_BYTES_MAX = 63;
 const RETURN_BYTES = 4 + TOKEN_BYTES;
 const ANSWER_BYTES_MAX = 1 + REASON_BYTES_MAX;
 export const PREAMBLE_BYTES = TOKEN_BYTES + 1;
@@ -219,4 +226,44 @@ export async function receivePreamble(
 ): Promise<{ token: Buffer; role: number }> {
   const bytes = await c.receiveExactly(fd, PREAMBLE_BYTES);
   return { token: bytes.subarray(0, TOKEN_BYTES), role: bytes[TOKEN_BYTES] ?? ROLE_CONTROL };
+}
+
+/** What 196 says: who calls, and where and with what first words it is to be called back. */
+export interface DatabaseCall {
+  readonly host: string;
+  readonly port: number;
+  readonly token: Buffer;
+}
+
+/** Step 196: the dynamic port. */
+export async function sendDynamicPort(
+  c: STPConnect,
+  fd: number,
+  call: DatabaseCall,
+): Promise<void> {
+  const body = Buffer.alloc(CALL_BYTES);
+  MAGIC.copy(body, 0);
+  body.writeUInt16BE(PROTOCOL_VERSION, MAGIC.length);
+  body.writeUInt32BE(call.port, MAGIC.length + 2);
+  body.set(call.token, MAGIC.length + 6);
+  await c.send(fd, framed(Buffer.concat([body, Buffer.from(call.host, 'utf8')])));
+}
+
+/** Step 224. */
+export async function receiveDynamicPort(c: STPConnect, fd: number): Promise<DatabaseCall> {
+  const body = await receiveFramed(c, fd, CALL_BYTES + 1, CALL_BYTES + HOST_NAME_BYTES_MAX);
+  if (!body.subarray(0, MAGIC.length).equals(MAGIC)) {
+    throw new HandshakeError('the well-known string is missing: this is not a stpbackup client');
+  }
+  const version = body.readUInt16BE(MAGIC.length);
+  if (version !== PROTOCOL_VERSION) {
+    throw new HandshakeError(
+      `the client speaks protocol version ${version}, this server ${PROTOCOL_VERSION}; ` +
+        `install the same version on both`,
+    );
+  }
+  const port = body.readUInt32BE(MAGIC.length + 2);
+  if (port < 1 || port > TCP_PORT_MAX) throw new HandshakeError(`a dynamic port of number ${port}`);
+  const token = body.subarray(MAGIC.length + 6, CALL_BYTES);
+  return { host: body.toString('utf8', CALL_BYTES), port, token };
 }

@@ -1,6 +1,13 @@
 #!/usr/bin/env node
 /** stpbackup: the backup application, both roles and what people ask of the server. */
-import { runProgram } from './command-line.js';
-import { stpbackupProgram } from './stpbackup/program.js';
 
-await runProgram(stpbackupProgram(), process.argv);
+const [, , verb = ''] = process.argv;
+// PostgreSQL calls these once a segment: they must not load what the others need.
+if (verb === 'wal-push' || verb === 'wal-fetch') {
+  const { runWal } = await import('./stpbackup/wal.js');
+  process.exitCode = await runWal(process.argv.slice(2));
+} else {
+  const { runProgram } = await import('./command-line.js');
+  const { stpbackupProgram } = await import('./stpbackup/program.js');
+  await runProgram(stpbackupProgram(), process.argv);
+}

@@ -19,8 +19,8 @@ export interface Postgres {
   remove(): void;
 }
 
-/** Debian keeps the server's programs out of PATH. */
-function programs(): string | undefined {
+/** Directory of the newest server's programs: Debian keeps them out of PATH. */
+export function postgresPrograms(): string | undefined {
   const base = '/usr/lib/postgresql';
   const versions = existsSync(base) ? readdirSync(base) : [];
   return versions
@@ -35,7 +35,7 @@ const asUser = process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {};
 
 /** Starts one; undefined where it is not installed. */
 export function startPostgres(): Postgres | undefined {
-  const bin = programs();
+  const bin = postgresPrograms();
   if (bin === undefined) return undefined;
   const directory = mkdtempSync(join(tmpdir(), 'stpd-pg-'));
   if (asUser.uid !== undefined) chownSync(directory, NOBODY, NOBODY);

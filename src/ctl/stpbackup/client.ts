@@ -2,11 +2,13 @@
 import type { Command } from 'commander';
 import { BackupClient } from '../../backup/client.js';
 import { runClientJob } from '../../backup/client-jobs.js';
-import { loadClientConfig } from '../../backup/config.js';
+import { type ClientConfig, loadClientConfig } from '../../backup/config.js';
 import { traceLine } from '../../backup/handshake-steps.js';
 import { StorageAccess } from '../../backup/storage-access.js';
+import { WalClient } from '../../backup/wal-client.js';
 import { STPConnect } from '../../connect/stp-connect.js';
 import type { Log } from '../../daemon/log.js';
+import { stpError } from '../../errors.js';
 import { runService, type Service } from './service.js';
 
 interface Options {
@@ -30,13 +32,48 @@ async function startClient(options: Options, log: Log): Promise<Service> {
     },
   });
   await client.start();
+  const wal = await startWal(config, storage, log);
   if (!config.key) log.warn('"tls": false: control connections are neither secret nor checked');
   const { name, address, wkp } = config;
   return {
     readiness: `stpbackup client ${name} listens on ${address}, ports ${wkp} and ${wkp + 1}`,
     async stop() {
+      await wal?.stop();
       await client.stop();
       await storage.close();
+    },
+  };
+}
+
+/** The control socket for `wal-push` and `wal-fetch`, where the configuration names one. */
+async function startWal(
+  config: ClientConfig,
+  storage: StorageAccess,
+  log: Log,
+): Promise<{ stop(): Promise<void> } | undefined> {
+  const { wal, control } = config;
+  const server = wal && config.servers?.get(wal.server);
+  if (!wal || !server || control === undefined) return undefined;
+  const stopped = new AbortController();
+  const client = new WalClient({
+    session: {
+      config,
+      server,
+      network: new STPConnect(),
+      storageOf: (stg) => storage.connectFor(stg),
+      onRefused: (peer, reason) => log.warn(`refused ${peer}: ${reason}`),
+      signal: stopped.signal,
+    },
+    name: wal.name,
+    path: control,
+    uid: wal.uid,
+    log,
+  });
+  await client.start();
+  return {
+    async stop() {
+      stopped.abort(stpError('ECANCELED', 'the client was stopped'));
+      await client.stop();
     },
   };
 }

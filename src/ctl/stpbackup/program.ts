@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { VERSION } from '../../daemon/version.js';
 import { addClient } from './client.js';
+import { addDb } from './db.js';
 import { addFs } from './fs.js';
 import { addKey } from './key.js';
 import { addList } from './list.js';
@@ -13,11 +14,15 @@ Exit codes:
   0  complete
   1  failed; the reason is on stderr, and no set was made
   2  wrong usage, or a value that is refused; nothing was tried
-  3  complete with warnings: the files are named on stderr`;
+  3  complete with warnings: the files are named on stderr
+
+wal-push and wal-fetch, for PostgreSQL, explain themselves: stpbackup wal-push`;
 
 export function stpbackupProgram(): Command {
   const program = new Command('stpbackup')
-    .description('Backs up and restores file trees; data goes through the array, not the network.')
+    .description(
+      'Backs up and restores file trees and databases; data goes through the array, not the network.',
+    )
     .version(VERSION)
     .exitOverride()
     .showHelpAfterError('(add --help for help)')
@@ -25,6 +30,7 @@ export function stpbackupProgram(): Command {
   addClient(program);
   addServer(program);
   addFs(program);
+  addDb(program);
   addRestore(program);
   addList(program);
   addKey(program);

@@ -1,26 +1,41 @@
 /** stpbackup server: the role that holds the library and initiates sessions. */
 import type { Command } from 'commander';
 import { loadServerConfig } from '../../backup/config.js';
+import { DatabaseServer } from '../../backup/database-server.js';
+import { databaseJob } from '../../backup/database-server-jobs.js';
+import { traceLine } from '../../backup/handshake-steps.js';
 import { BackupServer } from '../../backup/server.js';
 import { serveServerControl } from '../../backup/server-control.js';
 import { StorageAccess } from '../../backup/storage-access.js';
+import { STPConnect } from '../../connect/stp-connect.js';
 import type { Log } from '../../daemon/log.js';
 import { VERSION } from '../../daemon/version.js';
 import { native } from '../../native.js';
 import { runService, type Service } from './service.js';
 
-async function startServer(configFile: string, log: Log): Promise<Service> {
-  const config = loadServerConfig(configFile);
+interface Options {
+  readonly config: string;
+  readonly trace?: true;
+}
+
+async function startServer(options: Options, log: Log): Promise<Service> {
+  const config = loadServerConfig(options.config);
   const storage = new StorageAccess(config.runDirectory, config.name, (stg, reason) => {
     log.warn(`STG ${stg}: ${reason.message}`);
   });
-  const server = new BackupServer({
+  const library = { lockFile: (fd: number) => native().lockFile(fd) };
+  const server = new BackupServer({ config, storage, library, version: VERSION, log });
+  const databases = new DatabaseServer({
     config,
-    storage,
-    library: { lockFile: (fd) => native().lockFile(fd) },
-    version: VERSION,
+    network: new STPConnect(),
+    storageOf: (stg) => storage.connectFor(stg),
+    job: databaseJob({ config, library, version: VERSION, log }),
     log,
+    onStep: (host, record) => {
+      if (options.trace) process.stderr.write(`${host.padEnd(8)} ${traceLine(record)}\n`);
+    },
   });
+  await databases.start();
   const control = await serveServerControl({
     server,
     name: config.name,
@@ -28,8 +43,9 @@ async function startServer(configFile: string, log: Log): Promise<Service> {
     log,
   });
   return {
-    readiness: `stpbackup server ${config.name} answers on ${config.control}`,
+    readiness: `stpbackup server ${config.name} answers on ${config.control}, port ${config.wkp}`,
     async stop() {
+      await databases.stop();
       await server.stop();
       await control.close();
       await storage.close();
@@ -42,5 +58,6 @@ export function addServer(program: Command): void {
     .command('server')
     .description('serves the library: makes and restores backup sets when fs or restore ask')
     .requiredOption('--config <file>', 'configuration of the server, JSON')
-    .action((options: { config: string }) => runService((log) => startServer(options.config, log)));
+    .option('--trace', 'print the steps of handshakes that clients initiate to stderr')
+    .action((options: Options) => runService((log) => startServer(options, log)));
 }

@@ -1,7 +1,12 @@
 import test from 'ava';
 import { FIG4_CLIENT, FIG4A_CLIENT } from '../../../src/backup/handshake-client.js';
 import { FIG4_SERVER, FIG4A_SERVER } from '../../../src/backup/handshake-server.js';
-import { type Step, type StepRecord, traceLine } from '../../../src/backup/handshake-steps.js';
+import {
+  type Step,
+  type StepNumber,
+  type StepRecord,
+  traceLine,
+} from '../../../src/backup/handshake-steps.js';
 import { figureSteps, startRig, until } from './rig.js';
 
 const MISSION = {
@@ -11,9 +16,9 @@ const MISSION = {
   fig4aClient: [152, 154, 156, 158, 160, 162, 164, 166, 168, 170, 172],
 };
 
-const walk = <C>(table: readonly Step<C>[]): number[] => {
-  const seen: number[] = [];
-  for (let at: number | 'done' | undefined = table[0]?.step; typeof at === 'number'; ) {
+const walk = <C>(table: readonly Step<C>[]): StepNumber[] => {
+  const seen: StepNumber[] = [];
+  for (let at: StepNumber | 'done' | undefined = table[0]?.step; at && at !== 'done'; ) {
     seen.push(at);
     at = table.find((row) => row.step === at)?.next;
   }

@@ -14,7 +14,7 @@ import {
   type ServerHandshakeOptions,
   serverHandshake,
 } from '../../../src/backup/handshake-server.js';
-import type { StepRecord } from '../../../src/backup/handshake-steps.js';
+import type { StepNumber, StepRecord } from '../../../src/backup/handshake-steps.js';
 import { AF_INET, STPConnect } from '../../../src/connect/stp-connect.js';
 
 /** Both mechanisms by the calls of both, with TCP behind them. */
@@ -114,5 +114,5 @@ export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await sleep(5);
 }
 
-export const figureSteps = (records: readonly StepRecord[], figure: string): number[] =>
+export const figureSteps = (records: readonly StepRecord[], figure: string): StepNumber[] =>
   records.filter((r) => r.figure === figure).map((r) => r.step);

@@ -1,0 +1,421 @@
+/**
+ * The client's side of database sessions, which it initiates: back a program's output or a
+ * PostgreSQL up, and restore either.
+ *
+ * The session's data and control go through the array; when `open` resolves, no network connection
+ * is left. A program that fails fails the backup, and the server is told before the stream breaks.
+ * Event loop only; the data moves in a worker thread.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { STPConnect } from '../connect/stp-connect.js';
+import { isCoded, stpError } from '../errors.js';
+import { syncDirectory } from '../library/set-writer.js';
+import { native } from '../native.js';
+import type { ClientConfig, ServerAddress } from './config.js';
+import {
+  type DatabaseRequest,
+  type FromDatabaseServer,
+  fromDatabaseServerSchema,
+} from './database-protocol.js';
+import { orAborted } from './deadline.js';
+import { type DatabaseConnections, databaseHandshake } from './handshake-database-client.js';
+import type { Trace } from './handshake-steps.js';
+import type {
+  ReceiveStreamJob,
+  RestoreSetJob,
+  RestoreSetResult,
+  SendBaseBackupJob,
+  SendStreamJob,
+} from './jobs.js';
+import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
+import { LineChannel } from './line-channel.js';
+import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
+import type { Complaint, Progress } from './protocol.js';
+import { reasonOf } from './reason.js';
+
+export interface DatabaseClientOptions {
+  readonly config: ClientConfig;
+  readonly server: ServerAddress;
+  /** The network mechanism; nothing of it is left open once the session stands. */
+  readonly network: STPConnect;
+  /** A new one for each session, attached to the STG; closed with the session. */
+  readonly storageOf: (stg: string) => Promise<STPConnect>;
+  readonly onStep?: Trace | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+  readonly onComplaint?: ((complaint: Complaint) => void) | undefined;
+  readonly onRefused?: ((peer: string, reason: string) => void) | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** What a session did. */
+export interface DatabaseReport {
+  readonly set: string;
+  readonly entries: number;
+  /** Of data. */
+  readonly bytes: number;
+  readonly memoryBytes: number;
+  readonly warnings: number;
+}
+
+/** An established session, and the request that was granted. */
+export class DatabaseSession {
+  readonly control: LineChannel;
+
+  private constructor(
+    readonly options: DatabaseClientOptions,
+    readonly connections: DatabaseConnections,
+    /** The server's answer to the request. */
+    readonly ready: Extract<FromDatabaseServer, { type: 'ready' }>,
+    control: LineChannel,
+  ) {
+    this.control = control;
+  }
+
+  /** Figs. 5 and 5A, then the request. @throws StepError; what the server refuses with */
+  static async open(
+    options: DatabaseClientOptions,
+    request: DatabaseRequest,
+  ): Promise<DatabaseSession> {
+    const { config, server, network, storageOf, signal } = options;
+    const connections = await databaseHandshake({
+      network,
+      storageOf,
+      identity: config.name,
+      server: { ...server, key: config.key },
+      address: config.address,
+      ports: config.ports ?? { from: 0, to: 0 },
+      onRefused: options.onRefused ?? (() => {}),
+      trace: options.onStep,
+      signal,
+    });
+    const { storage, control: fd } = connections;
+    const control = new LineChannel(storage, fd, `server ${server.name}`);
+    try {
+      await control.send(request);
+      const ready = await orAborted(signal, answerOf(control, server.name));
+      if (ready.type !== 'ready') throw stpError('EPROTO', `server ${server.name} is out of order`);
+      return new DatabaseSession(options, connections, ready, control);
+    } catch (e) {
+      await storage.closeAll();
+      throw e;
+    }
+  }
+
+  /** Gives the data stream to a thread; once. */
+  start<J, R>(entry: Parameters<typeof Mover.start>[0], job: J): Mover<R> {
+    const { storage, data } = this.connections;
+    const onComplaint = (complaint: Complaint): void => {
+      this.options.onComplaint?.(complaint);
+      void this.control.send({ type: 'complaint', complaint });
+    };
+    return Mover.start<J, R>(entry, storage.detach(data), job, onComplaint);
+  }
+
+  /**
+   * Follows a mover to its end and agrees with the server on what was moved.
+   * @param ended what else must end well before the server is told that all is whole
+   */
+  async run<R>(
+    mover: Mover<R>,
+    ended: Promise<unknown> = Promise.resolve(),
+  ): Promise<DatabaseReport> {
+    const { signal, server, onProgress } = this.options;
+    const judged = answerOf(this.control, server.name);
+    judged.catch(() => {});
+    const show = setInterval(() => onProgress?.(mover.progress), PROGRESS_PERIOD_MS);
+    try {
+      // The verdict before the end of the work can only be a bad one.
+      const early = judged.then(() => {
+        throw stpError('EPROTO', `server ${server.name} committed before all was sent`);
+      });
+      const { totals } = await orAborted(signal, Promise.race([mover.done, early]));
+      await orAborted(signal, ended);
+      await this.control.send({ type: 'summary', ...totals });
+      const { type, set } = (await orAborted(signal, judged)) as { type: string; set: string };
+      if (type !== 'committed') throw stpError('EPROTO', `server ${server.name} is out of order`);
+      return reportOf(set, totals);
+    } catch (e) {
+      throw await bestReason(e, judged);
+    } finally {
+      clearInterval(show);
+    }
+  }
+
+  #failed = false;
+
+  /** Tells the server why, once, before the stream breaks. */
+  async fail(e: unknown): Promise<void> {
+    if (this.#failed) return;
+    this.#failed = true;
+    await this.control.send({ type: 'failed', reason: reasonOf(e).message }).catch(() => {});
+  }
+
+  async close(): Promise<void> {
+    await this.connections.storage.closeAll();
+  }
+}
+
+const reportOf = (set: string, t: Totals): DatabaseReport => ({
+  set,
+  entries: t.entries,
+  bytes: t.bytes,
+  memoryBytes: t.moved,
+  warnings: t.complaints,
+});
+
+/** The server's next word. @throws its reason when it gave up */
+async function answerOf(control: LineChannel, server: string): Promise<FromDatabaseServer> {
+  const message = await control.receive(fromDatabaseServerSchema);
+  if (!message) throw stpError('ECONNRESET', `server ${server} ended the session: it was stopped`);
+  if (message.type !== 'cancel') return message;
+  throw stpError('ECANCELED', `server ${server}: ${message.reason}`);
+}
+
+/** A stream that broke says less than a server that may be about to tell why. */
+async function bestReason(e: unknown, judged: Promise<unknown>): Promise<unknown> {
+  if (!isConsequence(e) || (isCoded(e) && e.code === 'ECANCELED')) return e;
+  try {
+    await Promise.race([judged, sleep(REASON_GRACE_MS, undefined, { ref: false })]);
+    return e;
+  } catch (said) {
+    return said;
+  }
+}
+
+/** Runs `work` in a session and leaves nothing running, whatever comes. */
+async function inSession(
+  options: DatabaseClientOptions,
+  request: DatabaseRequest,
+  work: (
+    session: DatabaseSession,
+    keep: <M extends AnyMover>(m: M) => M,
+  ) => Promise<DatabaseReport>,
+): Promise<DatabaseReport> {
+  const session = await DatabaseSession.open(options, request);
+  const movers: AnyMover[] = [];
+  const keep = <M extends AnyMover>(mover: M): M => {
+    movers.push(mover);
+    return mover;
+  };
+  try {
+    return await work(session, keep);
+  } catch (e) {
+    await session.fail(e);
+    throw e;
+  } finally {
+    await Promise.allSettled(movers.map((mover) => mover.stop()));
+    await session.close();
+  }
+}
+
+interface Pipe {
+  /** Both ends block: one is a worker's, the other a program's. */
+  readonly read: number;
+  readonly write: number;
+}
+
+/** pipe(2), which Node does not have: a FIFO that nobody else can open. */
+function makePipe(): Pipe {
+  const directory = mkdtempSync(join(tmpdir(), 'stpbackup-'));
+  const path = join(directory, 'pipe');
+  const S_IFIFO = 0o010000;
+  let probe = -1;
+  try {
+    native().makeNode(path, S_IFIFO | 0o600, 0, 0);
+    probe = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const write = openSync(path, constants.O_WRONLY);
+    const read = openSync(`/proc/self/fd/${probe}`, constants.O_RDONLY);
+    return { read, write };
+  } finally {
+    if (probe >= 0) closeSync(probe);
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+interface Program {
+  /** Resolves when it has ended well. @throws ECHILD naming exit status or signal */
+  readonly ended: Promise<void>;
+  /** Ends it and what it started; again is no error. */
+  kill(): void;
+}
+
+/** Runs a command line by the shell, in a process group of its own. */
+function runShell(command: string, stdin: number | 'ignore', stdout: number | 'inherit'): Program {
+  const child: ChildProcess = spawn('/bin/sh', ['-c', command], {
+    stdio: [stdin, stdout, 'inherit'],
+    detached: true,
+  });
+  let over = false;
+  const ended = new Promise<void>((fulfil, reject) => {
+    const fail = (what: string): void => reject(stpError('ECHILD', `${command}: ${what}`));
+    child.once('error', (e) => fail(`could not be started: ${e.message}`));
+    child.once('exit', (code, signal) => {
+      over = true;
+      if (code === 0) fulfil();
+      else fail(code === null ? `was ended by ${signal}` : `failed with exit status ${code}`);
+    });
+  });
+  ended.catch(() => {});
+  return {
+    ended,
+    kill() {
+      // Once more after its end: what it started may hold the pipe open.
+      if (child.pid === undefined) return;
+      try {
+        process.kill(-child.pid, over ? 'SIGTERM' : 'SIGKILL');
+      } catch {
+        // Nobody of the group is left.
+      }
+    },
+  };
+}
+
+/** A program's standard output becomes a set of one member. */
+export function backUpCommand(
+  options: DatabaseClientOptions,
+  name: string,
+  command: string,
+): Promise<DatabaseReport> {
+  return inSession(options, { op: 'store', kind: 'command', name }, async (session, keep) => {
+    const pipe = makePipe();
+    const program = runShell(command, 'ignore', pipe.write);
+    closeSync(pipe.write);
+    let mover: Mover<null> | undefined;
+    try {
+      const job: SendStreamJob = { fd: pipe.read, path: name };
+      mover = keep(session.start<SendStreamJob, null>('stream-sender', job));
+      const whole = mover.held.then(() => program.ended).then(() => mover?.release());
+      whole.catch(() => {});
+      return await Promise.race([
+        session.run(mover),
+        // A failure of the program is the first to know, and the only one that matters.
+        whole.then(() => new Promise<never>(() => {})),
+      ]);
+    } catch (e) {
+      await session.fail(e);
+      throw e;
+    } finally {
+      // First the program: a thread that reads a pipe ends when nobody writes there.
+      program.kill();
+      await program.ended.catch(() => {});
+      await mover?.stop();
+      closeSync(pipe.read);
+    }
+  });
+}
+
+/** PostgreSQL's base backup becomes a set. */
+export function backUpPostgresql(
+  options: DatabaseClientOptions,
+  name: string,
+  source: { readonly connection: string; readonly fast: boolean },
+): Promise<DatabaseReport> {
+  return inSession(options, { op: 'store', kind: 'postgresql', name }, async (session, keep) => {
+    const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
+    return session.run(keep(session.start<SendBaseBackupJob, null>('base-backup-sender', job)));
+  });
+}
+
+export interface FetchOrder {
+  /** Id, the beginning of just one, or `latest`. */
+  readonly set: string;
+  /** Of this database only. */
+  readonly name?: string | undefined;
+}
+
+const fetchRequest = ({ set, name }: FetchOrder): DatabaseRequest => ({
+  op: 'fetch',
+  set,
+  ...(name !== undefined && { name }),
+});
+
+/** The only member of a set into the standard input of a program. */
+export function restoreToCommand(
+  options: DatabaseClientOptions,
+  order: FetchOrder,
+  command: string,
+): Promise<DatabaseReport> {
+  return inSession(options, fetchRequest(order), async (session, keep) => {
+    const pipe = makePipe();
+    const program = runShell(command, pipe.read, 'inherit');
+    closeSync(pipe.read);
+    let open = true;
+    const closeWrite = (): void => {
+      if (open) closeSync(pipe.write);
+      open = false;
+    };
+    try {
+      const job: ReceiveStreamJob = { fd: pipe.write };
+      const mover = keep(session.start<ReceiveStreamJob, null>('stream-receiver', job));
+      // The end of its input, and only then its own end.
+      const ended = mover.done.then(() => {
+        closeWrite();
+        return program.ended;
+      });
+      ended.catch(() => {});
+      return await session.run(mover, ended);
+    } catch (e) {
+      program.kill();
+      // A program that ended early says more than the pipe that broke.
+      const broken = isCoded(e) && e.code === 'EPIPE';
+      if (broken) await program.ended;
+      throw e;
+    } finally {
+      closeWrite();
+      await program.ended.catch(() => {});
+    }
+  });
+}
+
+/** The only member of a set into a new file, which appears when it is whole and on the disk. */
+export function restoreToFile(
+  options: DatabaseClientOptions,
+  order: FetchOrder,
+  target: string,
+): Promise<DatabaseReport> {
+  const path = resolve(target);
+  const partial = join(dirname(path), `.${basename(path)}.${process.pid}.partial`);
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+  return inSession(options, fetchRequest(order), async (session, keep) => {
+    const fd = openSync(partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    try {
+      const job: ReceiveStreamJob = { fd };
+      const mover = keep(session.start<ReceiveStreamJob, null>('stream-receiver', job));
+      const report = await session.run(mover);
+      fsyncSync(fd);
+      renameSync(partial, path);
+      syncDirectory(dirname(path));
+      return report;
+    } catch (e) {
+      rmSync(partial, { force: true });
+      throw e;
+    } finally {
+      closeSync(fd);
+    }
+  });
+}
+
+/** All of a set below a new or empty directory. */
+export function restoreToDirectory(
+  options: DatabaseClientOptions,
+  order: FetchOrder,
+  target: string,
+): Promise<DatabaseReport> {
+  return inSession(options, fetchRequest(order), async (session, keep) => {
+    const job: RestoreSetJob = { target: resolve(target) };
+    const mover = session.start<RestoreSetJob, RestoreSetResult>('restore-receiver', job);
+    return session.run(keep(mover));
+  });
+}

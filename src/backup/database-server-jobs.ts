@@ -1,0 +1,275 @@
+/**
+ * What the server does in a database session: stores what the client sends as a set, sends a set
+ * back, or keeps and returns WAL.
+ *
+ * A client sees its own sets only. A set is made when the client's account of what it sent and the
+ * server's of what it received agree, and at no other end. Event loop only; sets move in threads.
+ */
+import { open } from 'node:fs/promises';
+import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { isCoded, stpError } from '../errors.js';
+import { Library, type LibraryOptions, type StoredSet } from '../library/library.js';
+import { WalArchive } from '../library/wal-archive.js';
+import type { Log } from './client.js';
+import type { ServerConfig } from './config.js';
+import {
+  type DatabaseKind,
+  type DatabaseRequest,
+  type DatabaseSummary,
+  fromDatabaseClientSchema,
+  setLabel,
+  type WalAnswer,
+  type WalRequest,
+  walRequestSchema,
+} from './database-protocol.js';
+import type { EstablishedDatabase } from './database-server.js';
+import { orAborted } from './deadline.js';
+import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
+import { SEGMENT_PIECE_BYTES } from './limits.js';
+import { Mover } from './mover.js';
+import { reasonOf } from './reason.js';
+import { agree } from './server.js';
+
+export interface DatabaseJobOptions {
+  readonly config: ServerConfig;
+  readonly library: LibraryOptions;
+  /** Of this program, for the set's record. */
+  readonly version: string;
+  readonly log: Log;
+}
+
+type Store = Extract<DatabaseRequest, { op: 'store' }>;
+type Fetch = Extract<DatabaseRequest, { op: 'fetch' }>;
+
+/** The job of `DatabaseServer`. */
+export const databaseJob =
+  (options: DatabaseJobOptions) =>
+  (session: EstablishedDatabase): Promise<void> => {
+    const { request } = session;
+    switch (request.op) {
+      case 'store':
+        return store(session, request, options);
+      case 'fetch':
+        return fetchSet(session, request, options);
+      case 'wal':
+        return serveWal(session, request.name, options);
+    }
+  };
+
+/** Reads the client's words up to its summary. */
+async function summaryOf(session: EstablishedDatabase, log: Log): Promise<DatabaseSummary> {
+  const { control, host } = session;
+  for (;;) {
+    const message = await control.receive(fromDatabaseClientSchema);
+    if (!message) {
+      throw stpError('ECONNRESET', `client ${host} ended the session: it was stopped or killed`);
+    }
+    if (message.type === 'summary') return message;
+    if (message.type === 'failed') throw stpError('ECANCELED', `client ${host}: ${message.reason}`);
+    if (message.type === 'complaint') log.warn(`client ${host}: ${message.complaint.message}`);
+  }
+}
+
+/** The client has the last word: it ends the control stream when it has read ours. */
+async function lastWord(session: EstablishedDatabase, word: object): Promise<void> {
+  const { control, storage } = session;
+  await control.send(word);
+  await storage.shutdown(control.fd, 'write');
+  await control.receive(fromDatabaseClientSchema).catch(() => null);
+}
+
+const workers: Readonly<Record<DatabaseKind, 'stream-storer' | 'backup-receiver'>> = {
+  command: 'stream-storer',
+  postgresql: 'backup-receiver',
+};
+
+async function store(
+  session: EstablishedDatabase,
+  request: Store,
+  options: DatabaseJobOptions,
+): Promise<void> {
+  const { host, storage, control, signal } = session;
+  const { config, version, library, log } = options;
+  const job: StoreSetJob = {
+    library: config.library,
+    meta: { host, roots: [setLabel(request.kind, request.name)], stpd: version },
+  };
+  const mover = Mover.start<StoreSetJob, StoreSetResult>(
+    workers[request.kind],
+    storage.detach(session.data),
+    job,
+    () => {},
+  );
+  let committed = false;
+  try {
+    await control.send({ type: 'ready', set: '', roots: job.meta.roots });
+    const said = summaryOf(session, log);
+    const failed = said.then(() => new Promise<never>(() => {}));
+    const received = await orAborted(signal, Promise.race([bestOf(mover.held, said), failed]));
+    agree(host, received, await orAborted(signal, said));
+    mover.release();
+    const { result } = await mover.done;
+    committed = true;
+    log.info(`${request.kind} ${request.name} of ${host}: ${result.id}, ${result.bytes} bytes`);
+    await lastWord(session, { type: 'committed', set: result.id });
+  } finally {
+    await mover.stop();
+    if (!committed) sweep(options, library);
+  }
+}
+
+/** A stream that broke says less than a client that tells why. */
+async function bestOf<T>(work: Promise<T>, said: Promise<unknown>): Promise<T> {
+  said.catch(() => {});
+  try {
+    return await work;
+  } catch (e) {
+    if (isCoded(e) && ['ECONNRESET', 'EPROTO'].includes(e.code)) await said;
+    throw e;
+  }
+}
+
+/** After a thread that was stopped: its lock is gone with it, and opening removes what it left. */
+function sweep({ config, log }: DatabaseJobOptions, library: LibraryOptions): void {
+  try {
+    Library.open(config.library, library);
+  } catch (e) {
+    log.error(`the library could not be tidied up: ${reasonOf(e).message}`);
+  }
+}
+
+/** A set of this host by its id, the beginning of just one, or `latest`, of one database if named. */
+function setOf(library: Library, host: string, { set, name }: Fetch): StoredSet {
+  const kindOf = (roots: readonly string[]): string =>
+    roots[0]?.split(':').slice(1).join(':') ?? '';
+  const own = library.list().sets.filter((s) => s.host === host);
+  const named = name === undefined ? own : own.filter((s) => kindOf(s.roots) === name);
+  const found = set === 'latest' ? named.slice(-1) : named.filter((s) => s.id.startsWith(set));
+  const [one] = found;
+  if (one === undefined) {
+    const of = name === undefined ? '' : ` of ${name}`;
+    throw stpError('ENOENT', `the library has no set ${set}${of} of host ${host}`);
+  }
+  if (found.length > 1) {
+    throw stpError('EINVAL', `${found.length} sets begin with ${set}; give more of the name`);
+  }
+  return library.openSet(one.id);
+}
+
+async function fetchSet(
+  session: EstablishedDatabase,
+  request: Fetch,
+  options: DatabaseJobOptions,
+): Promise<void> {
+  const { host, storage, control, signal } = session;
+  const { config, log } = options;
+  const set = setOf(Library.open(config.library, options.library), host, request);
+  await control.send({ type: 'ready', set: set.id, roots: set.summary.roots });
+  const job: SendSetJob = { library: config.library, set: set.id, selected: [] };
+  const mover = Mover.start<SendSetJob, null>(
+    'restore-sender',
+    storage.detach(session.data),
+    job,
+    () => {},
+  );
+  try {
+    const said = summaryOf(session, log);
+    const failed = said.then(() => new Promise<never>(() => {}));
+    const { totals } = await orAborted(signal, Promise.race([bestOf(mover.done, said), failed]));
+    agree(host, totals, { ...(await orAborted(signal, said)) });
+    log.info(`restore of ${set.id} to ${host}: ${totals.bytes} bytes`);
+    await lastWord(session, { type: 'committed', set: set.id });
+  } finally {
+    await mover.stop();
+  }
+}
+
+/** Requests one after the other until the client ends the session, which it may at any time. */
+async function serveWal(
+  session: EstablishedDatabase,
+  name: string,
+  { config, log }: DatabaseJobOptions,
+): Promise<void> {
+  const { host, control, signal } = session;
+  const archive = new WalArchive(config.library, host, name);
+  await control.send({ type: 'ready', set: '', roots: [] });
+  for (;;) {
+    const request: WalRequest | null = await orAborted(signal, control.receive(walRequestSchema));
+    if (!request) return;
+    if (request.type === 'failed') throw stpError('ECANCELED', `client ${host}: ${request.reason}`);
+    const answer = (a: WalAnswer): Promise<void> => control.send(a);
+    if (request.type === 'push') await keepSegment(session, archive, request, answer, log);
+    else await returnSegment(session, archive, request.segment, answer);
+  }
+}
+
+const refused = (e: unknown): WalAnswer => ({ type: 'refused', ...reasonOf(e) });
+
+async function keepSegment(
+  { storage, data, signal, host }: EstablishedDatabase,
+  archive: WalArchive,
+  request: Extract<WalRequest, { type: 'push' }>,
+  answer: (a: WalAnswer) => Promise<void>,
+  log: Log,
+): Promise<void> {
+  let failure: unknown;
+  const incoming = await archive.begin(request.segment).catch((e: unknown) => {
+    failure = e;
+    return undefined;
+  });
+  const hasher = new Blake3Hasher();
+  try {
+    // All of it is taken whatever the disk says: the next request comes behind it.
+    for (let left = request.bytes; left > 0; ) {
+      const asked = Math.min(left, SEGMENT_PIECE_BYTES);
+      const piece = await storage.receive(data, asked, { signal });
+      if (piece.length === 0) throw stpError('ECONNRESET', `client ${host} ended inside a segment`);
+      left -= piece.length;
+      hasher.update(piece);
+      if (failure === undefined) {
+        await incoming?.write(piece).catch((e: unknown) => {
+          failure = e;
+        });
+      }
+    }
+    if (failure === undefined && hasher.digest('hex') !== request.blake3) {
+      failure = stpError('EBADMSG', 'the segment is not what the client read; it was not kept');
+    }
+    if (failure !== undefined) throw failure;
+    const already = (await incoming?.keep(request.blake3)) ?? false;
+    await answer({ type: 'stored', already });
+  } catch (e) {
+    if (isCoded(e) && e.code === 'ECONNRESET') throw e;
+    log.error(`WAL ${request.segment} of ${host}: ${reasonOf(e).message}`);
+    await answer(refused(e));
+  } finally {
+    await incoming?.drop();
+  }
+}
+
+async function returnSegment(
+  { storage, data, signal }: EstablishedDatabase,
+  archive: WalArchive,
+  segment: string,
+  answer: (a: WalAnswer) => Promise<void>,
+): Promise<void> {
+  const found = await archive.find(segment);
+  if (!found) {
+    await answer({ type: 'missing' });
+    return;
+  }
+  const file = await open(found.path, 'r');
+  try {
+    const { size } = await file.stat();
+    await answer({ type: 'found', bytes: size, blake3: found.blake3 });
+    const piece = Buffer.allocUnsafeSlow(SEGMENT_PIECE_BYTES);
+    for (let at = 0; at < size; ) {
+      const { bytesRead } = await file.read(piece, 0, Math.min(piece.length, size - at), at);
+      if (bytesRead === 0) throw stpError('EIO', `${found.path} became shorter while it was read`);
+      await storage.send(data, piece.subarray(0, bytesRead), { signal });
+      at += bytesRead;
+    }
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,180 @@
+/** stpbackup db ...: database sessions, which run in this process on the client. Main thread. */
+import type { Command } from 'commander';
+import { type ClientConfig, loadClientConfig, type ServerAddress } from '../../backup/config.js';
+import { ConfigurationError } from '../../backup/config-error.js';
+import {
+  backUpCommand,
+  backUpPostgresql,
+  type DatabaseClientOptions,
+  type DatabaseReport,
+  restoreToCommand,
+  restoreToDirectory,
+  restoreToFile,
+} from '../../backup/database-client.js';
+import { databaseName } from '../../backup/database-protocol.js';
+import { traceLine } from '../../backup/handshake-steps.js';
+import { StorageAccess } from '../../backup/storage-access.js';
+import { monotonicMs } from '../../clock.js';
+import { STPConnect } from '../../connect/stp-connect.js';
+import { stpError } from '../../errors.js';
+import { humanSize, sheet } from '../output.js';
+import { complaintText, EXIT_WARNINGS } from './session-view.js';
+
+interface Common {
+  readonly config: string;
+  readonly trace?: true;
+  readonly json?: true;
+  readonly name?: string;
+}
+interface BackupOptions extends Common {
+  readonly command?: string;
+  readonly postgresql?: string | true;
+  readonly spread?: true;
+}
+interface RestoreOptions extends Common {
+  readonly toCommand?: string;
+  readonly toFile?: string;
+  readonly toDirectory?: string;
+}
+
+/** The server of that name, or the only one. */
+function serverOf(config: ClientConfig, name: string | undefined): ServerAddress {
+  const servers = config.servers ?? new Map<string, ServerAddress>();
+  const only = servers.size === 1 ? [...servers.values()][0] : undefined;
+  const server = name === undefined ? only : servers.get(name);
+  if (server) return server;
+  const known = [...servers.keys()].join(', ') || 'none';
+  throw new ConfigurationError(
+    `${name === undefined ? 'name a server' : `no server ${name}`}; "servers" has: ${known}`,
+  );
+}
+
+/** Runs one session to its end, prints what it did, and sets the exit code. */
+async function run(
+  options: Common,
+  serverName: string | undefined,
+  work: (client: DatabaseClientOptions) => Promise<DatabaseReport>,
+): Promise<void> {
+  const config = loadClientConfig(options.config);
+  const server = serverOf(config, serverName);
+  const say = (line: string): void => void process.stderr.write(`${line}\n`);
+  const storage = new StorageAccess(config.runDirectory, config.name, () => {});
+  const network = new STPConnect();
+  const interrupted = new AbortController();
+  const onSignal = (): void => {
+    interrupted.abort(stpError('ECANCELED', 'interrupted: the session was given up'));
+  };
+  process.once('SIGINT', onSignal);
+  process.once('SIGTERM', onSignal);
+  const startMs = monotonicMs();
+  try {
+    const report = await work({
+      config,
+      server,
+      network,
+      storageOf: (stg) => storage.connectFor(stg),
+      onStep: (record) => options.trace && say(traceLine(record)),
+      onComplaint: (complaint) => say(complaintText(complaint)),
+      onRefused: (peer, reason) => say(`refused ${peer}: ${reason}`),
+      signal: interrupted.signal,
+    });
+    const seconds = (monotonicMs() - startMs) / 1000;
+    print(options, { ...report, seconds, networkBytes: network.traffic().inet });
+    if (report.warnings > 0) process.exitCode = EXIT_WARNINGS;
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+    await network.closeAll();
+    await storage.close();
+  }
+}
+
+interface Printed extends DatabaseReport {
+  readonly seconds: number;
+  readonly networkBytes: { readonly sent: number; readonly received: number };
+}
+
+function print(options: Common, r: Printed): void {
+  if (options.json) {
+    process.stdout.write(`${JSON.stringify(r, null, 2)}\n`);
+    return;
+  }
+  const rate = humanSize(Math.round(r.memoryBytes / r.seconds));
+  const { sent, received } = r.networkBytes;
+  const text = sheet([
+    ['set', r.set],
+    ['entries', `${r.entries}`],
+    ['data', `${r.bytes} bytes (${humanSize(r.bytes)})`],
+    ['time', `${r.seconds.toFixed(2)} s, ${rate}/s`],
+    ['over memory', `${r.memoryBytes} bytes (${humanSize(r.memoryBytes)})`],
+    ['over the network', `${sent + received} bytes, before the storage connections stood`],
+    ['warnings', `${r.warnings}`],
+  ]);
+  // A restore may have its data on stdout.
+  process.stderr.write(text);
+}
+
+async function backUp(server: string | undefined, options: BackupOptions): Promise<void> {
+  const { command, postgresql } = options;
+  if ((command === undefined) === (postgresql === undefined)) {
+    throw new ConfigurationError('say what to back up: --command or --postgresql, one of them');
+  }
+  const name = databaseName.safeParse(options.name);
+  if (!name.success) throw new ConfigurationError(`--name: ${name.error.issues[0]?.message}`);
+  await run(options, server, (client) => {
+    if (command !== undefined) return backUpCommand(client, name.data, command);
+    const connection = typeof postgresql === 'string' ? postgresql : '';
+    return backUpPostgresql(client, name.data, { connection, fast: options.spread !== true });
+  });
+}
+
+async function restore(
+  set: string,
+  server: string | undefined,
+  options: RestoreOptions,
+): Promise<void> {
+  const { toCommand, toFile, toDirectory, name } = options;
+  if ([toCommand, toFile, toDirectory].filter((to) => to !== undefined).length !== 1) {
+    throw new ConfigurationError('say where to: --to-command, --to-file or --to-directory');
+  }
+  const order = { set, name };
+  await run(options, server, (client) => {
+    if (toCommand !== undefined) return restoreToCommand(client, order, toCommand);
+    if (toFile !== undefined) return restoreToFile(client, order, toFile);
+    return restoreToDirectory(client, order, toDirectory as string);
+  });
+}
+
+const common = (command: Command): Command =>
+  command
+    .requiredOption('--config <file>', 'configuration of the client, JSON')
+    .option('--trace', "print the handshake's steps to stderr")
+    .option('--json', 'print the summary as one JSON object to stdout');
+
+export function addDb(program: Command): void {
+  const db = program
+    .command('db')
+    .description('databases of this host: backed up and restored from here')
+    .enablePositionalOptions();
+  common(
+    db
+      .command('backup', { isDefault: true })
+      .description('backs a database, or what a program writes, up into a new set')
+      .argument('[server]', 'name of a server of the configuration, if it has several')
+      .option('--name <name>', 'name of the database in the library')
+      .option('--command <line>', 'a line for the shell: its standard output is backed up')
+      .option('--postgresql [connection]', 'a PostgreSQL; its connection string')
+      .option('--spread', 'let PostgreSQL take its time for the checkpoint'),
+  ).action(backUp);
+  common(
+    db
+      .command('restore')
+      .description('restores a set of this host')
+      .argument('<set>', 'id of a set, the beginning of just one, or latest')
+      .argument('[server]', 'name of a server of the configuration, if it has several')
+      .option('--name <name>', 'of this database only')
+      .option('--to-command <line>', 'a line for the shell, which gets the data on its input')
+      .option('--to-file <path>', 'a file, which appears when it is whole')
+      .option('--to-directory <path>', 'a new or empty directory'),
+  ).action(restore);
+}

@@ -1,0 +1,292 @@
+/**
+ * PostgreSQL's own base backup, over its replication protocol (BASE_BACKUP, version 15 and later).
+ *
+ * One COPY carries everything, CopyData by CopyData, each with its kind in the first byte: `n` a new
+ * archive (its name, and a tablespace's directory), `d` bytes of that archive (a tar without an
+ * end), `p` progress, `m` the backup's manifest. This file parts the archives into members; it does
+ * not look into their data. The server is believed no more than a peer: a header is checked before
+ * anything is made of it. Worker threads: one that listens awaits, its handler may block.
+ *
+ * Source: PostgreSQL 15 documentation, 55.4 Streaming Replication Protocol.
+ */
+import pg from 'pg';
+import { stpError } from '../errors.js';
+import type { EntryType } from './names.js';
+
+const BLOCK_BYTES = 512;
+const VERSION_MIN = 150_000;
+
+export interface BaseMember {
+  readonly name: string;
+  readonly type: EntryType;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  readonly mtimeSeconds: number;
+  readonly link: string | null;
+}
+
+/** Told in order; `data` exactly `size` bytes after each member that has some. */
+export interface BaseBackupHandler {
+  /** @param tablespace its object id and directory; null for the data directory itself */
+  archive(tablespace: { readonly oid: string; readonly directory: string } | null): void;
+  member(member: BaseMember): void;
+  data(bytes: Uint8Array): void;
+  /** A piece of the backup's manifest, after all archives. */
+  manifest(bytes: Uint8Array): void;
+}
+
+export interface BaseBackupOptions {
+  /** Connection string; empty: as the environment says. */
+  readonly connection: string;
+  readonly label: string;
+  /** Checkpoint at once, rather than when the server has time for it. */
+  readonly fast: boolean;
+}
+
+const damaged = (what: string): Error =>
+  stpError('EPROTO', `PostgreSQL sent a base backup that this program cannot read: ${what}`);
+
+function octal(block: Buffer, at: number, bytes: number, what: string): number {
+  // GNU's form for what octal digits cannot say.
+  if (((block[at] as number) & 0x80) !== 0) {
+    let value = (block[at] as number) & 0x7f;
+    for (let i = 1; i < bytes; i++) value = value * 256 + (block[at + i] as number);
+    if (Number.isSafeInteger(value)) return value;
+    throw damaged(`${what} is too large`);
+  }
+  const text = textOf(block, at, bytes).trim();
+  if (!/^[0-7]{1,12}$/.test(text)) throw damaged(`${what} is not an octal number`);
+  return Number.parseInt(text, 8);
+}
+
+function textOf(block: Buffer, at: number, bytes: number): string {
+  const field = block.subarray(at, at + bytes);
+  const end = field.indexOf(0);
+  return field.toString('utf8', 0, end < 0 ? bytes : end);
+}
+
+const types: Readonly<Record<string, EntryType>> = {
+  '0': 'file',
+  '\0': 'file',
+  '2': 'symlink',
+  '5': 'directory',
+};
+
+/** One header block; null for a block of zeros. Offsets: POSIX.1-2017, ustar Interchange Format. */
+export function memberOf(block: Buffer): BaseMember | null {
+  if (block.every((byte) => byte === 0)) return null;
+  let sum = 8 * 0x20;
+  for (let i = 0; i < BLOCK_BYTES; i++) if (i < 148 || i >= 156) sum += block[i] as number;
+  if (octal(block, 148, 8, 'a checksum') !== sum) throw damaged('a checksum is wrong');
+  const type = types[String.fromCharCode(block[156] as number)];
+  const prefix = textOf(block, 345, 155);
+  const short = textOf(block, 0, 100);
+  const name = (prefix === '' ? short : `${prefix}/${short}`)
+    .replace(/^\.\//, '')
+    .replace(/\/$/, '');
+  if (type === undefined) throw damaged(`${name} is neither a file, a directory nor a symlink`);
+  return {
+    name,
+    type,
+    mode: octal(block, 100, 8, 'a mode') & 0o7777,
+    uid: octal(block, 108, 8, 'an owner'),
+    gid: octal(block, 116, 8, 'a group'),
+    size: type === 'file' ? octal(block, 124, 12, 'a size') : 0,
+    mtimeSeconds: octal(block, 136, 12, 'a time'),
+    link: type === 'symlink' ? textOf(block, 157, 100) : null,
+  };
+}
+
+/** Parts one archive, however its bytes are cut. */
+export class TarParser {
+  readonly #handler: Pick<BaseBackupHandler, 'member' | 'data'>;
+  readonly #block = Buffer.alloc(BLOCK_BYTES);
+  #blockBytes = 0;
+  #data = 0;
+  #padding = 0;
+
+  constructor(handler: Pick<BaseBackupHandler, 'member' | 'data'>) {
+    this.#handler = handler;
+  }
+
+  push(chunk: Uint8Array): void {
+    for (let at = 0; at < chunk.length; ) {
+      const left = chunk.length - at;
+      if (this.#data > 0) {
+        const bytes = Math.min(left, this.#data);
+        this.#handler.data(chunk.subarray(at, at + bytes));
+        this.#data -= bytes;
+        at += bytes;
+      } else if (this.#padding > 0) {
+        const bytes = Math.min(left, this.#padding);
+        this.#padding -= bytes;
+        at += bytes;
+      } else {
+        const bytes = Math.min(left, BLOCK_BYTES - this.#blockBytes);
+        this.#block.set(chunk.subarray(at, at + bytes), this.#blockBytes);
+        this.#blockBytes += bytes;
+        at += bytes;
+        if (this.#blockBytes === BLOCK_BYTES) this.#header();
+      }
+    }
+  }
+
+  #header(): void {
+    this.#blockBytes = 0;
+    const member = memberOf(this.#block);
+    if (member === null) return;
+    this.#data = member.size;
+    this.#padding = (BLOCK_BYTES - (member.size % BLOCK_BYTES)) % BLOCK_BYTES;
+    this.#handler.member(member);
+  }
+
+  /** @throws EPROTO if the archive stops inside a member */
+  end(): void {
+    if (this.#data > 0 || this.#padding > 0 || this.#blockBytes > 0) {
+      throw damaged('an archive ends inside a member');
+    }
+  }
+}
+
+const [NEW_ARCHIVE, DATA, MANIFEST, PROGRESS] = [0x6e, 0x64, 0x6d, 0x70];
+
+/** Takes CopyData messages; the state of one base backup. */
+export class BaseBackupReader {
+  readonly #handler: BaseBackupHandler;
+  #tar: TarParser | null = null;
+  #inManifest = false;
+  manifestSeen = false;
+
+  constructor(handler: BaseBackupHandler) {
+    this.#handler = handler;
+  }
+
+  copyData(chunk: Buffer): void {
+    const body = chunk.subarray(1);
+    const kind = chunk[0];
+    if (kind === DATA && this.#inManifest) this.#handler.manifest(body);
+    else if (kind === DATA && this.#tar) this.#tar.push(body);
+    else if (kind === NEW_ARCHIVE) this.#archive(body);
+    else if (kind === MANIFEST) {
+      this.#endArchive();
+      this.#inManifest = true;
+      this.manifestSeen = true;
+    } else if (kind !== PROGRESS) throw damaged(`a message of kind ${kind}`);
+  }
+
+  end(): void {
+    this.#endArchive();
+    if (!this.manifestSeen) throw damaged('its manifest is missing');
+  }
+
+  #endArchive(): void {
+    this.#tar?.end();
+    this.#tar = null;
+  }
+
+  #archive(body: Buffer): void {
+    this.#endArchive();
+    const [name = '', directory = ''] = body.toString('utf8').split('\0');
+    const oid = /^(\d{1,10})\.tar$/.exec(name)?.[1];
+    if (name !== 'base.tar' && oid === undefined) throw damaged('an archive of another name');
+    this.#handler.archive(oid === undefined ? null : { oid, directory });
+    this.#tar = new TarParser(this.#handler);
+  }
+}
+
+/** What pg's client asks of a query that it runs; its own class knows no COPY that goes out. */
+class BaseBackupQuery {
+  constructor(
+    private readonly text: string,
+    private readonly reader: BaseBackupReader,
+    private readonly settle: (e?: Error) => void,
+  ) {}
+
+  #error: Error | undefined;
+
+  submit(connection: { query(text: string): void }): void {
+    connection.query(this.text);
+  }
+
+  handleCopyData(
+    message: { chunk: Buffer },
+    connection: { stream: { destroy(e: Error): void } },
+  ): void {
+    if (this.#error) return;
+    try {
+      this.reader.copyData(message.chunk);
+    } catch (e) {
+      this.#error = e as Error;
+      // There is no other way to make the server stop.
+      connection.stream.destroy(this.#error);
+      this.settle(this.#error);
+    }
+  }
+
+  handleError(e: Error): void {
+    this.#error ??= e;
+    this.settle(this.#error);
+  }
+
+  handleReadyForQuery(): void {
+    this.settle(this.#error);
+  }
+
+  handleRowDescription(): void {}
+  handleDataRow(): void {}
+  handleCommandComplete(): void {}
+  handlePortalSuspended(): void {}
+  handleEmptyQuery(): void {}
+  handleCopyInResponse(): void {}
+}
+
+/** An SQL string, for a protocol that has no parameters. */
+const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
+
+/**
+ * Runs one base backup to its end.
+ * @throws what the handler throws; ENOTSUP for a server before 15; what PostgreSQL says
+ */
+export async function readBaseBackup(
+  options: BaseBackupOptions,
+  handler: BaseBackupHandler,
+): Promise<void> {
+  const settings = {
+    ...(options.connection !== '' && { connectionString: options.connection }),
+    replication: 'true',
+    application_name: 'stpbackup',
+  };
+  const client = new pg.Client(settings);
+  // A connection that breaks fails the query that runs; between them it is the next one's affair.
+  client.on('error', () => {});
+  await client.connect();
+  try {
+    await assertVersion(client);
+    const reader = new BaseBackupReader(handler);
+    const checkpoint = options.fast ? 'fast' : 'spread';
+    // The server's own manifest and WAL, so that the set needs nothing else to be consistent.
+    const command =
+      `BASE_BACKUP (LABEL ${quoted(options.label)}, CHECKPOINT '${checkpoint}', WAL true, ` +
+      `WAIT false, MANIFEST 'yes')`;
+    await new Promise<void>((resolve, reject) => {
+      const settle = (e?: Error): void => (e ? reject(e) : resolve());
+      client.once('end', () => settle(stpError('ECONNRESET', 'PostgreSQL ended the connection')));
+      client.query(new BaseBackupQuery(command, reader, settle) as unknown as pg.Submittable);
+    });
+    reader.end();
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+async function assertVersion(client: pg.Client): Promise<void> {
+  const { rows } = await client.query('SHOW server_version_num');
+  const version = Number((rows[0] as { server_version_num?: string })?.server_version_num);
+  if (version >= VERSION_MIN) return;
+  throw stpError(
+    'ENOTSUP',
+    `PostgreSQL ${version / 10000} is too old: 15 or a later one is needed`,
+  );
+}
