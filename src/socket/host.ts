@@ -684,7 +684,7 @@ export class Host extends EventEmitter<HostEvents> {
     this.#budgets.set(stream.key, undefined, this.#streams.size);
     if (this.#safetyTimer === undefined) {
       native().loopSafety(true);
-      this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS / 2).unref();
+      this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS).unref();
     }
   }
 

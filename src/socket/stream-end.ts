@@ -104,14 +104,12 @@ export class StreamEnd {
    */
   lookAgain(): boolean {
     const ring = this.#unannounced();
-    if (ring >= 0 && !this.#suspected) {
-      this.#suspected = true;
-      return false;
-    }
-    this.#suspected = false;
-    if (ring >= 0) native().ringCountSafety(ring);
+    const again = ring >= 0 && this.#suspected;
+    this.#suspected = ring >= 0 && !again;
+    if (!again) return false;
+    native().ringCountSafety(ring);
     this.onReady();
-    return ring >= 0;
+    return true;
   }
 
   /** The ring that has something which its user awaits, and no ready bit; -1: none. */
