@@ -28,20 +28,19 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { isCoded, messageOf, stpError } from '../errors.js';
+import { messageOf, stpError } from '../errors.js';
+import { digestOfFile } from './digest.js';
 import type { ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
 import {
   explainDiskError,
   MANIFEST_FILE,
   MEDIA_FILE,
-  SET_FORMAT,
-  SET_VERSION,
   type SetSummary,
   SetWriter,
-  SUMMARY_FILE,
   syncDirectory,
 } from './set-writer.js';
+import { readSummary } from './summary.js';
 
 const MARKER_FILE = 'stpd-library.json';
 const MARKER = { format: 'stpd-library', version: 1 };
@@ -83,6 +82,20 @@ export class StoredSet {
   manifest(): ManifestReader {
     return new ManifestReader(this.manifestPath);
   }
+  /**
+   * Reads all of the manifest once: what its lines say counts only when it has its digest.
+   * @throws EBADMSG if it is not the manifest that was written; EIO
+   */
+  verifyManifest(): void {
+    const { manifestBytes, manifestBlake3 } = this.summary;
+    const { bytes, blake3 } = digestOfFile(this.manifestPath);
+    if (bytes === manifestBytes && blake3 === manifestBlake3) return;
+    const what =
+      bytes === manifestBytes
+        ? 'does not have the digest that set.json says'
+        : `has ${bytes} bytes instead of ${manifestBytes}`;
+    throw stpError('EBADMSG', `${this.manifestPath} ${what}; run stpbackup repair`);
+  }
   /** The caller closes it. @throws EINVAL if its size is not what the summary says */
   openMedia(): number {
     const fd = openSync(this.mediaPath, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -120,6 +133,19 @@ export class Library {
     const library = new Library(path, options);
     library.#removeLeftovers();
     return library;
+  }
+
+  /**
+   * Opens a library that is there, for reading: makes and removes nothing.
+   * @throws ENOENT if there is none, EINVAL if it is of another version
+   */
+  static read(directory: string, options: LibraryOptions): Library {
+    const path = resolve(directory);
+    if (!existsSync(join(path, MARKER_FILE))) {
+      throw stpError('ENOENT', `${path} is not a library: it has no ${MARKER_FILE}`);
+    }
+    checkMarker(path);
+    return new Library(path, options);
   }
 
   /**
@@ -257,34 +283,4 @@ function checkMarker(path: string): void {
     'EINVAL',
     `${path} is a library of version ${String(marker?.version)}, this program knows ${MARKER.version}`,
   );
-}
-
-const numbers = ['entries', 'bytes', 'warnings', 'mediaBytes', 'manifestBytes'] as const;
-const texts = ['host', 'startedAt', 'finishedAt', 'stpd', 'mediaBlake3', 'manifestBlake3'] as const;
-
-/** @throws EINVAL naming the file and the field */
-function readSummary(directory: string, id: string): SetSummary {
-  const path = join(directory, SUMMARY_FILE);
-  const bad = (rule: string) => stpError('EINVAL', `${path} is damaged: ${rule}`);
-  let value: Record<string, unknown>;
-  try {
-    value = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (e) {
-    throw isCoded(e) ? e : bad('it is not JSON');
-  }
-  if (value?.format !== SET_FORMAT) throw bad(`format is not ${SET_FORMAT}`);
-  if (value.version !== SET_VERSION) throw bad(`version is not ${SET_VERSION}`);
-  if (value.id !== id) throw bad("id is not the directory's name");
-  for (const name of numbers) {
-    if (!Number.isSafeInteger(value[name]) || (value[name] as number) < 0) {
-      throw bad(`${name} is not a whole number`);
-    }
-  }
-  for (const name of texts) if (typeof value[name] !== 'string') throw bad(`${name} is no string`);
-  const { roots } = value;
-  if (!Array.isArray(roots) || !roots.every((r) => typeof r === 'string')) {
-    throw bad('roots is not a list of strings');
-  }
-  const { format: _format, version: _version, ...summary } = value;
-  return summary as unknown as SetSummary;
 }

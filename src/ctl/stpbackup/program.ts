@@ -1,10 +1,14 @@
 /** The command line of stpbackup. */
 import { Command } from 'commander';
 import { VERSION } from '../../daemon/version.js';
+import { addCat } from './cat.js';
+import { addCheck } from './check.js';
 import { addClient } from './client.js';
+import { addFind } from './find.js';
 import { addFs } from './fs.js';
 import { addKey } from './key.js';
 import { addList } from './list.js';
+import { addLs } from './ls.js';
 import { addRestore } from './restore.js';
 import { addServer } from './server.js';
 
@@ -13,7 +17,8 @@ Exit codes:
   0  complete
   1  failed; the reason is on stderr, and no set was made
   2  wrong usage, or a value that is refused; nothing was tried
-  3  complete with warnings: the files are named on stderr`;
+  3  complete with warnings: the files are named on stderr
+  4  check: done, and something is damaged; it is named`;
 
 export function stpbackupProgram(): Command {
   const program = new Command('stpbackup')
@@ -27,6 +32,10 @@ export function stpbackupProgram(): Command {
   addFs(program);
   addRestore(program);
   addList(program);
+  addLs(program);
+  addFind(program);
+  addCat(program);
+  addCheck(program);
   addKey(program);
   return program;
 }
