@@ -111,11 +111,11 @@ export class StoredSet {
 
 export class Library {
   readonly directory: string;
-  readonly #lockFile: (fd: number) => boolean;
+  readonly lockFile: (fd: number) => boolean;
 
   private constructor(directory: string, options: LibraryOptions) {
     this.directory = directory;
-    this.#lockFile = options.lockFile;
+    this.lockFile = options.lockFile;
   }
 
   /**
@@ -225,7 +225,7 @@ export class Library {
     const path = join(this.directory, 'tmp', `${id}.lock`);
     const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
     // A cleaner may have removed the file between our open and our lock: then it is nobody's name.
-    if (!this.#lockFile(fd) || fstatSync(fd).nlink === 0) {
+    if (!this.lockFile(fd) || fstatSync(fd).nlink === 0) {
       closeSync(fd);
       return null;
     }

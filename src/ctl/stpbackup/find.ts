@@ -1,8 +1,11 @@
 /** stpbackup find PATTERN */
 import type { Command } from 'commander';
-import { nameMatcher } from '../../library/find.js';
+import { isCoded } from '../../errors.js';
+import { Catalog, type FoundEntry, loadSqlite } from '../../library/catalog.js';
+import { type NameMatcher, nameMatcher } from '../../library/find.js';
 import type { Library } from '../../library/library.js';
 import type { ManifestEntry } from '../../library/manifest.js';
+import type { SetSummary } from '../../library/set-writer.js';
 import type { OutputOptions } from '../output.js';
 import { entryDocument, entryLine } from './entry-view.js';
 import { LongOutput, untilReaderGone } from './long-output.js';
@@ -11,26 +14,45 @@ import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
 interface FindOptions extends LibraryPlace, OutputOptions {
   readonly host?: string;
   readonly set?: string;
+  readonly catalog: boolean;
 }
 
 type OnFound = (set: string, entry: ManifestEntry) => void;
 
-function search(library: Library, pattern: string, options: FindOptions, onFound: OnFound): void {
-  const matches = nameMatcher(pattern);
-  const ids =
-    options.set !== undefined
-      ? [library.openSet(options.set).id]
-      : library
-          .list()
-          .sets.filter((s) => options.host === undefined || s.host === options.host)
-          .map((s) => s.id);
-  for (const id of ids) {
+/** Reads the manifests themselves. */
+function scan(
+  library: Library,
+  matches: NameMatcher,
+  chosen: (set: SetSummary) => boolean,
+  onFound: OnFound,
+): void {
+  for (const { id } of library.list().sets.filter(chosen)) {
     const set = library.openSet(id);
     set.verifyManifest();
     for (const record of set.manifest()) {
       if (record.kind === 'entry' && matches(record.path)) onFound(id, record);
     }
   }
+}
+
+/** A library that may not be written has no catalog that could be brought up to date. */
+const unwritable: ReadonlySet<string> = new Set(['EROFS', 'EACCES', 'EPERM', 'ENOSPC', 'EDQUOT']);
+
+function search(library: Library, pattern: string, options: FindOptions, onFound: OnFound): void {
+  const matches = nameMatcher(pattern);
+  const only = options.set === undefined ? undefined : library.openSet(options.set).id;
+  const chosen = (set: SetSummary): boolean =>
+    (only === undefined || set.id === only) &&
+    (options.host === undefined || set.host === options.host);
+  const sqlite = options.catalog ? loadSqlite() : null;
+  let found: FoundEntry[] | null = null;
+  try {
+    if (sqlite !== null) found = new Catalog(library, sqlite).find(matches, chosen);
+  } catch (e) {
+    if (!isCoded(e) || !unwritable.has(e.code)) throw e;
+  }
+  if (found === null) scan(library, matches, chosen, onFound);
+  else for (const { set, entry } of found) onFound(set, entry);
 }
 
 export function addFind(program: Command): void {
@@ -42,6 +64,7 @@ export function addFind(program: Command): void {
   )
     .option('--host <name>', 'only in sets of this host')
     .option('--set <set>', 'only in this set')
+    .option('--no-catalog', 'read the manifests themselves')
     .option('--json', 'print one JSON object, an entry a line')
     .action((pattern: string, options: FindOptions) => {
       const json = options.json === true;

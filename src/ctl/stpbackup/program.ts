@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { VERSION } from '../../daemon/version.js';
 import { addCat } from './cat.js';
+import { addCatalog } from './catalog.js';
 import { addCheck } from './check.js';
 import { addClient } from './client.js';
 import { addFind } from './find.js';
@@ -36,6 +37,7 @@ export function stpbackupProgram(): Command {
   addFind(program);
   addCat(program);
   addCheck(program);
+  addCatalog(program);
   addKey(program);
   return program;
 }
