@@ -11,7 +11,7 @@
  * manifest that its rows were made from. What is found is read from that manifest, whose digest is
  * compared first: a catalog can make nothing up.
  *
- * Used under `tmp/catalog.lock`. Blocks; any thread.
+ * Used under `catalog.lock`. Blocks; any thread.
  */
 import {
   closeSync,

@@ -28,7 +28,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { messageOf, stpError } from '../errors.js';
+import { isCoded, messageOf, stpError } from '../errors.js';
 import { digestOfFile } from './digest.js';
 import type { ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
@@ -41,10 +41,11 @@ import {
   syncDirectory,
 } from './set-writer.js';
 import { readSummary } from './summary.js';
+import { withLock } from './waiting-lock.js';
 
 const MARKER_FILE = 'stpd-library.json';
 const MARKER = { format: 'stpd-library', version: 1 };
-const ID_PATTERN = /^\d{8}T\d{6}Z-[0-9a-f]{6}$/;
+export const ID_PATTERN = /^\d{8}T\d{6}Z-[0-9a-f]{6}$/;
 /** Draws of a name before something else must be wrong. */
 const ID_ATTEMPTS = 16;
 
@@ -154,15 +155,62 @@ export class Library {
    */
   beginSet(meta: SetMeta): SetWriter {
     this.#removeLeftovers();
+    return this.exclusively(() => this.#begin(meta));
+  }
+
+  #begin(meta: SetMeta): SetWriter {
+    const { parent } = meta as { parent?: unknown };
+    if (typeof parent === 'string' && !this.#ids().includes(parent)) {
+      throw stpError(
+        'ENOENT',
+        `set ${parent}, which this one is made against, is not there any more`,
+      );
+    }
     for (let attempt = 0; attempt < ID_ATTEMPTS; attempt++) {
       const now = new Date();
       const id = newSetId(now);
       if (existsSync(join(this.directory, 'sets', id))) continue;
-      const lock = this.#takeLock(id);
-      if (lock === null) continue;
-      return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, lock);
+      const release = this.takeLock(id);
+      if (release === null) continue;
+      if (typeof parent === 'string') this.#writeParent(id, parent);
+      return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, release);
     }
     throw stpError('EEXIST', `no free set name was found in ${this.directory}; try again`);
+  }
+
+  /** Beside the lock, so that nobody forgets the parent while the set is being made. */
+  #writeParent(id: string, parent: string): void {
+    writeFileSync(join(this.directory, 'tmp', `${id}.lock`), parent);
+  }
+
+  /**
+   * Runs `work` while no set begins and none is forgotten: moments, never the moving of data.
+   * @throws EBUSY if somebody else is at it for half a minute
+   */
+  exclusively<T>(work: () => T): T {
+    return withLock(this.directory, 'library.lock', this.lockFile, work);
+  }
+
+  /** Sets that backups which are running now are made against. Call it in `exclusively`. */
+  runningParents(): string[] {
+    const room = join(this.directory, 'tmp');
+    const parents: string[] = [];
+    for (const name of readdirSync(room)) {
+      const id = name.replace(/\.lock$/, '');
+      if (id === name || !ID_PATTERN.test(id)) continue;
+      const release = this.takeLock(id);
+      if (release !== null) {
+        release();
+        continue;
+      }
+      try {
+        parents.push(readFileSync(join(room, name), 'utf8'));
+      } catch (e) {
+        // Committed or given up meanwhile.
+        if (!isCoded(e) || e.code !== 'ENOENT') throw e;
+      }
+    }
+    return parents.filter((parent) => parent !== '');
   }
 
   #beginLocked(header: ManifestHeader, release: () => void): SetWriter {
@@ -221,7 +269,7 @@ export class Library {
   }
 
   /** Holds `tmp/ID.lock` until the returned function is called; null if another has it. */
-  #takeLock(id: string): (() => void) | null {
+  takeLock(id: string): (() => void) | null {
     const path = join(this.directory, 'tmp', `${id}.lock`);
     const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
     // A cleaner may have removed the file between our open and our lock: then it is nobody's name.
@@ -241,7 +289,7 @@ export class Library {
     const ids = new Set(readdirSync(room).map((name) => name.replace(/\.(partial|lock)$/, '')));
     for (const id of ids) {
       if (!ID_PATTERN.test(id)) continue;
-      const release = this.#takeLock(id);
+      const release = this.takeLock(id);
       if (release === null) continue;
       rmSync(join(room, `${id}.partial`), { recursive: true, force: true });
       release();

@@ -13,7 +13,7 @@ const RETRY_MS = 10;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
 /**
- * Runs `work` while `tmp/NAME` is locked. The file stays: it has no content and no meaning.
+ * Runs `work` while `LIBRARY/NAME` is locked. The file stays: it has no content and no meaning.
  * @throws EBUSY if somebody holds it for longer than `waitMs`; what `work` throws
  */
 export function withLock<T>(
@@ -23,7 +23,7 @@ export function withLock<T>(
   work: () => T,
   waitMs = LOCK_WAIT_MS,
 ): T {
-  const path = join(directory, 'tmp', name);
+  const path = join(directory, name);
   const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   try {
     const startMs = monotonicMs();

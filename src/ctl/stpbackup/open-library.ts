@@ -32,3 +32,7 @@ export const lockFile = (fd: number): boolean => native().lockFile(fd);
 /** For reading: makes and removes nothing in it. */
 export const readLibrary = (options: LibraryPlace): Library =>
   Library.read(libraryPath(options), { lockFile });
+
+/** For changing: removes what dead processes have left, and still makes no library. */
+export const changeLibrary = (options: LibraryPlace): Library =>
+  Library.open(readLibrary(options).directory, { lockFile });

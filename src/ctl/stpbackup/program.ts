@@ -6,10 +6,12 @@ import { addCatalog } from './catalog.js';
 import { addCheck } from './check.js';
 import { addClient } from './client.js';
 import { addFind } from './find.js';
+import { addForget } from './forget.js';
 import { addFs } from './fs.js';
 import { addKey } from './key.js';
 import { addList } from './list.js';
 import { addLs } from './ls.js';
+import { addPrune } from './prune.js';
 import { addRestore } from './restore.js';
 import { addServer } from './server.js';
 
@@ -37,6 +39,8 @@ export function stpbackupProgram(): Command {
   addFind(program);
   addCat(program);
   addCheck(program);
+  addForget(program);
+  addPrune(program);
   addCatalog(program);
   addKey(program);
   return program;

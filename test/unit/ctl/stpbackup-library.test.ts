@@ -82,3 +82,23 @@ test('a library that is not there is not made', async (t) => {
   t.regex(done.stderr, /is not a library/);
   t.is((await runProgram('stpbackup', ['check'])).code, 2);
 });
+
+test('forget and prune: rules, names, a dry run, wrong usage', async (t) => {
+  const { library, source, id, ask } = makeLibrary(t);
+  const ids = () => library.list().sets.map((s) => s.id);
+  backUp(library, source);
+  const dry = JSON.parse((await ask('forget', '--keep-last', '1', '--dry-run', '--json')).stdout);
+  t.is(dry.forgotten.length, 1);
+  t.is(ids().length, 2);
+  for (const bad of [[], ['--keep-last', '0'], ['--keep-daily', 'x'], [id, '--keep-last', '1']]) {
+    t.is((await ask('forget', ...bad)).code, 2, bad.join(' '));
+  }
+  const done = await ask('forget', '--keep-last', '1');
+  t.is(done.code, 0, done.stderr);
+  t.regex(done.stdout, /KEPT\n.* last\n.* no\n/);
+  t.is(ids().length, 1);
+  t.is(JSON.parse((await ask('prune', '--json')).stdout).sets.length, 1);
+  const last = await ask('forget', ids()[0] as string, '--prune', '--json');
+  t.is(JSON.parse(last.stdout).pruned.sets.length, 1);
+  t.deepEqual(ids(), []);
+});
