@@ -12,6 +12,7 @@ import { addKey } from './key.js';
 import { addList } from './list.js';
 import { addLs } from './ls.js';
 import { addPrune } from './prune.js';
+import { addRepair } from './repair.js';
 import { addRestore } from './restore.js';
 import { addServer } from './server.js';
 
@@ -21,7 +22,7 @@ Exit codes:
   1  failed; the reason is on stderr, and no set was made
   2  wrong usage, or a value that is refused; nothing was tried
   3  complete with warnings: the files are named on stderr
-  4  check: done, and something is damaged; it is named`;
+  4  check, repair: done, and something is damaged; it is named`;
 
 export function stpbackupProgram(): Command {
   const program = new Command('stpbackup')
@@ -41,6 +42,7 @@ export function stpbackupProgram(): Command {
   addCheck(program);
   addForget(program);
   addPrune(program);
+  addRepair(program);
   addCatalog(program);
   addKey(program);
   return program;

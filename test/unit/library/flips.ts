@@ -47,7 +47,12 @@ function portrait(directory: string): string {
 }
 
 /** What a restore says, or the portrait of what it made. */
-function restored(library: Library, id: string, target: string, source: string): string | null {
+export function restored(
+  library: Library,
+  id: string,
+  target: string,
+  source: string,
+): string | null {
   try {
     const pipe = new MemoryPipe();
     sendSet(pipe, library.openSet(id));
