@@ -16,7 +16,8 @@ import { join } from 'node:path';
 import { stpError } from '../errors.js';
 import { ID_PATTERN, type Library, type LibraryListing } from './library.js';
 import { keepParents, type Verdict } from './retention.js';
-import { syncDirectory } from './set-writer.js';
+import { type SetSummary, syncDirectory } from './set-writer.js';
+import { parentOf } from './summary.js';
 
 export interface ForgetOptions {
   /** Judges each set, or some; the others are kept. Called under the lock. */
@@ -42,21 +43,19 @@ export function forgetSets(library: Library, options: ForgetOptions): Verdict[] 
     const verdicts = keepParents(options.judge(listing), listing.sets, library.runningParents());
     if (options.dryRun) return verdicts;
     const going = verdicts.filter((v) => v.reasons.length === 0).map((v) => v.set.id);
-    for (const id of childrenFirst(going, listing)) moveSet(library, 'forgotten', id);
+    for (const id of childrenFirst(going, listing.sets)) moveSet(library, 'forgotten', id);
     return verdicts;
   });
 }
 
-/** A parent is older than its children, and ids begin with the time; equal times are told apart. */
-function childrenFirst(ids: readonly string[], listing: LibraryListing): string[] {
+/** By what the sets say, not by their names: two that began in one second are in no order. */
+export function childrenFirst(ids: readonly string[], sets: readonly SetSummary[]): string[] {
   const going = new Set(ids);
   const ordered: string[] = [];
-  const byId = new Map(listing.sets.map((s) => [s.id, s]));
   const visit = (id: string): void => {
     if (!going.delete(id)) return;
-    const children = listing.sets.filter((s) => (s as { parent?: unknown }).parent === id);
-    for (const child of children) visit(child.id);
-    if (byId.has(id)) ordered.push(id);
+    for (const child of sets) if (parentOf(child) === id) visit(child.id);
+    ordered.push(id);
   };
   for (const id of [...ids].sort().reverse()) visit(id);
   return ordered;

@@ -1,10 +1,19 @@
 /** kill -9 at random moments of repair, forget and prune: listed sets are whole, none is lost. */
 import { fork } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { monotonicMs } from '../../src/clock.js';
 import { checkLibrary } from '../../src/library/check-library.js';
 import { Library } from '../../src/library/library.js';
 import { repairLibrary } from '../../src/library/repair.js';
@@ -14,19 +23,32 @@ import { lockFile, randomFrom } from '../unit/library/stand-ins.js';
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const rounds = Number(process.env.KILLS ?? 15);
 const worker = fileURLToPath(new URL('./library-worker.js', import.meta.url));
-/** All of the work takes some tens of milliseconds on a machine that does nothing else. */
-const KILL_MS_MAX = 60;
+/** Kills lie between nothing and somewhat more than the time that the work takes here and now. */
+const KILL_SPREAD = 1.2;
+/** For the one run that is not killed. */
+const WATCHDOG_MS = 120_000;
+
+interface Run {
+  readonly killed: boolean;
+  readonly workMs: number;
+}
 
 /** Runs the worker and kills it so many milliseconds after it began. */
-function runAndKill(directory: string, forgotten: string[], killMs: number): Promise<boolean> {
+function runAndKill(directory: string, forgotten: string[], killMs: number): Promise<Run> {
   const child = fork(worker, [directory, ...forgotten], { stdio: 'inherit' });
   return new Promise((resolve, reject) => {
     child.once('error', reject);
+    let startMs = 0;
+    let timer: NodeJS.Timeout | undefined;
     child.once('message', () => {
       child.send('go');
-      setTimeout(() => child.kill('SIGKILL'), killMs);
+      startMs = monotonicMs();
+      timer = setTimeout(() => child.kill('SIGKILL'), killMs);
     });
-    child.once('exit', (_code, signal) => resolve(signal === 'SIGKILL'));
+    child.once('exit', (_code, signal) => {
+      clearTimeout(timer);
+      resolve({ killed: signal === 'SIGKILL', workMs: monotonicMs() - startMs });
+    });
   });
 }
 
@@ -66,12 +88,29 @@ test('kill -9 during repair, forget and prune', async (t) => {
   });
   change(join(model.directory, 'sets', lost, 'media.tar'), dataOf(model, lost));
   const forgotten = [full, child, grandchild, others[0] as string];
-  let killed = 0;
+  const whole = join(base, 'whole');
+  cpSync(model.directory, whole, { recursive: true });
+  const first = await runAndKill(whole, forgotten, WATCHDOG_MS);
+  t.false(first.killed);
+  // Half of the rounds have nothing to repair, so that many kills hit forget and prune.
+  const sound = join(base, 'sound');
+  cpSync(model.directory, sound, { recursive: true });
+  repairLibrary(Library.open(sound, { lockFile }), false);
+  const kinds = [
+    { from: model.directory, workMs: first.workMs },
+    { from: sound, workMs: first.workMs },
+  ];
+  t.is(readdirSync(join(whole, 'forgotten')).length, 0, 'the worker comes to its end');
+  let [killed, forgot] = [0, 0];
   for (let round = 0; round < rounds; round++) {
     const directory = join(base, `round-${round}`);
-    cpSync(model.directory, directory, { recursive: true });
-    const killMs = Math.floor(random() * KILL_MS_MAX);
-    if (await runAndKill(directory, forgotten, killMs)) killed++;
+    const kind = kinds[round % 2] as (typeof kinds)[number];
+    cpSync(kind.from, directory, { recursive: true });
+    const killMs = Math.floor(random() * kind.workMs * KILL_SPREAD);
+    const run = await runAndKill(directory, forgotten, killMs);
+    if (run.killed) killed++;
+    else kind.workMs = Math.min(kind.workMs, run.workMs);
+    if (existsSync(join(directory, 'forgotten'))) forgot++;
     const library = Library.open(directory, { lockFile });
     const damaged = [lost, ...mended];
     const problems: string[] = [];
@@ -89,5 +128,5 @@ test('kill -9 during repair, forget and prune', async (t) => {
       t.true(existsSync(join(directory, 'damaged', id, 'media.tar')));
     rmSync(directory, { recursive: true });
   }
-  t.log(`${killed} of ${rounds} were killed at work`);
+  t.log(`${killed} of ${rounds} were killed at work, ${forgot} had begun to forget`);
 });

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { forgetSets, prune } from '../../../src/library/forget.js';
+import { childrenFirst, forgetSets, prune } from '../../../src/library/forget.js';
 import { Library } from '../../../src/library/library.js';
 import { applyRules, type KeepRules, keepParents } from '../../../src/library/retention.js';
 import type { SetSummary } from '../../../src/library/set-writer.js';
@@ -68,6 +68,21 @@ test('what a kept set or a running backup stands on is kept', (t) => {
   );
   const named = keepParents([{ set: a, reasons: [] }], all, []);
   t.is(named[0]?.reasons.length, 1, 'sets that nobody asked about are kept');
+});
+
+test('children go before their parents, whatever their names', (t) => {
+  const sets = [
+    set('c'),
+    set('b', { parent: 'c' }),
+    set('d', { parent: 'b' }),
+    set('a', { parent: 'b' }),
+    set('e', { parent: 'c' }),
+  ];
+  const order = childrenFirst(['a', 'b', 'c', 'd', 'e'], sets);
+  t.is(order.length, 5);
+  for (const [child, parent] of ['bc', 'db', 'ab', 'ec'] as const) {
+    t.true(order.indexOf(child as string) < order.indexOf(parent as string), `${child} ${parent}`);
+  }
 });
 
 const withSets = (body: (library: Library, source: string) => void): void =>
