@@ -348,10 +348,13 @@ export class ManifestReader implements Iterable<ManifestEntry | ManifestWarning>
   trailer: ManifestTrailer | null = null;
   /** Bytes of the entry just yielded, without newline; valid until the next. */
   line: Buffer = Buffer.alloc(0);
+  /** Where that line begins in the file. */
+  lineOffset = 0;
   readonly #path: string;
   readonly #fd: number;
   readonly #lines: Generator<Buffer, void, void>;
   #lineNumber = 0;
+  #nextOffset = 0;
   #closed = false;
 
   /** @throws EINVAL naming file, line and rule; ENOENT, EACCES */
@@ -414,6 +417,8 @@ export class ManifestReader implements Iterable<ManifestEntry | ManifestWarning>
   #next(): Buffer | null {
     this.#lineNumber++;
     const { value } = this.#lines.next();
+    this.lineOffset = this.#nextOffset;
+    this.#nextOffset += (value?.length ?? 0) + 1;
     return value ?? null;
   }
 

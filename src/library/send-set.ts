@@ -25,11 +25,13 @@ const NEWLINE = Buffer.of(0x0a);
 /**
  * Sends all of a set, then END, and flushes; the caller shuts the stream down.
  * @param progress kept up to date for another thread: [entries, bytes of data]
- * @throws EINVAL if manifest or media are damaged, EIO; what the stream throws
+ * @throws EBADMSG, EINVAL if manifest or media are damaged, EIO; what the stream throws
  */
 export function sendSet(sink: PageSink, set: StoredSet, progress?: Float64Array): Totals {
   const shown = progress ?? new Float64Array(2);
   const frames = new FrameWriter(sink);
+  // A line that was changed on the disk would restore as it stands: modes, owners, names.
+  set.verifyManifest();
   const manifest = set.manifest();
   let entries = 0;
   let bytes = 0;

@@ -32,13 +32,10 @@ import {
   type ManifestHeader,
 } from './manifest.js';
 import { TAR_END_BYTES } from './pax.js';
+import { encodeSummary, SUMMARY_FILE } from './summary.js';
 
 export const MEDIA_FILE = 'media.tar';
 export const MANIFEST_FILE = 'manifest.jsonl';
-export const SUMMARY_FILE = 'set.json';
-
-export const SET_FORMAT = 'stpd-set';
-export const SET_VERSION = 1;
 
 /** What `set.json` says. */
 export interface SetSummary extends Omit<ManifestHeader, 'setId'> {
@@ -231,8 +228,7 @@ export class SetWriter {
       manifestBytes: this.#manifestBytes,
       manifestBlake3: this.#manifestDigest.digest('hex'),
     };
-    const text = `${JSON.stringify({ format: SET_FORMAT, version: SET_VERSION, ...summary }, null, 2)}\n`;
-    writeFileSync(join(this.#place.partialDirectory, SUMMARY_FILE), text, {
+    writeFileSync(join(this.#place.partialDirectory, SUMMARY_FILE), encodeSummary(summary), {
       flag: 'wx',
       mode: 0o600,
       flush: true,

@@ -1,0 +1,19 @@
+/** stpbackup cat SET PATH */
+import type { Command } from 'commander';
+import { storedPath } from '../../backup/selection.js';
+import { readFileOf } from '../../library/read-file.js';
+import { untilReaderGone, writeOut } from './long-output.js';
+import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
+
+export function addCat(program: Command): void {
+  withLibrary(
+    program
+      .command('cat')
+      .description('writes a file of a set to stdout, once all of it has its digest')
+      .argument('<set>', 'id of a set, the beginning of just one, or latest')
+      .argument('<path>', 'absolute path as it was'),
+  ).action((name: string, path: string, options: LibraryPlace) => {
+    const set = readLibrary(options).openSet(name);
+    untilReaderGone(() => readFileOf(set, storedPath(Buffer.from(path)), { update: writeOut }));
+  });
+}
