@@ -37,6 +37,7 @@ import {
   MEDIA_FILE,
   SET_FORMAT,
   SET_VERSION,
+  type SetPlace,
   type SetSummary,
   SetWriter,
   SUMMARY_FILE,
@@ -56,6 +57,9 @@ export interface LibraryOptions {
 
 /** What the caller knows of a set that begins. */
 export type SetMeta = Omit<ManifestHeader, 'setId' | 'startedAt'>;
+
+/** What an incremental set builds on; see set-tree.ts. */
+export type SetBase = Pick<SetPlace, 'parent' | 'verifyChain'>;
 
 export interface LibraryListing {
   /** Complete sets, oldest first. */
@@ -126,7 +130,7 @@ export class Library {
    * Starts a set. Its files are open: `commit` or `abort` it.
    * @throws ENOSPC, EACCES, ... if there is no room for it
    */
-  beginSet(meta: SetMeta): SetWriter {
+  beginSet(meta: SetMeta, base: SetBase = {}): SetWriter {
     this.#removeLeftovers();
     for (let attempt = 0; attempt < ID_ATTEMPTS; attempt++) {
       const now = new Date();
@@ -134,18 +138,18 @@ export class Library {
       if (existsSync(join(this.directory, 'sets', id))) continue;
       const lock = this.#takeLock(id);
       if (lock === null) continue;
-      return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, lock);
+      return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, base, lock);
     }
     throw stpError('EEXIST', `no free set name was found in ${this.directory}; try again`);
   }
 
-  #beginLocked(header: ManifestHeader, release: () => void): SetWriter {
+  #beginLocked(header: ManifestHeader, base: SetBase, release: () => void): SetWriter {
     const id = header.setId;
     const partialDirectory = join(this.directory, 'tmp', `${id}.partial`);
     try {
       mkdirSync(partialDirectory, { mode: 0o700 });
       const directory = join(this.directory, 'sets', id);
-      return new SetWriter({ header, partialDirectory, directory, release });
+      return new SetWriter({ header, partialDirectory, directory, release, ...base });
     } catch (e) {
       rmSync(partialDirectory, { recursive: true, force: true });
       release();
