@@ -72,9 +72,11 @@ function openLink(library: Library, link: ChainLink, neededBy: string): StoredSe
 export function openParent(library: Library, host: string, roots: readonly string[]): StoredSet[] {
   const wanted = JSON.stringify([...roots].sort());
   const { sets } = library.list();
-  const found = sets.findLast(
-    (s) => s.host === host && JSON.stringify([...s.roots].sort()) === wanted,
-  );
+  // Names of sets have seconds only, which two runs may share.
+  const found = sets
+    .filter((s) => s.host === host && JSON.stringify([...s.roots].sort()) === wanted)
+    .sort((a, b) => (a.finishedAt < b.finishedAt ? -1 : 1))
+    .at(-1);
   if (found === undefined) {
     throw stpError('ENOENT', `no set of ${host} has just these roots; make a full backup first`);
   }
