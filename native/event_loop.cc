@@ -56,11 +56,16 @@ constexpr uint32_t kRestartLost = 63;
 constexpr uint32_t kSharedHits = 32;
 constexpr uint64_t kMoveEveryNs = 5'000'000;
 constexpr uint64_t kCoresEveryNs = 100'000'000;
+/* Whose work came within this, or within the one before, has been active lately. */
+constexpr uint64_t kLatelyNs = 10'000'000;
 constexpr uint64_t kSafetyMs = 1000;
 /* From the publication of work to the bell; more only if who rings has no core. */
 constexpr int kBellMs = 1;
 /* Reads of one cable in one turn of the loop. */
 constexpr int kBellReads = 16;
+
+/* In the place of a budget. */
+constexpr uint64_t kDefault = UINT64_MAX;
 
 struct Source {
   bool used = false;
@@ -72,6 +77,10 @@ struct Source {
   uint32_t ringSeen = 0;
   uint32_t* pollers = nullptr;
   stp_member* member = nullptr;
+  /* Of the streams that have a budget of their own: by their ready index. */
+  std::unordered_map<uint32_t, uint64_t> budgetsNs;
+  /* The largest budget of all its open streams; kDefault: that of the thread. */
+  uint64_t mostNs = kDefault;
 };
 
 struct EventLoop;
@@ -96,7 +105,12 @@ struct EventLoop {
   uv_timer_t safety;
   std::vector<Source> sources;
   std::unordered_map<uint32_t, CableWatch*> watches;
-  uint64_t budgetNs = 0, budgetMaxNs = 0, sleptAt = 0, backendAt = 0, coresSeenAt = 0;
+  /* What a poll may take: now, for a stream without a budget of its own, and at most. */
+  uint64_t budgetNs = 0, defaultNs = 0, budgetMaxNs = 0;
+  /* The largest of who was active in this period, and in the one before. */
+  uint64_t latelyNs = 0, beforeNs = 0, periodAt = 0;
+  size_t ownBudgets = 0; /* streams that have one */
+  uint64_t sleptAt = 0, backendAt = 0, coresSeenAt = 0;
   /* Until then an answer is on its way, and it is worth while to look for it. */
   uint64_t expectUntil = 0;
   uint32_t coresSeen = 0;
@@ -105,7 +119,7 @@ struct EventLoop {
   uint64_t movedAt = 0;
   /* Short sleeps until polling is tried again, and how many it will be the next time. */
   uint32_t restartIn = 0, restartEvery = 0;
-  bool closing = false, armed = false, bell = false, more = false, enabled = false;
+  bool closing = false, armed = false, bell = false, more = false;
   /* Inside of loopWait: JavaScript called us, and its promises wait until it is done. */
   bool blocking = false;
   int openHandles = 0;
@@ -260,7 +274,7 @@ struct EventLoop {
   /* Work that was there already, or that a poll within the budget has found. */
   bool findWork() {
     if (ready()) return true;
-    if (!enabled) return false;
+    if (budgetMaxNs == 0) return false;
     const uint64_t expected = expectedFor();
     if (budgetNs == 0 && expected == 0) return false;
     const bool expecting = expected > budgetNs;
@@ -302,7 +316,7 @@ struct EventLoop {
     backendAt = nowNs() + kBackendEveryNs;
     /* As long as libuv has nothing to do, work is served from here: a turn of libuv, with its system
      * call, for each message would cost more than the message. */
-    while (findWork() && enabled && uv_backend_timeout(loop) != 0) {
+    while (findWork() && budgetMaxNs > 0 && uv_backend_timeout(loop) != 0) {
       if (!collect()) return;
       uv_update_time(loop); /* timers count from now */
       if (uv_backend_timeout(loop) == 0 || backendReady(nowNs())) break;
@@ -370,6 +384,7 @@ struct EventLoop {
   bool collect() {
     if (!ready()) return true;
     more = false;
+    if (ownBudgets != 0) age();
     uint32_t count = 0;
     for (uint32_t index = 0; index < sources.size(); index++) {
       Source& s = sources[index];
@@ -381,6 +396,7 @@ struct EventLoop {
           pairs[count * 2] = index;
           pairs[count * 2 + 1] = kRing;
           count++;
+          if (ownBudgets != 0) active(s.mostNs);
         }
       }
       for (uint32_t i = 0; i < s.summaryWords; i++) {
@@ -399,8 +415,10 @@ struct EventLoop {
           uint32_t set = swap(s.bits + word, 0); /* SYNC[collect.bits] */
           while (set != 0) {
             pairs[count * 2] = index;
-            pairs[count * 2 + 1] = word * 32 + uint32_t(__builtin_ctz(set));
+            const uint32_t stream = word * 32 + uint32_t(__builtin_ctz(set));
+            pairs[count * 2 + 1] = stream;
             count++;
+            if (ownBudgets != 0) active(budgetOf(s, stream));
             set &= set - 1;
           }
         }
@@ -408,7 +426,57 @@ struct EventLoop {
       }
       if (more) break;
     }
+    if (count != 0 && ownBudgets != 0) settleBudget();
     return count == 0 || call(onReady, count);
+  }
+
+  // --- whose budget it is -----------------------------------------------------------------------
+
+  uint64_t budgetOf(const Source& s, uint32_t stream) const {
+    const auto own = s.budgetsNs.find(stream);
+    return own == s.budgetsNs.end() ? kDefault : own->second;
+  }
+
+  /* Work has come that has this budget. */
+  void active(uint64_t ns) {
+    if (ns == kDefault) ns = defaultNs;
+    if (ns > latelyNs) latelyNs = ns;
+  }
+
+  void age() {
+    const uint64_t now = nowNs();
+    if (now - periodAt <= kLatelyNs) return;
+    beforeNs = now - periodAt > 2 * kLatelyNs ? 0 : latelyNs;
+    latelyNs = 0;
+    periodAt = now;
+  }
+
+  /* What the loop may take for a poll from now on. As long as no stream has a budget of its own, the
+   * thread's; else the largest of who was active lately, and no more than any open stream has. */
+  void settleBudget() {
+    budgetMaxNs = defaultNs;
+    if (ownBudgets != 0) {
+      budgetMaxNs = latelyNs > beforeNs ? latelyNs : beforeNs;
+      uint64_t mostNs = 0;
+      for (const Source& s : sources) {
+        if (!s.used) continue;
+        const uint64_t ns = s.mostNs == kDefault ? defaultNs : s.mostNs;
+        if (ns > mostNs) mostNs = ns;
+      }
+      if (budgetMaxNs > mostNs) budgetMaxNs = mostNs;
+    }
+    if (budgetNs > budgetMaxNs) budgetNs = budgetMaxNs;
+  }
+
+  /* kDefault: it has none of its own any more. */
+  void setBudget(Source& s, uint32_t stream, uint64_t ns) {
+    if (ownBudgets == 0) {
+      latelyNs = defaultNs; /* who was active before had the thread's */
+      beforeNs = 0;
+      periodAt = nowNs();
+    }
+    ownBudgets -= s.budgetsNs.erase(stream);
+    if (ns != kDefault) ownBudgets += s.budgetsNs.emplace(stream, ns).second;
   }
 
   /* Not the C++ wrappers: they end the process when a call fails because the thread is ending. */
@@ -576,7 +644,11 @@ Napi::Value LoopSource(const Napi::CallbackInfo& info) {
 void LoopSourceEnd(const Napi::CallbackInfo& info) {
   if (current == nullptr) return;
   const uint32_t index = info[0].ToNumber().Uint32Value();
-  if (index < current->sources.size()) current->sources[index].used = false;
+  if (index >= current->sources.size() || !current->sources[index].used) return;
+  Source& source = current->sources[index];
+  current->ownBudgets -= source.budgetsNs.size();
+  source = Source();
+  current->settleBudget();
 }
 
 /* loopDirector(segment, offset): the loop counts in the `director` record there from now on. */
@@ -593,12 +665,28 @@ void LoopDirector(const Napi::CallbackInfo& info) {
   loop.director->thread = uint32_t(syscall(SYS_gettid));
 }
 
-/* loopPolling(budgetMaxUs): 0 never polls. The safety timer runs while `active`. */
+/* loopPolling(budgetMaxUs): for streams without a budget of their own; 0 never polls. */
 void LoopPolling(const Napi::CallbackInfo& info) {
   EventLoop& loop = loopOf(info);
-  loop.budgetMaxNs = uint64_t(info[0].ToNumber().Uint32Value()) * 1000;
-  loop.enabled = loop.budgetMaxNs > 0;
-  if (loop.budgetNs > loop.budgetMaxNs) loop.budgetNs = loop.budgetMaxNs;
+  loop.defaultNs = uint64_t(info[0].ToNumber().Uint32Value()) * 1000;
+  loop.settleBudget();
+}
+
+/* A budget in microseconds; less than 0: the thread's. */
+uint64_t budgetNsOf(const Napi::CallbackInfo& info, size_t index) {
+  const int64_t us = info[index].ToNumber().Int64Value();
+  return us < 0 ? kDefault : uint64_t(us) * 1000;
+}
+
+/* loopSpin(source, stream, us, mostUs): the budget of a stream, by its ready index, and the largest
+ * one of the source's open streams. */
+void LoopSpin(const Napi::CallbackInfo& info) {
+  EventLoop& loop = loopOf(info);
+  const uint32_t index = info[0].ToNumber().Uint32Value();
+  if (index >= loop.sources.size() || !loop.sources[index].used) return;
+  loop.setBudget(loop.sources[index], info[1].ToNumber().Uint32Value(), budgetNsOf(info, 2));
+  loop.sources[index].mostNs = budgetNsOf(info, 3);
+  loop.settleBudget();
 }
 
 /* loopExpect(us): for so long from now an answer is on its way: the loop looks for it before it
@@ -609,6 +697,7 @@ void LoopExpect(const Napi::CallbackInfo& info) {
   if (until > loop.expectUntil) loop.expectUntil = until;
 }
 
+/* The safety timer runs while `active`. */
 void LoopSafety(const Napi::CallbackInfo& info) {
   EventLoop& loop = loopOf(info);
   if (info[0].ToBoolean().Value()) {
@@ -724,6 +813,7 @@ void registerEventLoop(Napi::Env env, Napi::Object exports) {
   exports.Set("loopDirector", Napi::Function::New(env, LoopDirector));
   exports.Set("loopExpect", Napi::Function::New(env, LoopExpect));
   exports.Set("loopPolling", Napi::Function::New(env, LoopPolling));
+  exports.Set("loopSpin", Napi::Function::New(env, LoopSpin));
   exports.Set("loopSafety", Napi::Function::New(env, LoopSafety));
   exports.Set("loopCable", Napi::Function::New(env, LoopCable));
   exports.Set("loopCableEnd", Napi::Function::New(env, LoopCableEnd));

@@ -67,11 +67,9 @@ struct Uncounted {
   using NewStore = std::unique_ptr<v8::BackingStore> (*)(void*, size_t,
                                                          void (*)(void*, size_t, void*), void*);
   using Make = v8::Local<v8::ArrayBuffer> (*)(v8::Isolate*, std::shared_ptr<v8::BackingStore>);
-  using SetDetachKey = void (*)(v8::ArrayBuffer*, v8::Local<v8::Value>);
   NewStore newStore;
   void (*emptyDeleter)(void*, size_t, void*);
   Make make;
-  SetDetachKey setDetachKey;
 
   template <typename Function>
   static void find(Function* function, const char* name) {
@@ -82,25 +80,22 @@ struct Uncounted {
     find(&newStore, "_ZN2v811ArrayBuffer15NewBackingStoreEPvmPFvS1_mS1_ES1_");
     find(&emptyDeleter, "_ZN2v812BackingStore12EmptyDeleterEPvmS1_");
     find(&make, "_ZN2v811ArrayBuffer3NewEPNS_7IsolateESt10shared_ptrINS_12BackingStoreEE");
-    find(&setDetachKey, "_ZN2v811ArrayBuffer12SetDetachKeyENS_5LocalINS_5ValueEEE");
   }
 
   bool complete() const {
-    return newStore != nullptr && emptyDeleter != nullptr && make != nullptr &&
-           setDetachKey != nullptr;
+    return newStore != nullptr && emptyDeleter != nullptr && make != nullptr;
   }
 };
 
 }  // namespace
 
-napi_value uncountedBuffer(void* data, size_t bytes) {
+napi_value uncountedBuffer(void* data, size_t bytes, std::weak_ptr<void>* seen) {
   static const Uncounted v8s;
   if (!v8s.complete()) return nullptr;
-  v8::Isolate* isolate = v8::Isolate::GetCurrent();
-  v8::Local<v8::ArrayBuffer> buffer =
-      v8s.make(isolate, v8s.newStore(data, bytes, v8s.emptyDeleter, nullptr));
-  /* Any value that nobody else has: without it no detach, and so no transfer, can succeed. */
-  v8s.setDetachKey(*buffer, buffer);
+  std::shared_ptr<v8::BackingStore> store =
+      v8s.newStore(data, bytes, v8s.emptyDeleter, nullptr);
+  *seen = store;
+  v8::Local<v8::ArrayBuffer> buffer = v8s.make(v8::Isolate::GetCurrent(), std::move(store));
   napi_value result;
   static_cast<void>(new (&result) v8::Local<v8::Value>(buffer));
   return result;

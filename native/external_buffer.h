@@ -7,6 +7,7 @@
 #include <napi.h>
 
 #include <cstddef>
+#include <memory>
 
 namespace stpd {
 
@@ -18,12 +19,11 @@ namespace stpd {
 Napi::Value externalSharedBuffer(Napi::Env env, void* data, size_t bytes);
 
 /*
- * A young ArrayBuffer over memory that V8 does not count, or null where this Node cannot make one.
- * It cannot be detached: who asks for its end (napi_add_finalizer) may use the memory for something
- * else then. No program may be given it that was not marked untransferable: Node ends the process
- * when it transfers a buffer and then cannot detach it.
+ * An ArrayBuffer over memory that V8 does not count, or null where this Node cannot make one.
+ * `seen` expires when nobody has the memory any more: neither the buffer nor what it was transferred
+ * to, on whatever thread, nor native code. Before that the memory must stay as it is.
  */
-napi_value uncountedBuffer(void* data, size_t bytes);
+napi_value uncountedBuffer(void* data, size_t bytes, std::weak_ptr<void>* seen);
 
 }  // namespace stpd
 

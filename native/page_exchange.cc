@@ -23,7 +23,7 @@ namespace stpd {
 int64_t PageRing::claimSpare() {
   const uint32_t extents = commonExtents();
   if (spare_ >= int64_t(stg_.extents[extents - 1].endPage)) dropSpare(); /* of another stream's list */
-  if (spare_ < 0) spare_ = claimPage(stg_, memberOwner_, &hint_, false, extents);
+  if (spare_ < 0) spare_ = claimPage(stg_, memberOwner_, &hint_, 1, extents);
   return spare_;
 }
 
@@ -118,10 +118,13 @@ int64_t PageRing::givePage(uint32_t page, PageRing& holder, uint32_t sliceMs) {
     return kBroken;
   }
   /* Another host of the STG has spoiled the word: the page is nobody's to give. */
+  /* SYNC[give.page] pairs with [page.owner] */
   if (!cas(stg_.owner(page), memberOwner_, ownerWord_)) return int64_t(kErrno) - EBADF;
-  store(entry, page + 1);
+  store(entry, page + 1); /* SYNC[give.list] pairs with [page.list] */
   holder.letGo(page);
+  limit_ = limitMax_;
   if (listed == 0) pagesHeld_++;
+  /* SYNC[give.old] */
   else if (cas(stg_.owner(listed - 1), ownerWord_, memberOwner_)) holder.keepSpare(listed - 1);
   bypass(page, kPage);
   publish(kPage);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -34,6 +35,14 @@ static constexpr uint64_t kLockBytesMin = 4096;
 static constexpr uint32_t kBypassTold = 64;
 /* Turns of a spin without a pause: an answer that comes in less than a microsecond is seen at once. */
 static constexpr uint32_t kEagerTurns = 128;
+/* Whoever looks on the core of its peer keeps it from the very answer that it waits for, so it lets
+ * others run: first of all after so long, and then every so often. */
+static constexpr int64_t kYieldFirstNs = 2'000;
+static constexpr int64_t kYieldEveryNs = 8'000;
+/* A yield that took longer let somebody run. */
+static constexpr int64_t kSwitchedNs = 1'000;
+/* Whoever had the core meanwhile was no peer of ours: a sleeper is woken sooner than that. */
+static constexpr int64_t kLostNs = 200'000;
 
 static uint32_t ownerOf(uint32_t kind, uint32_t index, uint32_t generation) {
   return (kind << 30) | ((generation & 0x3fff) << 16) | (index & 0xffff);
@@ -50,8 +59,10 @@ PageRing::PageRing(const Options& o)
       selfMember_(o.selfMember),
       peerMember_(o.peerMember),
       peerReady_(o.connection * 2 + (1 - o.end)),
+      selfReady_(o.connection * 2 + o.end),
       own_(o.cursor),
       peer_(o.cursor),
+      wantsSeen_(loadRelaxed(&stg_.header()->page_wants)),
       hint_(o.connection * 37u + o.end * 11u) {
   stg_.rings.fetch_add(1);
   if (producer_) {
@@ -67,7 +78,7 @@ PageRing::~PageRing() {
 }
 
 void PageRing::setLimit(uint32_t bytes) {
-  limit_ = bytes < kPage ? kPage : bytes > kWindow ? kWindow : bytes;
+  limit_ = limitMax_ = bytes < kPage ? kPage : bytes > kWindow ? kWindow : bytes;
 }
 
 bool PageRing::peerGone() { return cable_ != nullptr && cable_->dead.load(); }
@@ -135,12 +146,81 @@ int64_t PageRing::pageAt(uint32_t cursor, bool mayClaim) {
     broken_ = true;
     return kBroken;
   }
-  const int64_t page = claimPage(stg_, ownerWord_, &hint_, pagesHeld_ == 0, commonExtents());
-  if (page < 0) return recycle(cursor);
-  /* Only now, with the owner word written, may the page stand in the list. */
-  pagesHeld_++;
-  store(&dir_->pages[entry], uint32_t(page) + 1); /* SYNC[claim.list] pairs with [page.list] */
-  return page;
+  return newPage(cursor);
+}
+
+/* A page for an entry that has none: of the pool as far as the stream's share goes, else one of its
+ * own that the peer has read. Who has neither waits: with bytes on their way for the peer to read
+ * them (kShort), without a page for somebody to give one back (kNoPage). */
+int64_t PageRing::newPage(uint32_t cursor) {
+  if (pagesHeld_ > 0 && giveWay(cursor) && pagesHeld_ == 0) yields_ = true;
+  if (yields_) return kNoPage; /* others come first */
+  trim(cursor);
+  const int64_t page = claimPage(stg_, ownerWord_, &hint_, pagesHeld_, commonExtents());
+  if (page >= 0) {
+    /* Only now, with the owner word written, may the page stand in the list. */
+    pagesHeld_++;
+    limit_ = limitMax_;
+    store(&dir_->pages[entryOf(cursor)], uint32_t(page) + 1); /* SYNC[claim.list] pairs with [page.list] */
+    return page;
+  }
+  if (pagesHeld_ > 0) {
+    const int64_t own = recycle(cursor);
+    if (own != kNoPage) {
+      limit_ = limitMax_;
+      return own;
+    }
+    if (cursor != peer_) {
+      /* As if the window were as large as what is in flight: then the peer wakes this side. */
+      if (cursor == own_) limit_ = own_ - peer_;
+      return kShort;
+    }
+    pagesHeld_ = 0; /* somebody has spoiled the list: there is none */
+  }
+  wantsSeen_ = __atomic_add_fetch(&stg_.header()->page_wants, 1, __ATOMIC_RELAXED);
+  return kNoPage;
+}
+
+/* What a caller hears of the lack of a page. kShort: nothing can be moved, as with a full window. */
+int64_t PageRing::told(int64_t result) {
+  if (result < 0) yields_ = false;
+  return result == kShort ? 0 : result;
+}
+
+/* A stream without a page has found none since this one last looked: what the peer has read goes
+ * back, and true is returned. */
+bool PageRing::giveWay(uint32_t cursor) {
+  const uint32_t wants = loadRelaxed(&stg_.header()->page_wants);
+  if (wants == wantsSeen_) return false;
+  wantsSeen_ = wants;
+  if (room() >= 0) releaseRead(cursor, 0);
+  return true;
+}
+
+/* A stream that holds more than its share gives back what the peer has read, but for one page. Called
+ * behind each page that is full, about: else its list would stay full, and newPage would never be
+ * asked. */
+void PageRing::trim(uint32_t cursor) {
+  if (!producer_ || pagesHeld_ <= 1) return;
+  const uint32_t share = pageShare(stg_);
+  if (pagesHeld_ > share && room() >= 0) releaseRead(cursor, share == 0 ? 1 : share);
+}
+
+/* Frees pages without an unread byte until `keep` are left. What lies between own_ and the cursor is
+ * about to be published: it counts as unread. */
+void PageRing::releaseRead(uint32_t cursor, uint32_t keep) {
+  const uint32_t used = cursor - peer_;
+  const uint32_t first = entryOf(peer_);
+  const uint32_t live = used == 0 ? 0 : ((entryOf(cursor - 1) - first) % kEntries) + 1;
+  if (used > kWindow - kPage) return;
+  for (uint32_t i = live; i < kEntries && pagesHeld_ > keep; i++) {
+    uint32_t* entry = &dir_->pages[(first + i) % kEntries];
+    const uint32_t listed = load(entry);
+    if (listed == 0) continue;
+    store(entry, 0);                           /* SYNC[idle.list] */
+    releasePage(stg_, listed - 1, ownerWord_); /* SYNC[idle.owner] */
+    pagesHeld_--;
+  }
 }
 
 /* With an empty pool a stream goes on with the pages it has: the last one it has finished with.
@@ -221,8 +301,6 @@ void PageRing::publish(uint32_t bytes) {
 
 int64_t PageRing::arm() {
   uint32_t* word = producer_ ? &dir_->producer_wait : &dir_->consumer_wait;
-  /* SYNC[arm.tell-room] before the consumer sleeps, the producer learns of all room that there is */
-  if (!producer_ && loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
   /* SYNC[arm.word] pairs with [wake.word] */
   const bool waitsAlready = swap(word, STP_WAIT_LOOP) == STP_WAIT_LOOP;
   fence();                        /* SYNC[arm.fence] pairs with [publish.tail-fence], ... */
@@ -232,8 +310,18 @@ int64_t PageRing::arm() {
   } else if (!waitsAlready) {
     uint32_t* waits = producer_ ? &dir_->producer_waits : &dir_->consumer_waits;
     ++*waits;
+    counters_.waits++;
   }
   return now;
+}
+
+bool PageRing::unannounced() {
+  if (selfMember_ >= stg_.memberCount || progress() == 0) return false;
+  return (load(stg_.bits(selfMember_) + selfReady_ / 32) & 1u << (selfReady_ % 32)) == 0;
+}
+
+void PageRing::countSafety() {
+  count(&counters_.safetyFirings, STP_COUNT_SAFETY_FIRINGS, &stp_member::safety_firings);
 }
 
 /* Looks for `need` bytes as long as it has been worth it. A producer that found the window full
@@ -241,16 +329,31 @@ int64_t PageRing::arm() {
 bool PageRing::look(uint64_t start, uint32_t need, int64_t* now) {
   const uint32_t roomy = producer_ ? (limit_ / 4 < kRoomyBytes ? limit_ / 4 : kRoomyBytes) : 0;
   uint32_t enough = 0;
+  /* The peer that answered out of the last look's yield shares this core. */
+  int64_t yieldAt = sharesCore_ ? 0 : kYieldFirstNs;
+  bool others = false;
   for (uint32_t turn = 1;; turn++) {
     *now = progress();
     if (*now < 0) return true;
     if (*now >= int64_t(need)) {
+      if (enough == 0) sharesCore_ = others;
       if (*now >= int64_t(roomy) || ++enough > kRoomyTurns) return true;
       if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) return true;
     }
+    others = false;
     if (turn > kEagerTurns) relax();
-    if (turn % 16 == 0 && int64_t(nowNs() - start) >= spinNs_) return false;
+    if (turn % 16 != 0 && yieldAt != 0) continue;
+    const int64_t looked = int64_t(nowNs() - start);
+    if (looked >= spinNs_) break;
+    if (looked < yieldAt) continue;
+    sched_yield();
+    const int64_t back = int64_t(nowNs() - start);
+    if (back - looked > kLostNs) break;
+    others = back - looked > kSwitchedNs;
+    yieldAt = back + kYieldEveryNs;
   }
+  sharesCore_ = false;
+  return false;
 }
 
 /* After a sleep: would looking have been better? Then as long as allowed the next time, else less. */
@@ -258,6 +361,14 @@ void PageRing::learn(uint64_t start) {
   const int64_t slept = int64_t(nowNs() - start);
   if (slept < spinMaxNs_ + kWakeNs) spinNs_ = spinMaxNs_;
   else spinNs_ = spinNs_ / 2 < spinMaxNs_ / 8 ? 0 : spinNs_ / 2;
+}
+
+/* `some` is less than what is needed. But a consumer that sleeps waits for more than it has been
+ * given: then some room has to do. And no more bytes come after the end. Behind the wait word. */
+bool PageRing::willDo(int64_t some) {
+  if (some == 0) return false;
+  /* SYNC[wait.use-some] SYNC[wait.rest] */
+  return producer_ ? load(&dir_->consumer_wait) != STP_WAIT_NONE : ended();
 }
 
 /* Blocks until `need` bytes can be moved, for one slice at most. */
@@ -270,8 +381,6 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
     dir_->producer_waits++;
   } else {
     dir_->consumer_waits++;
-    /* SYNC[wait.tell-room] */
-    if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) wake(&dir_->producer_wait);
   }
   if (spinMaxNs_ < 0) spinNs_ = spinMaxNs_ = usableCores() > 1 ? kSpinNs : 0;
   const uint64_t start = nowNs();
@@ -286,19 +395,20 @@ int64_t PageRing::wait(uint32_t sliceMs, uint32_t need) {
   swap(word, STP_WAIT_FUTEX); /* SYNC[wait.word] pairs with [wake.word] */
   fence();                    /* SYNC[wait.fence] pairs with [publish.tail-fence], ... */
   now = progress();           /* SYNC[wait.look] */
-  /* SYNC[wait.use-some] a consumer that sleeps has told of its room already: use what there is */
-  const bool useSome = producer_ && now > 0 && load(&dir_->consumer_wait) != STP_WAIT_NONE;
-  if (now >= 0 && now < int64_t(need) && !useSome) {
+  if (now >= 0 && now < int64_t(need) && !willDo(now)) {
+    /* SYNC[wait.tell-room] who waits for more than there is tells of the room that there is; after
+     * the fence, so that of two that wait for more one sees the other */
+    if (!producer_ && loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE) {
+      wake(&dir_->producer_wait);
+    }
     /* SYNC[wait.sleep] pairs with [wake.futex] */
     const bool woken = futexWait(word, STP_WAIT_FUTEX, sliceMs);
     now = progress();
     if (woken) learn(start);
-    else if (now >= int64_t(need) && missed(word)) {
-      count(&counters_.safetyFirings, STP_COUNT_SAFETY_FIRINGS, &stp_member::safety_firings);
-    }
+    else if (now >= int64_t(need) && missed(word)) countSafety();
   }
   store(word, STP_WAIT_NONE); /* SYNC[wait.disarm] */
-  if (now == 0 && cable_ != nullptr) {
+  if (now >= 0 && now < int64_t(need) && cable_ != nullptr) {
     /* The event loop that watches the cable may be busy, so the end of the peer is looked for here
      * as well. */
     pollfd cable = {cable_->fd, POLLRDHUP, 0};
@@ -321,12 +431,15 @@ bool PageRing::missed(const uint32_t* word) const {
   return true;
 }
 
-/* Counts an access without the lock; told to the board now and then, since all its hosts count there. */
-void PageRing::bypass(uint32_t page, uint64_t bytes) {
+/* Counts an access without the lock; told to the board now and then, since all its hosts count there:
+ * then it returns true. */
+bool PageRing::bypass(uint32_t page, uint64_t bytes) {
   const uint32_t board = stg_.boardOf(page);
-  if (board != bypassBoard_ || bypassCount_ == kBypassTold) settleBypass(board);
+  const bool told = board != bypassBoard_ || bypassCount_ == kBypassTold;
+  if (told) settleBypass(board);
   bypassCount_++;
   bypassBytes_ += bytes;
+  return told;
 }
 
 void PageRing::settleBypass(uint32_t next) {
@@ -343,7 +456,9 @@ int64_t PageRing::roomFor(uint64_t bytes, uint32_t sliceMs) {
   const uint32_t need = bytes < kPage ? uint32_t(bytes) : kPage;
   int64_t free = own_ - peer_ >= limit_ ? 0 : limit_ - (own_ - peer_);
   if (free < int64_t(need)) free = room();
-  if (free < int64_t(need) && free >= 0 && sliceMs != 0) free = wait(sliceMs, need);
+  if (free < int64_t(need) && free >= 0 && sliceMs != 0) {
+    free = wait(sliceMs, need < limit_ ? need : limit_);
+  }
   return free;
 }
 
@@ -368,7 +483,7 @@ int64_t PageRing::writeParts(const iovec* first, uint64_t bytes, uint32_t sliceM
     if (chunk > left) chunk = left;
     if (chunk > uint64_t(free)) chunk = uint64_t(free);
     const int64_t page = pageAt(own_, true);
-    if (page < 0) return done > 0 ? int64_t(done) : page;
+    if (page < 0) return done > 0 ? int64_t(done) : told(page);
     uint8_t* into = stg_.page(uint32_t(page)) + offset;
     const auto put = [&into](const uint8_t* from, uint64_t n) {
       copyToShared(into, from, n);
@@ -376,8 +491,9 @@ int64_t PageRing::writeParts(const iovec* first, uint64_t bytes, uint32_t sliceM
     };
     if (chunk < kLockBytesMin) {
       parts.next(chunk, put);
-      bypass(uint32_t(page), chunk);
+      if (bypass(uint32_t(page), chunk)) trim(own_ + uint32_t(chunk));
     } else {
+      if (chunk == kPage - offset) trim(own_ + uint32_t(chunk));
       BoardLock lock(stg_, stg_.boardOf(uint32_t(page)), identity_, how);
       if (!lock.held()) return done > 0 ? int64_t(done) : int64_t(kContended);
       parts.next(chunk, put);
@@ -401,7 +517,7 @@ int64_t PageRing::reserve(Span* spans, uint32_t* count, uint32_t sliceMs) {
   if (broken_ || load(&dir_->closed) != 0) return room();
   const int64_t free = roomFor(kPage - own_ % kPage, sliceMs);
   if (free <= 0) return free;
-  return span(spans, count, max, uint32_t(free), true);
+  return told(span(spans, count, max, uint32_t(free), true));
 }
 
 /* The pages of the next `bytes` from own_ on, as far as there are pages and places for them. */
@@ -438,6 +554,7 @@ int64_t PageRing::used(uint32_t bytes) {
     if (listed != 0 && listed - 1 < stg_.pageCount) bypass(listed - 1, chunk);
   }
   publish(bytes);
+  if (own_ % kPage == 0) trim(own_);
   return bytes;
 }
 
@@ -469,6 +586,7 @@ int64_t PageRing::moved(ssize_t bytes, const FileParts& parts) {
     left -= chunk;
   }
   publish(uint32_t(bytes));
+  trim(own_);
   return bytes;
 }
 
@@ -497,7 +615,7 @@ int64_t PageRing::fillFromFile(int fd, int64_t position, uint64_t bytes, uint32_
   if (ready <= 0) return ready;
   FileParts parts;
   const int64_t gathered = gather(bytes, true, &parts);
-  if (gathered < 0) return gathered;
+  if (gathered < 0) return told(gathered);
   ssize_t got;
   do {
     got = position < 0 ? readv(fd, parts.span, int(parts.count))
@@ -524,23 +642,22 @@ void PageRing::abort() {
   if (loadRelaxed(&dir_->consumer_wait) != STP_WAIT_NONE) wake(&dir_->consumer_wait);
 }
 
-/* Gives back the pages that carry no unread byte; how many are still held. */
+/* Gives back the pages that carry no unread byte; how many are still held. A stream that has moved
+ * since the last time keeps the page that it is writing to: it is not idle. Of a consumer it is the
+ * page that it has ready for an exchange. */
 uint32_t PageRing::releaseIdle() {
   settleBypass(0);
+  if (!producer_) {
+    dropSpare();
+    return 0;
+  }
+  const bool moved = idleAt_ != own_;
+  idleAt_ = own_;
   if (pagesHeld_ == 0 || room() < 0) return 0;
   if (outstanding_ != 0) return pagesHeld_;
-  const uint32_t used = own_ - peer_;
-  const uint32_t first = entryOf(peer_);
-  const uint32_t live = used == 0 ? 0 : ((entryOf(own_ - 1) - first) % kEntries) + 1;
-  if (used > kWindow - kPage) return pagesHeld_;
-  for (uint32_t i = live; i < kEntries; i++) {
-    uint32_t* entry = &dir_->pages[(first + i) % kEntries];
-    const uint32_t listed = load(entry);
-    if (listed == 0) continue;
-    store(entry, 0);                           /* SYNC[idle.list] */
-    releasePage(stg_, listed - 1, ownerWord_); /* SYNC[idle.owner] */
-    if (pagesHeld_ > 0) pagesHeld_--;
-  }
+  const bool inPage = own_ % kPage != 0;
+  /* With the next byte counted as unread, its page stays. */
+  releaseRead(moved && inPage && own_ - peer_ < limit_ ? own_ + 1 : own_, 0);
   return pagesHeld_;
 }
 

@@ -31,6 +31,7 @@ enum Result : int64_t {
   kNoPage = -5,    /* the pool is empty; try again later */
   kContended = -6, /* an event loop found the board taken; try again on the next turn */
   kNotNow = -7,    /* nothing was done: take the longer way */
+  kShort = -8,     /* inside of a ring only: no page until the peer has read one of those in flight */
   kErrno = -1000,  /* kErrno - errno: a file operation failed */
 };
 
@@ -83,7 +84,7 @@ struct RingCounters {
   uint64_t wakesSuppressed = 0; /* publications that needed none: the other side was awake */
   uint64_t pollHits = 0;        /* waits that ended while looking */
   uint64_t pollMisses = 0;      /* waits that looked in vain and slept */
-  uint64_t waits = 0;
+  uint64_t waits = 0; /* of a blocking call, and of an event loop from the first arm to the bell */
   uint64_t safetyFirings = 0; /* what only the end of a slice has found: expected 0 */
 };
 
@@ -112,7 +113,6 @@ class PageRing {
   /* Puts a page that `holder` holds into the list, whole: 1, or kNotNow where no page starts. */
   int64_t givePage(uint32_t page, PageRing& holder, uint32_t sliceMs);
   void finish();
-  uint32_t releaseIdle();
 
   /* Consumer. */
   int64_t read(uint8_t* into, uint64_t bytes, uint32_t sliceMs);
@@ -129,6 +129,9 @@ class PageRing {
   int64_t takePage(uint32_t* page, bool* exchanged, uint32_t sliceMs);
   void closeReading(bool reset);
 
+  /* Either side. */
+  uint32_t releaseIdle();
+
   /* Pages of this member that this ring has taken or claimed: they go back with it. */
   int64_t claimHeld();
   bool releaseHeld(uint32_t page);
@@ -138,6 +141,11 @@ class PageRing {
 
   /* Arms the wait word for the event loop. > 0 or < 0: no need to wait, 0: a ready bit will come. */
   int64_t arm();
+  /* For who is armed: there is something, and no ready bit has said so. Either somebody is just about
+   * to, or another host of the STG has spoiled a wait word. */
+  bool unannounced();
+  /* The caller has found a wake-up that was lost. */
+  void countSafety();
   /* Bytes that can be read or written now, or a negative Result. */
   int64_t state();
   void setLimit(uint32_t bytes);
@@ -154,6 +162,11 @@ class PageRing {
   int64_t room();
   int64_t available();
   int64_t pageAt(uint32_t cursor, bool mayClaim);
+  int64_t newPage(uint32_t cursor);
+  bool giveWay(uint32_t cursor);
+  void trim(uint32_t cursor);
+  void releaseRead(uint32_t cursor, uint32_t keep);
+  int64_t told(int64_t result);
   int64_t recycle(uint32_t cursor);
   uint32_t commonExtents() const;
   int64_t gather(uint64_t bytes, bool mayClaim, FileParts* parts);
@@ -166,6 +179,7 @@ class PageRing {
   bool ended();
   bool look(uint64_t start, uint32_t need, int64_t* now);
   void learn(uint64_t start);
+  bool willDo(int64_t some);
   bool letGo(uint32_t page);
   void keepSpare(uint32_t page);
   void dropSpare();
@@ -176,7 +190,7 @@ class PageRing {
   int64_t wait(uint32_t sliceMs, uint32_t need);
   int64_t progress() { return producer_ ? room() : available(); }
   bool peerGone();
-  void bypass(uint32_t page, uint64_t bytes);
+  bool bypass(uint32_t page, uint64_t bytes);
   void settleBypass(uint32_t next);
 
   const StgView& stg_;
@@ -184,14 +198,19 @@ class PageRing {
   std::shared_ptr<Cable> cable_;
   const bool producer_;
   const uint32_t ownerWord_, memberOwner_, identity_;
-  const uint32_t selfMember_, peerMember_, peerReady_;
+  const uint32_t selfMember_, peerMember_, peerReady_, selfReady_;
   uint32_t own_, peer_;
-  uint32_t limit_ = STP_WINDOW_BYTES;
+  /* The window: what the socket was told (limitMax_), or less while the pool has no page for more. */
+  uint32_t limit_ = STP_WINDOW_BYTES, limitMax_ = STP_WINDOW_BYTES;
+  uint32_t wantsSeen_;
+  bool yields_ = false; /* its last page is given back, and its caller does not know yet */
+  uint32_t idleAt_ = 0; /* where the cursor was when idle pages were looked for */
   uint32_t hint_;
   uint32_t pagesHeld_ = 0;
   uint32_t outstanding_ = 0; /* bytes handed out by reserve or peek */
   int64_t spinMaxNs_ = -1; /* asked for at the first wait: an event loop never waits */
   int64_t spinNs_ = 0;     /* what looking has been worth lately */
+  bool sharesCore_ = false; /* the peer ran while this side had yielded the core */
   bool broken_ = false;
   uint32_t bypassBoard_ = 0, bypassCount_ = 0;
   uint64_t bypassBytes_ = 0;

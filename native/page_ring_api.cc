@@ -76,6 +76,8 @@ static int64_t Consume(PageRing& ring, uint32_t bytes) { return ring.consume(byt
 static int64_t Exchange(PageRing& ring, uint32_t page) { return ring.exchange(page); }
 static int64_t Arm(PageRing& ring, uint32_t) { return ring.arm(); }
 static int64_t State(PageRing& ring, uint32_t) { return ring.state(); }
+static int64_t Unannounced(PageRing& ring, uint32_t) { return ring.unannounced() ? 1 : 0; }
+static int64_t CountSafety(PageRing& ring, uint32_t) { return ring.countSafety(), 0; }
 static int64_t Finish(PageRing& ring, uint32_t) { return ring.finish(), 0; }
 static int64_t Abort(PageRing& ring, uint32_t) { return ring.abort(), 0; }
 static int64_t CloseReading(PageRing& ring, uint32_t reset) {
@@ -104,6 +106,17 @@ static napi_value RingDrainToFile(napi_env env, napi_callback_info info) {
                                        uint64_t(number(env, args, 3)), u32(env, args, 4)));
 }
 
+/* Of a stream that was on its way to another thread when its peer died: what had arrived is still
+ * to be read there, and then the reset. */
+static const std::shared_ptr<Cable>& deadCable() {
+  static const auto* dead = [] {
+    auto cable = std::make_shared<Cable>(-1);
+    cable->dead.store(true);
+    return new std::shared_ptr<Cable>(cable); /* never destroyed: threads may outlive statics */
+  }();
+  return *dead;
+}
+
 /* ringOpen(stg, connection, generation, end, selfMember, selfGeneration, peerMember, cable, producer,
  * cursor): ten numbers, since a named property costs more to read than the ring to make. */
 static napi_value RingOpen(napi_env env, napi_callback_info info) {
@@ -129,10 +142,7 @@ static napi_value RingOpen(napi_env env, napi_callback_info info) {
     napi_throw_range_error(env, "ERANGE", "ERANGE: ringOpen: a number lies outside the STG");
     return nullptr;
   }
-  if (options.cable == nullptr) {
-    napi_throw_error(env, "ECONNRESET", "ECONNRESET: the peer is gone");
-    return nullptr;
-  }
+  if (options.cable == nullptr) options.cable = deadCable();
   uint32_t handle;
   if (freeRings.empty()) {
     handle = uint32_t(rings.size());
@@ -249,6 +259,8 @@ void registerPageRing(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringExchange", Simple<Exchange>);
   hot(env, exports, "ringArm", Simple<Arm>);
   hot(env, exports, "ringState", Simple<State>);
+  hot(env, exports, "ringUnannounced", Simple<Unannounced>);
+  hot(env, exports, "ringCountSafety", Simple<CountSafety>);
   hot(env, exports, "ringFinish", Simple<Finish>);
   hot(env, exports, "ringAbort", Simple<Abort>);
   hot(env, exports, "ringCloseReading", Simple<CloseReading>);

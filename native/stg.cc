@@ -98,15 +98,44 @@ void cableForget(uint32_t id) {
 
 /* ---- page pool ------------------------------------------------------------------------------- */
 
-/* One eighth of the pages is kept for connections that hold none. */
+/* One eighth of the pages is kept for streams that hold none. */
 static uint32_t reservedPages(const StgView& stg) { return stg.pageCount / 8; }
+
+/* A share is so many times what nobody has yet: one busy stream gets four fifths of a small pool, and
+ * what n of them hold evens out, each at one in n + 1/4, however they came. */
+static constexpr uint32_t kShareOfFree = 4;
+
+/* Streams without a page look for one every few milliseconds, more where their event loop is busy, and
+ * count it where there is none: so long after the last time it is believed that some still wait. */
+static constexpr uint64_t kHungerNs = 100'000'000;
+
+static bool othersWait(const StgView& stg) {
+  const uint32_t wants = loadRelaxed(&stg.header()->page_wants);
+  if (wants != stg.wantsSeen.load(std::memory_order_relaxed)) {
+    stg.wantsSeen.store(wants, std::memory_order_relaxed);
+    stg.wantedAtNs.store(nowNs(), std::memory_order_relaxed);
+    return true;
+  }
+  const uint64_t at = stg.wantedAtNs.load(std::memory_order_relaxed);
+  if (at == 0) return false;
+  if (nowNs() - at < kHungerNs) return true;
+  stg.wantedAtNs.store(0, std::memory_order_relaxed);
+  return false;
+}
+
+uint32_t pageShare(const StgView& stg) {
+  if (othersWait(stg)) return 1;
+  /* Whatever stands there: a host that died has left it wrong by one, another may have spoiled it. */
+  const int64_t claimed = int32_t(loadRelaxed(&stg.header()->pages_claimed));
+  const int64_t pages = stg.pageCount, left = pages - reservedPages(stg) - claimed;
+  return left <= 0 ? 0 : uint32_t(left < pages ? left : pages) * kShareOfFree;
+}
 
 /* Boards are gone round one after the other, those of all files, so that neighbours in a page list
  * lie on different boards however often the STG has grown. */
-int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t* hint, bool first,
+int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t* hint, uint32_t held,
                   uint32_t extents) {
-  const uint32_t claimed = loadRelaxed(&stg.header()->pages_claimed);
-  if (!first && claimed + reservedPages(stg) >= stg.pageCount) return -1;
+  if (held != 0 && held >= pageShare(stg)) return -1;
   const StgExtent& last = stg.extents[extents - 1];
   const uint32_t boards = last.firstBoard + last.boardCount;
   const uint32_t start = *hint % last.endPage;
@@ -351,6 +380,7 @@ static Napi::Value StgOpen(const Napi::CallbackInfo& info) {
       view->readyBitsBytes * 8 >= uint64_t(view->connectionMax) * 2 &&
       view->readySummaryBytes * 8 >= view->readyBitsBytes / 4;
   if (!fits) throw Napi::RangeError::New(env, "stgOpen: the geometry contradicts itself");
+  view->wantsSeen = loadRelaxed(&view->header()->page_wants);
   view->boardPages = std::make_unique<BoardPages[]>(view->boardMax);
   addExtent(*view, view->base + connections, connectionCount, view->base + memory, boardCount);
   std::lock_guard<std::mutex> guard(tableMutex);
@@ -437,7 +467,7 @@ static Napi::Value PageClaim(const Napi::CallbackInfo& info) {
   const StgView& stg = view(info);
   uint32_t hint = info[2].ToNumber().Uint32Value();
   const int64_t page =
-      claimPage(stg, info[1].ToNumber().Uint32Value(), &hint, true, stg.extentCount);
+      claimPage(stg, info[1].ToNumber().Uint32Value(), &hint, 0, stg.extentCount);
   return Napi::Number::New(info.Env(), double(page));
 }
 
@@ -476,6 +506,26 @@ static Napi::Value PagesUsed(const Napi::CallbackInfo& info) {
   Napi::Array counts = Napi::Array::New(info.Env(), boardCount);
   for (uint32_t i = 0; i < boardCount; i++) counts[i] = Napi::Number::New(info.Env(), boards[i]);
   return counts;
+}
+
+/* stgPages(stg): how many there are, how many have an owner, on how many boards. Any thread. */
+static Napi::Value StgPages(const Napi::CallbackInfo& info) {
+  const StgView& stg = view(info);
+  const uint32_t pages = stg.pageCount;
+  uint32_t used = 0;
+  for (uint32_t page = 0; page < pages; page++) {
+    used += loadRelaxed(stg.owner(page)) != STP_OWNER_FREE;
+  }
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("pages", pages);
+  out.Set("used", used);
+  out.Set("boards", stg.boardCount.load());
+  return out;
+}
+
+/* stgWanted(stg): whether streams of it have looked for a page in vain lately. */
+static Napi::Value StgWanted(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), othersWait(view(info)));
 }
 
 /* memberNotify(stg, member, ready, cable): used by the director for a host that is not its own. */
@@ -525,6 +575,8 @@ void registerStg(Napi::Env env, Napi::Object exports) {
   exports.Set("pageRelease", Napi::Function::New(env, PageRelease));
   exports.Set("pageSweep", Napi::Function::New(env, PageSweep));
   exports.Set("pagesUsed", Napi::Function::New(env, PagesUsed));
+  exports.Set("stgWanted", Napi::Function::New(env, StgWanted));
+  exports.Set("stgPages", Napi::Function::New(env, StgPages));
   exports.Set("memberNotify", Napi::Function::New(env, MemberNotify));
   exports.Set("wordWake", Napi::Function::New(env, WordWake));
   exports.Set("wallClockUs", Napi::Function::New(env, WallClockUs));

@@ -41,6 +41,9 @@ struct StgView {
   uint32_t id;
   /* Rings that are open on it: a closed view lives until the last of them is gone. */
   mutable std::atomic<uint32_t> rings{0};
+  /* The last count of page_wants that this process has seen, and when it changed; 0: long ago. */
+  mutable std::atomic<uint32_t> wantsSeen{0};
+  mutable std::atomic<uint64_t> wantedAtNs{0};
   uint32_t segment;
   uint8_t* base;
   uint32_t memberCount, boardMax, connectionMax, pagesOfBoard;
@@ -126,10 +129,13 @@ void futexWake(uint32_t* word);
 /* Cores this thread may run on; 1 also where a CPU quota leaves less than two. */
 uint32_t usableCores();
 
+/* How many pages a stream may hold: one, while there are streams without any. */
+uint32_t pageShare(const StgView& stg);
+
 /* A free page of the first `extents` files for `ownerWord`, or -1. `hint`: where to search from, board
- * by board; it is moved on. `first`: the connection holds no page yet and may use the reserve that
- * keeps a full pool from starving new streams. */
-int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t* hint, bool first,
+ * by board; it is moved on. `held`: how many pages the stream has already; who has none gets any that
+ * is free, others up to their share. */
+int64_t claimPage(const StgView& stg, uint32_t ownerWord, uint32_t* hint, uint32_t held,
                   uint32_t extents);
 /* False if the page is not the owner's (any more). */
 bool releasePage(const StgView& stg, uint32_t page, uint32_t ownerWord);

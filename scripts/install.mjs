@@ -14,6 +14,7 @@ import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { findHeaders } from './node-headers.mjs';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const inRoot = (...parts) => path.join(root, ...parts);
@@ -68,23 +69,6 @@ function nodeSupported() {
 function cmakeSupported(version) {
   const [major, minor] = version.split('.').map(Number);
   return major > CMAKE_MIN[0] || (major === CMAKE_MIN[0] && minor >= CMAKE_MIN[1]);
-}
-
-/**
- * The directory that holds include/node/node.h, undefined if none does: beside the running node, or
- * where npm's `nodedir` points, or where distributions put them.
- */
-function findHeaders() {
-  const candidates = [
-    path.join(path.dirname(process.execPath), '..'),
-    process.env.npm_config_nodedir,
-    process.env.NPM_CONFIG_NODEDIR,
-    '/usr',
-  ];
-  return candidates
-    .filter((directory) => directory)
-    .map((directory) => path.resolve(directory))
-    .find((directory) => fs.existsSync(path.join(directory, 'include/node/node.h')));
 }
 
 const headerText = (headers, file) =>

@@ -34,6 +34,7 @@ export * from './connect/stp-connect.js';
 export { type CopyChoice, native } from './native.js';
 export type { ConnectOptions, ListenOptions, StpSocketOptions } from './socket/arguments.js';
 export { BlockingStream } from './socket/blocking-stream.js';
+export type { FileTransferOptions } from './socket/file-transfer.js';
 export { type AttachOptions, attach, Host, type HostCounters } from './socket/host.js';
 export { Page } from './socket/page.js';
 export {
@@ -48,5 +49,5 @@ export {
 } from './socket/records.js';
 export { type StpDrop, StpServer, type StpServerOptions } from './socket/stp-server.js';
 export { StpSocket, type StreamHandle } from './socket/stp-socket.js';
-export type { StreamCounters } from './socket/stream-counters.js';
+export type { SocketCounters, StreamCounters } from './socket/stream-counters.js';
 export type { Peer } from './socket/stream-end.js';

@@ -48,6 +48,9 @@ export const WAIT_SLICE_MS = 50;
 /** Pages that one call of a blocking stream reserves or shows: half a window, so that the other half
  * is the peer's meanwhile. */
 export const PAGES_AT_ONCE_MAX = 32;
+/** Pages of one readv or writev of a socket on an event loop: a thread of libuv's pool is asked for
+ * each, and the peer works on the pages before meanwhile. */
+export const FILE_PAGES = 8;
 /** Views of pages that a blocking stream keeps: a few times its window. */
 export const PAGE_VIEWS_MAX = 256;
 /** A length of 32 bits stands in front of each record. */
@@ -59,7 +62,7 @@ export const RECORD_BYTES_MAX = 2 ** 30;
 /** Records are gathered up to this before they are sent: one page. */
 export const RECORD_BATCH_BYTES = 65536;
 
-/** Event loops look at armed connections at least this often while any is open. */
+/** Event loops look at armed connections twice in this while any is open: nobody hangs longer. */
 export const SAFETY_PERIOD_MS = 1000;
 /**
  * ACCEPT and CLOSE do not wake a director that sleeps for longer than this: a wake-up costs more
@@ -75,6 +78,22 @@ export const POLL_US_MAX = 1_000_000;
 export const EXPECT_US = 300;
 /** Pages of an idle producer go back to the pool after this. */
 export const IDLE_PAGES_MS = 250;
+/** The same while other streams of the STG find no page: some of their tries. */
+export const WANTED_PAGES_MS = 25;
+/** A full pool is looked at again after this, on average. */
+export const PAGE_RETRY_MS = 2;
+/**
+ * A stream that has found no page for so long fails with ENOBUFS: others hold them all, with bytes
+ * that their peers do not read. Long enough for a peer that only pauses.
+ */
+export const PAGE_TIMEOUT_MS = 30_000;
+/**
+ * A process that has stood still (stopped, or busy with something else) has not waited meanwhile: a
+ * pause between two looks that was longer than this does not count.
+ */
+export const PAGE_PAUSE_MS_MAX = 1000;
+/** Longest that can be asked for: a day. */
+export const PAGE_TIMEOUT_MS_MAX = 86_400_000;
 
 /** A control call that stpd does not answer is given up after this. */
 export const CONTROL_TIMEOUT_MS = 1000;

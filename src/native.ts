@@ -95,6 +95,10 @@ export interface Native {
   pageRelease(stg: number, page: number, ownerWord: number): boolean;
   /** Frees every page of an owner; the number freed. Reads every owner word. */
   pageSweep(stg: number, ownerWord: number): number;
+  /** Pages of the STG, those with an owner, and the boards they lie on. Reads every owner word. */
+  stgPages(stg: number): { pages: number; used: number; boards: number };
+  /** Streams of the STG have looked for a page in vain lately. */
+  stgWanted(stg: number): boolean;
   /** Owned pages on each board; corrects the advisory counter. The director's thread only. */
   pagesUsed(stg: number): number[];
   /** Marks a member's ready bit and rings if it sleeps. */
@@ -222,10 +226,17 @@ export interface Native {
   /** 0: armed, a ready bit will come; else the state of the ring, not armed. */
   ringArm(ring: number): number;
   ringState(ring: number): number;
+  /** 1: there is something for who is armed, and no ready bit has said so. */
+  ringUnannounced(ring: number): number;
+  /** The caller has found a wake-up that was lost. */
+  ringCountSafety(ring: number): void;
   ringFinish(ring: number): void;
   ringAbort(ring: number): void;
   ringCloseReading(ring: number, reset: number): void;
-  /** Gives back the pages that carry no unread byte; how many the stream still holds. */
+  /**
+   * Gives back the pages that carry no unread byte, but for the one it writes to where the stream has
+   * moved since the last call; how many it still holds.
+   */
   ringReleaseIdle(ring: number): number;
   ringCursor(ring: number): number;
   ringSetLimit(ring: number, bytes: number): void;
@@ -307,7 +318,13 @@ export interface Native {
   ): void;
   loopSource(options: LoopSourceOptions): number;
   loopSourceEnd(source: number): void;
+  /** For streams without a budget of their own; 0 never polls. */
   loopPolling(budgetMaxUs: number): void;
+  /**
+   * The budget of a stream, by its ready index, and the largest of the source's open streams, in
+   * microseconds; less than 0: that of the thread.
+   */
+  loopSpin(source: number, stream: number, us: number, mostUs: number): void;
   /** For so long an answer is on its way: the loop looks for it before it sleeps. */
   loopExpect(us: number): void;
   /** The loop keeps its counters, and the thread's number, in the `director` record there. */

@@ -18,6 +18,8 @@ import {
 } from '../memory/page-ring.js';
 import { native } from '../native.js';
 import type { Host, HostListener } from '../socket/host.js';
+import { forgetPages, type PageUser, releaseIdlePages, watchPages } from '../socket/idle-pages.js';
+import { PagePatience, type PagePlace } from '../socket/no-page.js';
 import { lacking } from '../socket/reason.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
 import { StreamEnd } from '../socket/stream-end.js';
@@ -34,7 +36,7 @@ import type { SocketOptions } from './options.js';
 import { failed } from './settle.js';
 import { checkStpTarget } from './stp-endpoint.js';
 
-/** A full pool is tried again after this, and a stream of another thread looked at. */
+/** A board that another holds is tried again after this. */
 const AGAIN_MS = 2;
 /** How long a release may wait for the director before it is believed without its word. */
 const RELEASE_MS = 1000;
@@ -216,6 +218,8 @@ export class BlockingStpEndpoint implements BlockingEndpoint, HostListener {
 interface Stream {
   readonly tx: number;
   readonly rx: number;
+  readonly user: PageUser;
+  readonly pages: PagePlace;
   readonly local: Address;
   readonly remote: Address;
   readonly peer: Peer;
@@ -232,6 +236,8 @@ function ownStream(host: Host, end: StreamEnd): Stream {
   return {
     tx,
     rx,
+    user: end,
+    pages: host.pagePlace,
     local: { family: 'stp', stg: host.stg, port: end.localPort },
     remote: { family: 'stp', stg: host.stg, port: end.remotePort },
     peer: { by: 'stpd', hostId, uid, gid, pid },
@@ -251,9 +257,12 @@ export function handedStream(
   const tx = openRing(stream.ring, true, stream.txCursor);
   const rx = openRing(stream.ring, false, stream.rxCursor);
   let open = true;
+  const user = { tx, view: stream.ring.stg, dirty: false };
+  watchPages(user); /* whoever had it before may have sent */
   const leave = (reset: boolean): void => {
     if (!open) return;
     open = false;
+    forgetPages(user);
     if (reset) native().ringAbort(tx);
     else native().ringFinish(tx);
     native().ringCloseReading(rx, reset ? 1 : 0);
@@ -261,7 +270,8 @@ export function handedStream(
     native().ringClose(rx);
     stream.port.close();
   };
-  return { tx, rx, local, remote, peer, own: false, leave, isOpen: () => open };
+  const { pages } = stream;
+  return { tx, rx, user, pages, local, remote, peer, own: false, leave, isOpen: () => open };
 }
 
 export class BlockingStpLink implements BlockingLink {
@@ -269,6 +279,8 @@ export class BlockingStpLink implements BlockingLink {
   readonly remote: Address;
   readonly peer: Peer;
   readonly #stream: Stream;
+  readonly #patience = new PagePatience();
+  #sent = 0;
   #window = WINDOW_BYTES;
   #finished = false;
 
@@ -281,8 +293,11 @@ export class BlockingStpLink implements BlockingLink {
 
   send(data: Uint8Array, offset: number, bytes: number, sliceMs: number): number {
     this.#check();
+    if (!this.#stream.user.dirty) watchPages(this.#stream.user);
     const sent = native().ringWrite(this.#stream.tx, data, offset, bytes, sliceMs);
-    return sent >= 0 ? sent : this.#again(sent, 'write', sliceMs);
+    if (sent < 0) return this.#again(sent, 'write', sliceMs);
+    this.#sent += sent;
+    return sent;
   }
 
   receive(into: Uint8Array, offset: number, bytes: number, sliceMs: number): number {
@@ -291,8 +306,8 @@ export class BlockingStpLink implements BlockingLink {
     if (got > 0) return got;
     if (got === RING_END) return END;
     if (got < 0) return this.#again(got, 'read', sliceMs);
-    // A slice went by: what was sent may be read, and its pages can go back.
-    native().ringReleaseIdle(this.#stream.tx);
+    // A slice went by: what this thread has sent may be read, and its pages can go back.
+    releaseIdlePages();
     return 0;
   }
 
@@ -302,10 +317,13 @@ export class BlockingStpLink implements BlockingLink {
     }
   }
 
-  /** A full pool is waited for; everything else is an error. */
+  /** A full pool is waited for, until ENOBUFS; everything else is an error. */
   #again(result: number, syscall: string, sliceMs: number): number {
     if (result !== RING_NO_PAGE && result !== RING_CONTENDED) throw ringError(result, syscall);
-    if (sliceMs > 0) Atomics.wait(sleepWord, 0, 0, Math.min(AGAIN_MS, sliceMs));
+    if (sliceMs === 0) return 0;
+    releaseIdlePages();
+    if (result === RING_NO_PAGE) this.#patience.pause(this.#stream.pages, this.#sent, sliceMs);
+    else Atomics.wait(sleepWord, 0, 0, Math.min(AGAIN_MS, sliceMs));
     return 0;
   }
 

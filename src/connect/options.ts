@@ -49,7 +49,10 @@ export interface SocketOptions {
   /** Most bytes on their way from here; null: the mechanism's own. */
   sendBufferBytes: number | null;
   receiveBufferBytes: number | null;
-  /** How long a blocking call looks before it sleeps; null: 50, or 0 with less than two cores. */
+  /**
+   * How long who waits for the socket looks before it sleeps: a blocking call, or the event loop on
+   * its account. null: 50; 0 for a blocking call with less than two cores.
+   */
   spinMicroseconds: number | null;
 }
 

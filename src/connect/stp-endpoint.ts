@@ -115,6 +115,7 @@ class StpLink implements Link {
   readonly remote: Address;
   readonly peer: Peer;
   #window = WINDOW_BYTES;
+  #spin: number | null = null;
 
   constructor(socket: StpSocket) {
     const { peer, localPort, remotePort } = socket;
@@ -143,6 +144,10 @@ class StpLink implements Link {
     if (options.sendBufferBytes !== null && this.#window !== options.sendBufferBytes) {
       this.#window = options.sendBufferBytes;
       this.duplex.setWindow(options.sendBufferBytes);
+    }
+    if (this.#spin !== options.spinMicroseconds) {
+      this.#spin = options.spinMicroseconds;
+      this.duplex.setSpin(this.#spin);
     }
   }
 

@@ -70,6 +70,9 @@ import type {
 } from './reports.js';
 import { VERSION } from './version.js';
 
+/** Of the connections that use most pages; `socket list` shows all. */
+const CONNECTION_PAGES_SHOWN = 16;
+
 interface Stg {
   /** Entry of the superblock's directory; also the directors' number for it. */
   readonly entry: number;
@@ -548,7 +551,13 @@ export class StorageArray implements ArrayControl {
       );
     }
     const ringSlot = this.#ringSlots.indexOf(false);
-    if (ringSlot < 0) throw stpError('ENOBUFS', 'the array has its hosts already');
+    if (ringSlot < 0) {
+      const { length } = this.#ringSlots;
+      throw stpError(
+        'ENOBUFS',
+        `the array has ${length} of its ${length} hosts; let one leave ('stpctl host list' shows them)`,
+      );
+    }
     this.#ringSlots[ringSlot] = true;
     const ringOffset = SEGMENT_MAP.memberRings + ringSlot * SEGMENT_MAP.memberRingBytes;
     const id = this.#hostNext++;
@@ -767,6 +776,7 @@ export class StorageArray implements ArrayControl {
 
   async stgReports(): Promise<StgReport[]> {
     const rows = (await this.#measured()).flatMap((report) => report.stgs);
+    const figures = await this.figures();
     return [...this.#stgs.values()].map((stg) => {
       const row = rows.find((candidate) => candidate.stg === stg.entry);
       const used = sum(row?.pagesUsed ?? []);
@@ -780,6 +790,7 @@ export class StorageArray implements ArrayControl {
         memoryBytes: memoryBytes(stg),
         pagesTotal,
         pagesFree: pagesTotal - used,
+        ...pagesByUser(figures, stg.name),
         portsUsed: row?.ports ?? 0,
         portsMax: stg.portsMax,
         connectionsUsed: row?.connections ?? 0,
@@ -801,6 +812,7 @@ export class StorageArray implements ArrayControl {
 
   async hostReports(): Promise<HostReport[]> {
     const rows = (await this.#measured()).flatMap((report) => report.hostSockets);
+    const figures = new Map((await this.figures()).hosts.map((host) => [host.id, host]));
     return [...this.#hosts.values()].map((host) => ({
       id: host.id,
       pid: host.who.pid,
@@ -809,6 +821,8 @@ export class StorageArray implements ArrayControl {
       name: host.name === '' ? null : host.name,
       stgs: [host.stg.name],
       sockets: rows.find((row) => row.host === host.id)?.sockets ?? 0,
+      sendPages: figures.get(host.id)?.sendPages ?? 0,
+      heldPages: figures.get(host.id)?.heldPages ?? 0,
       attachedAt: host.attachedAt.toISOString(),
     }));
   }
@@ -829,6 +843,33 @@ export class StorageArray implements ArrayControl {
     if (place === undefined) throw stpError('EBUSY', `STG '${name}' is just coming or going`);
     return readTrace(segment, place, native().wallClockUs(), since, slot);
   }
+}
+
+type PagesByUser = Pick<
+  StgReport,
+  'pagesOfConnections' | 'pagesOfHosts' | 'hostPages' | 'connectionPages'
+>;
+
+function pagesByUser({ stgs, hosts, sockets }: Figures, name: string): PagesByUser {
+  const stg = stgs.find((one) => one.name === name);
+  /* A connection is one socket or two, whose lists are the same. */
+  const connections = new Map<string, number>();
+  for (const { stg: of, end, id, sendPages, receivePages } of sockets) {
+    const pages = sendPages + receivePages;
+    if (of === name && end !== null && pages > 0) connections.set(id, pages);
+  }
+  return {
+    pagesOfConnections: stg?.pagesOfConnections ?? 0,
+    pagesOfHosts: stg?.pagesOfHosts ?? 0,
+    hostPages: hosts
+      .filter((host) => host.stg === name && host.sendPages + host.heldPages > 0)
+      .map(({ id, sendPages, heldPages }) => ({ host: id, sendPages, heldPages }))
+      .sort((a, b) => b.sendPages + b.heldPages - a.sendPages - a.heldPages),
+    connectionPages: [...connections]
+      .map(([id, pages]) => ({ id, pages }))
+      .sort((a, b) => b.pages - a.pages)
+      .slice(0, CONNECTION_PAGES_SHOWN),
+  };
 }
 
 /** The user or one of the groups stands in the list. Both lists empty let nobody in. */

@@ -82,6 +82,13 @@ export interface StgReport {
   readonly memoryBytes: number;
   readonly pagesTotal: number;
   readonly pagesFree: number;
+  /** Of those in use: in lists of connections, and held by hosts (taken, claimed, to be given). */
+  readonly pagesOfConnections: number;
+  readonly pagesOfHosts: number;
+  /** Who uses them: hosts with pages, those with most first. */
+  readonly hostPages: readonly HostPages[];
+  /** The same of its connections, 16 at most. */
+  readonly connectionPages: readonly ConnectionPages[];
   /** Listeners and explicit binds. */
   readonly portsUsed: number;
   readonly portsMax: number;
@@ -95,6 +102,21 @@ export interface StgReport {
   readonly allowGids: readonly number[];
 }
 
+export interface HostPages {
+  readonly host: number;
+  /** In lists of its sockets, to send. */
+  readonly sendPages: number;
+  /** Taken out of streams, claimed, to be given. */
+  readonly heldPages: number;
+}
+
+export interface ConnectionPages {
+  /** What `stpctl trace` takes. */
+  readonly id: string;
+  /** Of both directions. */
+  readonly pages: number;
+}
+
 export interface HostReport {
   readonly id: number;
   /** As the kernel attested them at attach; the PID is for display, not an identity. */
@@ -105,6 +127,9 @@ export interface HostReport {
   readonly name: string | null;
   readonly stgs: readonly string[];
   readonly sockets: number;
+  /** As HostPages has them. */
+  readonly sendPages: number;
+  readonly heldPages: number;
   readonly attachedAt: string;
 }
 

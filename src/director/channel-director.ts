@@ -27,7 +27,14 @@ import {
   NUMBERS,
   STG_HEADER,
 } from '../layout/tables.js';
-import { BACKLOG_MAX, EXPECT_US, GROW_RETRY_MS, NETWORK_SLOTS_SHARE, PORT_MAX } from '../limits.js';
+import {
+  BACKLOG_MAX,
+  EXPECT_US,
+  GROW_RETRY_MS,
+  NETWORK_SLOTS_SHARE,
+  PORT_DYNAMIC_MIN,
+  PORT_MAX,
+} from '../limits.js';
 import {
   addSource,
   countLoop,
@@ -70,6 +77,13 @@ const OVERFLOW_MAX = 16384;
 const OVERFLOW_RETRY_MS = 2;
 /** Connects that wait for a place in a listener's backlog, beyond the backlog itself. */
 const PENDING_MAX = 4096;
+/** What a refusal tells of what is used up. */
+type Lack = Pick<DirectorEvent, 'end' | 'connection' | 'generation'>;
+const lack = (what: number, used: number, of: number): Lack => ({
+  end: what,
+  connection: used,
+  generation: of,
+});
 /** 14 bits of an owner word; 0 is never used. */
 const GENERATION_MAX = 0x3fff;
 
@@ -327,7 +341,12 @@ export class ChannelDirector {
     const index = stg.members.indexOf(undefined);
     if (index < 0) {
       native().closeDescriptor(request.channel);
-      throw stpError('ENOBUFS', `STG '${stg.name}' has its ${stg.members.length} hosts already`);
+      const { length } = stg.members;
+      throw stpError(
+        'ENOBUFS',
+        `STG '${stg.name}' has ${length} of its ${length} hosts; let one leave ('stpctl host list' ` +
+          'shows them), or make another STG for more: stpctl stg create',
+      );
     }
     const generation = ((stg.memberGenerations[index] as number) % GENERATION_MAX) + 1;
     stg.memberGenerations[index] = generation;
@@ -428,6 +447,7 @@ export class ChannelDirector {
     }
     const owner = ((NUMBERS.OWNER_MEMBER << 30) | (member.generation << 16) | member.index) >>> 0;
     native().pageSweep(stg.view, owner);
+    native().pagesUsed(stg.view); /* it may have died between a page and its count */
     /* It may have died while it polled. */
     this.#segment.store(stg.offset + stg.geometry.header + STG_HEADER.at.pollers, 0);
     this.#notice({ notice: 'member-gone', stg: stg.number, host: member.host });
@@ -483,7 +503,7 @@ export class ChannelDirector {
   #onBind(member: Member, command: Command): void {
     const taken = this.#takePort(member, command, 'bound');
     if (typeof taken === 'string') {
-      return this.#answer(member, command, NUMBERS.EVENT_BOUND, taken, reasonOfCode(taken));
+      return this.#refusePort(member, command, NUMBERS.EVENT_BOUND, taken);
     }
     this.#send(member, {
       ...noEvent,
@@ -504,7 +524,7 @@ export class ChannelDirector {
     } else {
       const taken = this.#takePort(member, command, 'listening');
       if (typeof taken === 'string') {
-        return this.#answer(member, command, NUMBERS.EVENT_LISTENING, taken, reasonOfCode(taken));
+        return this.#refusePort(member, command, NUMBERS.EVENT_LISTENING, taken);
       }
       port = taken;
     }
@@ -518,6 +538,10 @@ export class ChannelDirector {
       socket: command.socket,
       localPort: port.port,
     });
+  }
+
+  #refusePort(member: Member, command: Command, kind: number, code: string): void {
+    this.#answer(member, command, kind, code, reasonOfCode(code), portLack(member.stg, code));
   }
 
   /** A port for the member, or the code of the reason why not. */
@@ -597,7 +621,12 @@ export class ChannelDirector {
     }
     if (listener.waiting >= listener.backlog) {
       /* As TCP does: the connecting side waits until there is a place, or gives up itself. */
-      if (listener.pending.length >= PENDING_MAX) return this.#refuse(member, command);
+      const { length } = listener.pending;
+      if (length >= PENDING_MAX) {
+        const full = lack(NUMBERS.LACK_BACKLOG, length, PENDING_MAX);
+        const { REASON_STG_FULL } = NUMBERS;
+        return this.#refuseConnect(member, command, 'ENOBUFS', REASON_STG_FULL, full);
+      }
       listener.pending.push({ member, command });
       this.#hurry(listener.member);
       this.#showPort(listener);
@@ -607,9 +636,15 @@ export class ChannelDirector {
     this.#connect(member, command, listener);
   }
 
-  #refuseConnect(member: Member, command: Command, code: string, reason: number): void {
+  #refuseConnect(
+    member: Member,
+    command: Command,
+    code: string,
+    reason: number,
+    lacks?: Lack,
+  ): void {
     this.#recordConnect(NUMBERS.CONTROL_REFUSED, member, command, errnoOfCode(code));
-    this.#answer(member, command, NUMBERS.EVENT_CONNECTED, code, reason);
+    this.#answer(member, command, NUMBERS.EVENT_CONNECTED, code, reason, lacks);
   }
 
   /** Nobody takes the connection: is there anybody else at all? */
@@ -621,8 +656,8 @@ export class ChannelDirector {
 
   #connect(member: Member, command: Command, listener: Port): void {
     const { stg } = member;
-    const fail = (code: string): void =>
-      this.#refuseConnect(member, command, code, reasonOfCode(code));
+    const fail = (code: string, lacks?: Lack): void =>
+      this.#refuseConnect(member, command, code, reasonOfCode(code), lacks);
     let port: Port | undefined;
     if (command.localPort !== 0) {
       port = stg.ports.get(command.localPort);
@@ -631,13 +666,15 @@ export class ChannelDirector {
         return fail('EADDRINUSE');
       }
     }
-    const slot = this.#takeSlot(stg, Math.min(member.mapped, listener.member.mapped));
-    if (slot < 0) return fail('ENOBUFS');
+    const extents = Math.min(member.mapped, listener.member.mapped);
+    const slot = this.#takeSlot(stg, extents);
+    if (slot < 0) return fail('ENOBUFS', slotLack(stg, extents));
     const number = command.localPort || stg.ports.dynamic();
     const cable = number === 0 ? 0 : this.#cableOf(member, listener.member);
     if (cable === 0) {
       this.#freeSlot(stg, slot);
-      return fail(number === 0 ? 'EADDRNOTAVAIL' : 'ENOBUFS');
+      if (number === 0) return fail('EADDRNOTAVAIL', portLack(stg, 'EADDRNOTAVAIL'));
+      return fail('ENOBUFS', lack(NUMBERS.LACK_CABLE, 0, 0));
     }
     if (port === undefined) this.#addPort(member, number, 'connection', command.socket);
     const connection: Connection = {
@@ -781,7 +818,9 @@ export class ChannelDirector {
     const known = a.stg.cables.get(key);
     if (known !== undefined) return known;
     const cable = this.#cableNext++;
-    const [one, other] = native().socketPair(true);
+    const pair = socketPair();
+    if (pair === undefined) return 0;
+    const [one, other] = pair;
     const message = Buffer.from(JSON.stringify({ cable }));
     const sent =
       a === b
@@ -956,8 +995,7 @@ export class ChannelDirector {
 
   #addDirections(event: ControlEvent, stg: Stg, slot: number, end: 0 | 1): void {
     const segment = this.#segment;
-    const directions =
-      stg.offset + stg.geometry.connections + slot * CONNECTION.bytes + CONNECTION.at.directions;
+    const directions = connectionOffset(stg.extents, slot) + CONNECTION.at.directions;
     const out = directions + end * DIRECTION.bytes;
     const inn = directions + (1 - end) * DIRECTION.bytes;
     const load = (direction: number, field: keyof typeof DIRECTION.at): number =>
@@ -999,9 +1037,11 @@ export class ChannelDirector {
     kind: number,
     code?: string,
     reason: number = NUMBERS.REASON_NONE,
+    lacks?: Lack,
   ): void {
     this.#send(member, {
       ...noEvent,
+      ...lacks,
       kind,
       seq: command.seq,
       socket: command.socket,
@@ -1101,6 +1141,29 @@ export class ChannelDirector {
     this.#utilization = now;
     return since.utilization;
   }
+}
+
+/** Undefined where stpd has no descriptor left. */
+function socketPair(): [number, number] | undefined {
+  try {
+    return native().socketPair(true);
+  } catch {
+    return undefined;
+  }
+}
+
+function slotLack(stg: Stg, extents: number): Lack {
+  const pools = stg.slots.slice(0, extents);
+  const free = pools.reduce((sum, pool) => sum + pool.free.length + pool.end - pool.next, 0);
+  const all = pools.at(-1)?.end ?? 0;
+  return lack(NUMBERS.LACK_SLOTS, all - free, all);
+}
+
+function portLack(stg: Stg, code: string): Lack | undefined {
+  if (code === 'ENOBUFS') return lack(NUMBERS.LACK_PORTS, stg.ports.counted, stg.portsMax);
+  if (code !== 'EADDRNOTAVAIL') return undefined;
+  const ports = PORT_MAX - PORT_DYNAMIC_MIN + 1;
+  return lack(NUMBERS.LACK_DYNAMIC_PORTS, ports, ports);
 }
 
 /** What the STG lacks, where a refusal says that it lacks something. */

@@ -109,6 +109,11 @@ export const STG_HEADER = defineStruct(
       writer: 'any host, atomic add',
       doc: 'pages with an owner; corrected by the director from the owner words',
     },
+    pageWants: {
+      type: 'u32',
+      writer: 'any host, atomic add',
+      doc: 'times that a stream without a page found none, wrapping: who sees it change gives back what its peer has read',
+    },
     pollers: { type: 'u32', line: true, writer: 'any host', doc: 'threads polling now; advisory' },
   },
 );
@@ -327,9 +332,17 @@ export const EVENT = defineStruct('event', 64, 'One answer or notice of a direct
     writer: 'director',
     doc: 'the host’s number: of the command, or the listener’s',
   },
-  connection: { type: 'u32', writer: 'director', doc: 'slot' },
-  generation: { type: 'u32', writer: 'director', doc: 'of the slot' },
-  end: { type: 'u32', writer: 'director', doc: '0 connected, 1 accepted' },
+  connection: {
+    type: 'u32',
+    writer: 'director',
+    doc: 'slot; with a status: how many of what it lacks are in use',
+  },
+  generation: { type: 'u32', writer: 'director', doc: 'of the slot; with a status: of how many' },
+  end: {
+    type: 'u32',
+    writer: 'director',
+    doc: '0 connected, 1 accepted; with a status: what it lacks, a LACK_ number',
+  },
   cable: { type: 'u32', writer: 'director', doc: 'number of the doorbell shared with the peer' },
   localPort: { type: 'u32', writer: 'director', doc: '1 to 65535' },
   remotePort: { type: 'u32', writer: 'director', doc: '1 to 65535' },
@@ -618,6 +631,16 @@ export const NUMBERS = {
   REASON_OTHER_VERSION: 9,
   REASON_NOT_HERE: 10,
   REASON_PEER_CAME: 11,
+  /** What there was no more of, in a refusal. */
+  LACK_NOTHING: 0,
+  /** Listeners and binds of the STG. */
+  LACK_PORTS: 1,
+  LACK_DYNAMIC_PORTS: 2,
+  LACK_SLOTS: 3,
+  /** A doorbell for the two hosts: no descriptor in stpd, or a channel that is full. */
+  LACK_CABLE: 4,
+  /** Places for connects that wait for a place in a listener's backlog. */
+  LACK_BACKLOG: 5,
   OWNER_FREE: 0,
   /** Top two bits of a page's owner word; below them 14 bits of generation, 16 of index. */
   OWNER_MEMBER: 1,

@@ -88,10 +88,82 @@ function open(): void {
 
 /** Longest poll before sleep: two wake-ups from idle. Adaptive below it; 0 never polls. */
 export const POLL_BUDGET_US_DEFAULT = 50;
+let pollBudgetUs = POLL_BUDGET_US_DEFAULT;
 
+/** Of what has no budget of its own: `SourceBudgets`. */
 export function setPollBudget(microseconds: number): void {
   open();
+  pollBudgetUs = microseconds;
   native().loopPolling(microseconds);
+}
+
+/**
+ * How long the loop may look on account of each stream of a source. The loop takes the largest of
+ * those that had work in the last 10 to 20 ms; the director's word counts as the largest of all.
+ */
+export class SourceBudgets {
+  #source: number;
+  /** By ready index; those without one are not here. */
+  readonly #own = new Map<number, number>();
+  /** How many have a budget. */
+  readonly #having = new Map<number, number>();
+
+  constructor(source: number) {
+    this.#source = source;
+  }
+
+  /**
+   * @param us undefined: the thread's
+   * @param open streams of the source, this one included if it is one
+   */
+  set(stream: number, us: number | undefined, open: number): void {
+    const before = this.#own.get(stream);
+    if (before === us && this.#own.size === 0) return;
+    if (before !== undefined) {
+      const others = (this.#having.get(before) as number) - 1;
+      if (others === 0) this.#having.delete(before);
+      else this.#having.set(before, others);
+      this.#own.delete(stream);
+    }
+    if (us !== undefined) {
+      this.#own.set(stream, us);
+      this.#having.set(us, (this.#having.get(us) ?? 0) + 1);
+    }
+    native().loopSpin(this.#source, stream, us ?? -1, this.#most(open));
+  }
+
+  #most(open: number): number {
+    const own = Math.max(0, ...this.#having.keys());
+    return open > this.#own.size && own <= pollBudgetUs ? -1 : own;
+  }
+
+  /** The source has another number. */
+  move(source: number, open: number): void {
+    this.#source = source;
+    for (const [stream, us] of this.#own) native().loopSpin(source, stream, us, this.#most(open));
+  }
+}
+
+/** What the loop of this thread has counted since it was opened. */
+export interface LoopCounters {
+  /** Looks before a sleep that found work, and such that looked in vain. */
+  readonly pollHits: number;
+  readonly pollMisses: number;
+  /** What nobody has announced and only the safety timer has found; expected: 0. */
+  readonly safetyFirings: number;
+}
+
+/** Wake-ups for a single stream that were lost. */
+let streamsHealed = 0;
+
+export function countHealed(): void {
+  streamsHealed++;
+}
+
+export function loopCounters(): LoopCounters {
+  open();
+  const { safetyFirings, ...polls } = native().loopCounters();
+  return { ...polls, safetyFirings: safetyFirings + streamsHealed };
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import { hostname } from 'node:os';
 import { nodeError } from '../errors.js';
-import { BACKLOG_DEFAULT, PORT_MAX } from '../limits.js';
+import { BACKLOG_DEFAULT, POLL_US_MAX, PORT_MAX } from '../limits.js';
 import type { OnReadOptions } from './onread.js';
 
 /** As those of `new net.Socket`. */
@@ -111,6 +111,18 @@ export function checkTimeout(ms: unknown): asserts ms is number {
     RangeError,
     'ERR_OUT_OF_RANGE',
     `msecs is ${ms}: it must be 0 for no time-out, or more`,
+  );
+}
+
+/** @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE */
+export function checkSpin(us: unknown): asserts us is number | null {
+  if (us === null) return;
+  if (typeof us !== 'number') throw wrongType('microseconds', 'a number, or null', us);
+  if (Number.isInteger(us) && us >= 0 && us <= POLL_US_MAX) return;
+  throw nodeError(
+    RangeError,
+    'ERR_OUT_OF_RANGE',
+    `microseconds is ${us}: it must be a whole number, 0 for no look to ${POLL_US_MAX}, or null`,
   );
 }
 

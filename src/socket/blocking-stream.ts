@@ -27,14 +27,14 @@ import {
 import { PageViews } from '../memory/page-views.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
+import { checkFileRange } from './file-transfer.js';
+import { forgetPages, type PageUser, releaseIdlePages, watchPages } from './idle-pages.js';
+import { PagePatience, type PagePlace } from './no-page.js';
 import { Page, type PageHolder } from './page.js';
 import type { StreamHandle } from './stp-socket.js';
 import { type StreamCounters, streamCounters } from './stream-counters.js';
 import type { Peer } from './stream-end.js';
 
-/** A full pool is tried again after this. */
-const NO_PAGE_RETRY_MS = 2;
-const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 /** Where views of several pages are put by a native call; JavaScript takes them out at once. */
 const packedViews = new Float64Array(PAGES_AT_ONCE_MAX);
 
@@ -55,6 +55,9 @@ export class BlockingStream {
   bytesReceived = 0;
   readonly #tx: number;
   readonly #rx: number;
+  readonly #user: PageUser;
+  readonly #place: PagePlace;
+  readonly #patience = new PagePatience();
   readonly #port: StreamHandle['port'];
   readonly #native = native();
   readonly #views: PageViews;
@@ -64,6 +67,8 @@ export class BlockingStream {
   readonly #holder: PageHolder;
   #leading: Uint8Array;
   #leadingPeeked = false;
+  /** Pages taken and claimed so far. */
+  #taken = 0;
   #closed = false;
   #finished = false;
 
@@ -75,6 +80,9 @@ export class BlockingStream {
     this.peer = handle.peer;
     this.#tx = openRing(handle.ring, true, handle.txCursor);
     this.#rx = openRing(handle.ring, false, handle.rxCursor);
+    this.#place = handle.pages;
+    this.#user = { tx: this.#tx, spare: this.#rx, view: handle.ring.stg, dirty: false };
+    watchPages(this.#user); /* whoever had it before may have sent */
     this.#leading = handle.leading;
     this.#port = handle.port;
     this.#views = new PageViews(this.segment);
@@ -82,6 +90,7 @@ export class BlockingStream {
       stg: handle.ring.stg,
       ring: this.#rx,
       giveBack: (page) => this.#giveBack(page),
+      watch: () => this.#watch(),
     };
   }
 
@@ -94,7 +103,7 @@ export class BlockingStream {
   /**
    * Longest look of a call before it sleeps, microseconds: 50 by default, 0 on one core. Below it
    * the stream adapts: where looking finds nothing it looks less. 0 never looks. A thread that waits
-   * for short answers may look longer: it owns its core meanwhile.
+   * for short answers may look longer: others have its core only while it yields, every 8 µs.
    * @param microseconds 0 to 1000000
    * @throws EINVAL, EBADF
    */
@@ -121,7 +130,8 @@ export class BlockingStream {
    * @param offset where in `data`, 0 where absent
    * @param bytes how many of it; the rest where absent
    * @throws ECONNRESET, EPIPE (the peer reads no more, or shutdown was called), EBUSY (a view of
-   *   reserve is out), ERANGE (not within `data`)
+   *   reserve is out), ERANGE (not within `data`), ENOBUFS (the STG has had no page for as long as
+   *   `attach` was told)
    */
   send(data: Uint8Array, offset = 0, bytes = data.length - offset): void {
     this.#writable();
@@ -254,7 +264,7 @@ export class BlockingStream {
       }
       if (last === RING_END) return 0;
       if (last < 0) this.#again(last, 'read');
-      else this.#native.ringReleaseIdle(this.#tx); /* a slice went by: what we sent may be read */
+      else releaseIdlePages(); /* a slice went by: what this thread has sent may be read */
     }
   }
 
@@ -409,7 +419,7 @@ export class BlockingStream {
       if (packed > 0) return this.#views.at(packed);
       if (packed === RING_END) return null;
       if (packed < 0) this.#again(packed, 'read');
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
   }
 
@@ -454,7 +464,7 @@ export class BlockingStream {
       if (count > 0) return this.#unpack(count);
       if (count === RING_END) return null;
       if (count < 0) this.#again(count, 'read');
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
   }
 
@@ -511,7 +521,7 @@ export class BlockingStream {
       }
       if (got === RING_END) return null;
       if (got < 0) this.#again(got, 'read');
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
   }
 
@@ -547,6 +557,7 @@ export class BlockingStream {
       if (given > 0) {
         this.bytesSent += bytes;
         page.forget();
+        holder.watch();
         return true;
       }
       if (given === RING_NOT_NOW) break;
@@ -570,6 +581,8 @@ export class BlockingStream {
     const data = this.#views.page(at);
     const page = new Page(this.#holder, { number, data, bytes, exchanged });
     this.#pages.add(page);
+    this.#watch();
+    this.#taken++;
     return page;
   }
 
@@ -593,7 +606,7 @@ export class BlockingStream {
    */
   sendFile(fd: number, position: number, bytes: number): number {
     this.#writable();
-    const most = checkFile(fd, position, bytes, 'read');
+    const most = checkFileRange(fd, position, bytes, 'read');
     let moved = 0;
     while (moved < most) {
       const at = position < 0 ? -1 : position + moved;
@@ -618,7 +631,7 @@ export class BlockingStream {
    */
   receiveToFile(fd: number, position: number, bytes: number): number {
     this.#open();
-    const most = checkFile(fd, position, bytes, 'write');
+    const most = checkFileRange(fd, position, bytes, 'write');
     let moved = this.#leading.length > 0 ? this.#leadingToFile(fd, position, most) : 0;
     while (moved < most) {
       const at = position < 0 ? -1 : position + moved;
@@ -628,7 +641,7 @@ export class BlockingStream {
         this.bytesReceived += got;
       } else if (got === RING_END) break;
       else if (got < 0) this.#againFile(got, 'write', fd, moved);
-      else this.#native.ringReleaseIdle(this.#tx);
+      else releaseIdlePages();
     }
     return moved;
   }
@@ -671,6 +684,7 @@ export class BlockingStream {
   #release(reset: boolean): void {
     if (this.#closed) return;
     this.#closed = true;
+    forgetPages(this.#user);
     /* Their memory goes back with the ring. */
     for (const page of this.#pages) page.forget();
     this.#pages.clear();
@@ -690,18 +704,25 @@ export class BlockingStream {
   #writable(): void {
     this.#open();
     if (this.#finished) throw stpError('EPIPE', 'shutdown was called', 'write');
+    this.#watch();
   }
 
-  /** A full pool is waited for; everything else negative is an error. */
+  /** From now on this stream may hold pages. */
+  #watch(): void {
+    if (!this.#user.dirty) watchPages(this.#user);
+  }
+
+  /** A full pool is waited for, until ENOBUFS; everything else negative is an error. */
   #again(result: number, syscall: string): void {
     if (result !== RING_NO_PAGE) throw ringError(result, syscall);
-    Atomics.wait(sleepWord, 0, 0, NO_PAGE_RETRY_MS);
+    releaseIdlePages();
+    this.#patience.pause(this.#place, this.bytesSent + this.bytesReceived + this.#taken);
   }
 
   /** The same of a call between the stream and a file. */
   #againFile(result: number, file: 'read' | 'write', fd: number, moved: number): void {
     if (result !== RING_NO_PAGE) throw fileError(result, file, fd, moved);
-    Atomics.wait(sleepWord, 0, 0, NO_PAGE_RETRY_MS);
+    this.#again(result, file);
   }
 }
 
@@ -720,20 +741,6 @@ function checkPages(count: number): void {
   if (!Number.isInteger(count) || count < 1 || count > PAGES_AT_ONCE_MAX) {
     throw stpError('EINVAL', `1 to ${PAGES_AT_ONCE_MAX} pages at once, not ${count}`);
   }
-}
-
-/** @returns `bytes`, as native code can have it */
-function checkFile(fd: number, position: number, bytes: number, syscall: string): number {
-  if (!Number.isInteger(fd) || fd < 0 || fd > 0x7fffffff) {
-    throw stpError('EBADF', `not a file descriptor: ${fd}`, syscall);
-  }
-  if (!Number.isSafeInteger(position) || position < -1) {
-    throw stpError('EINVAL', `a position is a whole number from 0, or -1: ${position}`, syscall);
-  }
-  if (!(bytes >= 0) || (bytes !== Number.POSITIVE_INFINITY && !Number.isSafeInteger(bytes))) {
-    throw stpError('EINVAL', `not a number of bytes: ${bytes}`, syscall);
-  }
-  return Math.min(bytes, Number.MAX_SAFE_INTEGER);
 }
 
 function spanBytes(spans: Uint32Array, count: number): number {

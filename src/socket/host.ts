@@ -32,8 +32,9 @@ import {
 } from '../layout/tables.js';
 import {
   ATTACH_MESSAGE_BYTES_MAX,
-  IDLE_PAGES_MS,
   LAZY_BELL_MS,
+  PAGE_TIMEOUT_MS,
+  PAGE_TIMEOUT_MS_MAX,
   POLL_US_MAX,
   SAFETY_PERIOD_MS,
 } from '../limits.js';
@@ -41,9 +42,12 @@ import { addressWords } from '../memory/address-words.js';
 import {
   addSource,
   blockingTurn,
+  countHealed,
   dropCable,
+  loopCounters,
   RING_READY,
   removeSource,
+  SourceBudgets,
   setPollBudget,
   throwLater,
   watchCable,
@@ -66,6 +70,10 @@ import {
   attachAnswer,
   channelMessage,
 } from './attach-protocol.js';
+import { releaseIdlePages } from './idle-pages.js';
+import { lackText } from './lack.js';
+import type { PagePlace } from './no-page.js';
+import { PageQueue } from './page-queue.js';
 import { attachReasons, lacking } from './reason.js';
 import { StpServer, type StpServerOptions } from './stp-server.js';
 import { StpSocket } from './stp-socket.js';
@@ -81,6 +89,11 @@ export interface AttachOptions {
   readonly name?: string;
   /** Milliseconds until an stpd that does not answer is given up; 5000 by default. */
   readonly timeoutMs?: number;
+  /**
+   * Milliseconds until a write that finds no free page in the STG fails with ENOBUFS, 0 to a day;
+   * 30,000 by default, 0 waits without end.
+   */
+  readonly pageTimeoutMs?: number;
 }
 
 /** Of a host's thread and process, since they began. */
@@ -88,7 +101,7 @@ export interface HostCounters {
   /** Looks of the thread's event loop before it slept: such that found work, and such in vain. */
   readonly pollHits: number;
   readonly pollMisses: number;
-  /** Work that no bell has announced and only the timer of a second has found; expected: 0. */
+  /** Work that nobody has announced and only the timer of a second has found; expected: 0. */
   readonly safetyFirings: number;
   /** How this process copies 16 KiB and more into pages, and what its probe measured. */
   readonly copy: CopyChoice;
@@ -119,6 +132,7 @@ const READABLE = 1;
 const DISCONNECT = 4;
 
 interface Attachment {
+  readonly pageTimeoutMs: number;
   readonly fd: number;
   readonly runDirectory: string;
   readonly grant: AttachGrant;
@@ -209,7 +223,8 @@ async function ask(options: AttachOptions): Promise<Attachment> {
       for (const extra of message.fds) native().closeDescriptor(extra);
       throw stpError('EPROTO', `stpd sent ${message.fds.length} descriptors`, 'attach');
     }
-    return { fd, runDirectory, grant: answer, descriptors: message.fds };
+    const { pageTimeoutMs = PAGE_TIMEOUT_MS } = options;
+    return { fd, runDirectory, grant: answer, descriptors: message.fds, pageTimeoutMs };
   } catch (error) {
     native().closeDescriptor(fd);
     throw error;
@@ -221,13 +236,25 @@ async function ask(options: AttachOptions): Promise<Attachment> {
  * the process ends; a process can do so 1024 times, so attach once and keep the host. Any thread.
  * @throws ENOENT or ECONNREFUSED (no stpd there, or no such STG), EACCES (not in the STG's access
  *   list), EPROTONOSUPPORT (another layout), ETIMEDOUT, ENOBUFS (the STG has its hosts), EINVAL
- *   (STPD_COPY), ERR_STPD_NATIVE (the addon does not load)
+ *   (STPD_COPY, pageTimeoutMs), ERR_STPD_NATIVE (the addon does not load)
  */
 export async function attach(options: AttachOptions): Promise<Host> {
   if (!native().copyProbe()) {
     throw stpError(
       'EINVAL',
       `STPD_COPY is '${process.env.STPD_COPY}'; it may be auto, cached or streaming`,
+      'attach',
+    );
+  }
+  const { pageTimeoutMs = 0 } = options;
+  if (
+    !Number.isInteger(pageTimeoutMs) ||
+    pageTimeoutMs < 0 ||
+    pageTimeoutMs > PAGE_TIMEOUT_MS_MAX
+  ) {
+    throw stpError(
+      'EINVAL',
+      `pageTimeoutMs is ${pageTimeoutMs}; it may be 0 to ${PAGE_TIMEOUT_MS_MAX}`,
       'attach',
     );
   }
@@ -326,6 +353,7 @@ export class Host extends EventEmitter<HostEvents> {
   /** Segment offset: connects wait for what this host accepts. */
   readonly #hurry: number;
   #source: number;
+  readonly #budgets: SourceBudgets;
   readonly #channelCable: number;
   readonly #attachFd: number;
   /** Owns the attach socket: closed with this thread, however it ends. */
@@ -341,8 +369,10 @@ export class Host extends EventEmitter<HostEvents> {
   readonly #servers = new Map<number, HostListener>();
   /** The director's number of a cable, and ours. */
   readonly #cables = new Map<number, number>();
-  readonly #idle = new Set<StreamEnd>();
-  #idleTimer: NodeJS.Timeout | undefined;
+  /** For sockets: those that wait for a page. */
+  readonly pages: PageQueue;
+  /** Where this host's streams find pages, and how long they look. */
+  readonly pagePlace: PagePlace;
   /** Commands lie in the ring for which the director has not been rung. */
   #unrung = false;
   #bellTimer: NodeJS.Timeout | undefined;
@@ -373,6 +403,9 @@ export class Host extends EventEmitter<HostEvents> {
     this.#extents = extents;
     this.#attachFd = attachment.fd;
     this.#attachCable = native().cableOpen(attachment.fd);
+    const { pageTimeoutMs } = attachment;
+    this.pages = new PageQueue(pageTimeoutMs);
+    this.pagePlace = { stg: this.stg, view: this.stgView, pageTimeoutMs };
     this.#ring = new MemberRing(segment, grant.ringOffset);
     this.#directorSleep = grant.ringOffset + MEMBER_RING.at.directorSleep;
     this.#hurry = grant.ringOffset + MEMBER_RING.at.hurry;
@@ -390,6 +423,7 @@ export class Host extends EventEmitter<HostEvents> {
       member: at + geometry.members + this.member * MEMBER.bytes,
     };
     this.#source = this.#addSource();
+    this.#budgets = new SourceBudgets(this.#source);
     this.#watches = [
       native().watchStart(channel, READABLE | DISCONNECT, () => this.#onChannel(true)),
       native().watchStart(attachment.fd, READABLE | DISCONNECT, () => this.#onAttach()),
@@ -418,13 +452,13 @@ export class Host extends EventEmitter<HostEvents> {
    * What one stream has waited for: `BlockingStream.counters`, and `stpctl socket list`.
    */
   counters(): HostCounters {
-    return { ...native().loopCounters(), copy: native().copyChoice() };
+    return { ...loopCounters(), copy: native().copyChoice() };
   }
 
   /**
    * Longest look of this thread's event loop before it sleeps, microseconds: 50 by default. Below it
    * the loop adapts: hits double it, misses halve it, down to none. 0 never looks. Holds for all hosts
-   * of the thread; a blocking stream has its own (`setSpin`).
+   * of the thread; a stream or socket may have its own (`setSpin`).
    * @param microseconds 0 to 1000000
    * @throws EINVAL
    */
@@ -525,7 +559,7 @@ export class Host extends EventEmitter<HostEvents> {
     removeSource(this.#source);
     for (const cable of this.#cables.values()) dropCable(cable);
     this.#cables.clear();
-    clearTimeout(this.#idleTimer);
+    this.pages.close();
     clearTimeout(this.#bellTimer);
     clearInterval(this.#safetyTimer);
     clearInterval(this.#keepAlive);
@@ -647,10 +681,16 @@ export class Host extends EventEmitter<HostEvents> {
 
   addStream(stream: StreamEnd): void {
     this.#streams.set(stream.key, stream);
+    this.#budgets.set(stream.key, undefined, this.#streams.size);
     if (this.#safetyTimer === undefined) {
       native().loopSafety(true);
-      this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS).unref();
+      this.#safetyTimer = setInterval(() => this.#lookAgain(), SAFETY_PERIOD_MS / 2).unref();
     }
+  }
+
+  /** For StpSocket: how long the loop may look on its account; undefined: as the thread does. */
+  setSpin(stream: StreamEnd, microseconds: number | undefined): void {
+    if (!this.#closed) this.#budgets.set(stream.key, microseconds, this.#streams.size);
   }
 
   /** Our end of a connection that the director made; undefined if the peer has died meanwhile. */
@@ -666,8 +706,10 @@ export class Host extends EventEmitter<HostEvents> {
   }
 
   forget(stream: StreamEnd): void {
-    this.#idle.delete(stream);
-    if (this.#streams.get(stream.key) === stream) this.#streams.delete(stream.key);
+    if (this.#streams.get(stream.key) === stream) {
+      this.#streams.delete(stream.key);
+      if (!this.#closed) this.#budgets.set(stream.key, undefined, this.#streams.size);
+    }
     const { connection, generation, end } = stream.options;
     this.tellLater({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
     if (this.#streams.size === 0 && this.#closed) this.#hangUp();
@@ -687,6 +729,7 @@ export class Host extends EventEmitter<HostEvents> {
    */
   waitTurn(timeoutMs: number, watched: readonly number[], spinUs: number): number[] {
     this.hurry();
+    releaseIdlePages();
     const own = this.#closed || this.#detached !== undefined ? [] : [this.#channel, this.#attachFd];
     const entries = new Int32Array((own.length + watched.length / 2) * 3);
     for (const [i, fd] of own.entries()) entries.set([fd, POLL_OWN], i * 3);
@@ -698,11 +741,6 @@ export class Host extends EventEmitter<HostEvents> {
     if (own.length > 0 && ready(0) !== 0) this.#onChannel(true);
     if (own.length > 0 && ready(1) !== 0) this.#onAttach();
     return Array.from({ length: watched.length / 2 }, (_, i) => ready(own.length + i));
-  }
-
-  watchIdle(stream: StreamEnd): void {
-    this.#idle.add(stream);
-    this.#idleTimer ??= setTimeout(() => this.#releaseIdle(), IDLE_PAGES_MS).unref();
   }
 
   /** Our number of the cable that the director gave `number` to. */
@@ -729,8 +767,8 @@ export class Host extends EventEmitter<HostEvents> {
       ECONNREFUSED: `nobody listens on port ${port} of STG '${this.stg}'`,
       EADDRINUSE: `port ${port} of STG '${this.stg}' is taken`,
       EINVAL: `port ${port} cannot be used so`,
-      ENOBUFS: `STG '${this.stg}' has no port or connection slot left; see 'stpctl stg show ${this.stg}'`,
-      EADDRNOTAVAIL: `STG '${this.stg}' has no dynamic port left`,
+      ENOBUFS: lackText(event, this.stg, port),
+      EADDRNOTAVAIL: lackText(event, this.stg, port),
     };
     const error = lacking(
       event.reason,
@@ -889,6 +927,7 @@ export class Host extends EventEmitter<HostEvents> {
     this.#extents.push(extent);
     removeSource(this.#source);
     this.#source = this.#addSource();
+    this.#budgets.move(this.#source, this.#streams.size);
     this.tell({ op: NUMBERS.OP_GREW, connection: this.#extents.length });
   }
 
@@ -962,21 +1001,11 @@ export class Host extends EventEmitter<HostEvents> {
 
   // --- timers -----------------------------------------------------------------------------------
 
-  #releaseIdle(): void {
-    this.#idleTimer = undefined;
-    for (const stream of this.#idle) {
-      if (stream.tx >= 0 && native().ringReleaseIdle(stream.tx) > 0) continue;
-      stream.dirty = false;
-      this.#idle.delete(stream);
-    }
-    if (this.#idle.size > 0) {
-      this.#idleTimer = setTimeout(() => this.#releaseIdle(), IDLE_PAGES_MS).unref();
-    }
-  }
-
-  /** A host of the STG may have spoiled a wait word: nobody hangs longer than this period. */
+  /** A host of the STG may have spoiled a wait word: nobody hangs longer than two of these. */
   #lookAgain(): void {
-    for (const stream of this.#streams.values()) stream.onReady();
+    for (const stream of this.#streams.values()) {
+      if (stream.lookAgain()) countHealed();
+    }
   }
 
   /** Every stream that no worker has ends in order; for this file's exit hook too. */

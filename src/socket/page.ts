@@ -15,6 +15,8 @@ export interface PageHolder {
   readonly stg: number;
   readonly ring: number;
   giveBack(page: Page): void;
+  /** It may have got an empty page in exchange for one that was given. */
+  watch(): void;
 }
 
 /** What takePage and claimPage of a BlockingStream give. The thread of the stream. */

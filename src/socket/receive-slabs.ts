@@ -56,19 +56,19 @@ function fillNewSpace(): void {
   filling.last = undefined;
 }
 
-function nextSlab(): Buffer<ArrayBuffer> | undefined {
+function nextSlab(): Buffer<ArrayBuffer> {
   fillNewSpace();
   const pooled = native().slabTake();
-  if (pooled === undefined) return undefined;
+  const slab = pooled === undefined ? Buffer.allocUnsafeSlow(FALLBACK_BYTES) : Buffer.from(pooled);
   /* As Node's own pool: else a chunk that is posted to a thread would take its neighbours along. */
-  markAsUntransferable(pooled);
-  return Buffer.from(pooled);
+  markAsUntransferable(slab.buffer);
+  return slab;
 }
 
 /** Room of at least 64 KiB: read into it from `receiveAt()` on, then `takeReceived`. */
 export function receiveRoom(): Buffer {
   if (slab.length - at < ROOM_BYTES_MIN) {
-    slab = nextSlab() ?? Buffer.allocUnsafeSlow(FALLBACK_BYTES);
+    slab = nextSlab();
     at = 0;
     takenSinceTrim = true;
     trimTimer ??= setInterval(trimIdle, TRIM_MS).unref();

@@ -32,24 +32,29 @@ import {
   type ConnectRequest,
   checkFunction,
   checkSocketOptions,
+  checkSpin,
   checkTimeout,
   connectForm,
   connectRequest,
   isHere,
   type StpSocketOptions,
 } from './arguments.js';
+import { checkFileRange, FileTransfer, type FileTransferOptions } from './file-transfer.js';
 import type { Host } from './host.js';
 import { IdleTimer } from './idle-timer.js';
 import { Liveness } from './liveness.js';
+import { noPageError, type PagePlace } from './no-page.js';
 import { OnRead, type OnReadOptions } from './onread.js';
 import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
 import type { StpServer } from './stp-server.js';
-import type { Peer, StreamEnd } from './stream-end.js';
+import { type SocketCounters, socketCounters } from './stream-counters.js';
+import { AWAITS_BYTES, AWAITS_ROOM, type Peer, type StreamEnd } from './stream-end.js';
 
 /** A stream on its way to a worker thread: post it with `transferList: [handle.port]`. */
 export interface StreamHandle {
   readonly segment: SegmentHandle;
   readonly ring: RingOptions;
+  readonly pages: PagePlace;
   readonly txCursor: number;
   readonly rxCursor: number;
   /** Bytes that the event loop had read already. */
@@ -70,8 +75,6 @@ const SHORT_READS_MIN = 16;
 const TURN_BYTES_MAX = 4 << 20;
 /** Chunks that waited together are copied together up to so much, for one native call. */
 const GATHER_BYTES_MAX = 65536;
-/** A full pool is tried again after this. */
-const NO_PAGE_RETRY_MS = 2;
 
 export interface StpAddress {
   readonly port: number;
@@ -108,6 +111,13 @@ interface Pending {
   readonly done: (error?: Error | null) => void;
 }
 
+/** A file on its way into the array, or waiting for its turn. */
+interface FileSend {
+  readonly transfer: FileTransfer;
+  /** Set when its turn has come: the stream's callback. */
+  done: ((error?: Error | null) => void) | undefined;
+}
+
 /** Of `stream.Readable` and `stream.Writable`, as `net.Socket` uses it to connect again. */
 interface Renewable {
   _undestroy(): void;
@@ -128,13 +138,21 @@ export class StpSocket extends Duplex {
   /** Those of them that the stream still counts as waiting. */
   #sentOfWrite = 0;
   #pending: Pending | undefined;
+  /** By the empty chunk that stands for each in the stream's queue; made by the first. */
+  #fileSends: Map<Buffer, FileSend> | undefined;
+  #fileReceive: FileTransfer | undefined;
   #wantsRead = false;
   #lent = false;
-  /** The next try of a write, or of a read, that found a page or a board taken. */
-  #writeLater: NodeJS.Timeout | NodeJS.Immediate | undefined;
+  /** The next try of a write, or of a read, that found a board taken. */
+  #writeLater: NodeJS.Immediate | undefined;
+  #waitsForPage = false;
+  /** The queue for pages has just called it. */
+  #inTurn = false;
   #readLater: NodeJS.Immediate | undefined;
   /** A ready bit will come with the next bytes: nothing is to be read before it. */
   #rxArmed = false;
+  /** And one with the next room. */
+  #txArmed = false;
   #onread: OnRead | undefined;
   /** Who has `onread` wants nothing before `resume`, whatever the stream asks for meanwhile. */
   #held = false;
@@ -146,6 +164,8 @@ export class StpSocket extends Duplex {
   readonly #signal: AbortSignal | undefined;
   /** Made by the first setTimeout: most sockets have none. */
   #idle: IdleTimer | undefined;
+  /** See setSpin; undefined: as the thread does. */
+  #spin: number | undefined;
   readonly #liveness: Liveness;
   /** Nothing stands before the next short write. */
   #direct = false;
@@ -205,6 +225,7 @@ export class StpSocket extends Duplex {
     this.#bytesSent = 0;
     this.#wantsRead = false;
     this.#rxArmed = false;
+    this.#txArmed = false;
     this.#aborted = false;
     this.#ended = false;
     this.#lent = false;
@@ -267,8 +288,19 @@ export class StpSocket extends Duplex {
 
   #adopt(end: StreamEnd): void {
     end.onReady = () => this.#onReady();
+    end.awaits = () => this.#awaits();
     end.onLost = (error) => this.destroy(error);
     this.#end = end;
+    if (this.#spin !== undefined) this.host.setSpin(end, this.#spin);
+  }
+
+  #awaits(): number {
+    let awaits = this.#rxArmed || this.#fileReceive?.armed ? AWAITS_BYTES : 0;
+    if (this.#txArmed) awaits |= AWAITS_ROOM;
+    for (const { transfer } of this.#fileSends?.values() ?? []) {
+      if (transfer.armed) awaits |= AWAITS_ROOM;
+    }
+    return awaits;
   }
 
   // --- properties -------------------------------------------------------------------------------
@@ -374,6 +406,7 @@ export class StpSocket extends Duplex {
       this.writableLength === 0 &&
       this.writableCorked === 0 &&
       !this.writableNeedDrain &&
+      !this.#fileSends?.size &&
       !this.#lent;
     return this.#direct;
   }
@@ -397,6 +430,8 @@ export class StpSocket extends Duplex {
     if (this.#end === undefined && !this.connecting) {
       return done(nodeError(Error, 'ERR_SOCKET_CLOSED', 'the socket is not connected'));
     }
+    const file = this.#fileSends?.get(chunk);
+    if (file !== undefined) return this.#startFile(file, done);
     this.#send({ chunk, offset: 0, done: (error) => this.#written(done, error) });
   }
 
@@ -425,10 +460,16 @@ export class StpSocket extends Duplex {
       if (at === chunks.length || error) return this.#written(done, error);
       const first = at;
       let bytes = 0;
+      const file = this.#fileSends?.get((chunks[first] as { chunk: Buffer }).chunk);
+      if (file !== undefined) {
+        at++;
+        return this.#startFile(file, next);
+      }
       do {
         bytes += (chunks[at++] as { chunk: Buffer }).chunk.length;
       } while (
         at < chunks.length &&
+        !this.#fileSends?.has((chunks[at] as { chunk: Buffer }).chunk) &&
         bytes + (chunks[at] as { chunk: Buffer }).chunk.length <= GATHER_BYTES_MAX
       );
       const parts = chunks.slice(first, at).map(({ chunk }) => chunk);
@@ -438,11 +479,85 @@ export class StpSocket extends Duplex {
     next();
   }
 
+  /**
+   * Sends bytes of a file, straight into pages, behind what was written before; what is written
+   * meanwhile comes behind them. libuv's pool reads, and no JavaScript touches the bytes.
+   * @param fd of a file or a block device; must stay open until the promise settles
+   * @param position where in the file; -1: where it stands
+   * @param bytes the most to be sent; Infinity for all to its end
+   * @returns bytes moved; less than `bytes` only at the end of the file
+   * @throws the file's errors (EBADF, EISDIR, EIO, ...), EINVAL (position, bytes, not a file), EPIPE
+   *   (after `end`), ENOTCONN, ABORT_ERR: the socket is as before, and what was moved is sent and
+   *   counted in `bytesWritten`. What ends the stream (ECONNRESET, EPIPE) is its error too; ECANCELED: destroyed
+   */
+  async sendFile(
+    fd: number,
+    position: number,
+    bytes: number,
+    options: FileTransferOptions = {},
+  ): Promise<number> {
+    checkFileRange(fd, position, bytes, 'read');
+    this.#checkFileUse();
+    if (!this.writable) throw stpError('EPIPE', 'this side has ended the stream', 'write');
+    const marker = Buffer.alloc(0);
+    const transfer = new FileTransfer(
+      true,
+      { fd, position, bytes, ...options },
+      {
+        moved: (moved) => {
+          this.#bytesSent += moved;
+          this.#idle?.touch();
+        },
+        over: (state) => {
+          const done = this.#fileSends?.get(marker)?.done;
+          if (done === undefined) return; /* skipped when its turn comes */
+          this.#fileSends?.delete(marker);
+          if (state < 0) done(this.#writeError(state));
+          else done();
+        },
+      },
+    );
+    this.#direct = false;
+    this.#fileSends ??= new Map();
+    this.#fileSends.set(marker, { transfer, done: undefined });
+    transfer.listen();
+    super.write(marker, () => {
+      /* Without its turn where the stream was destroyed; it is cancelled then. */
+      this.#fileSends?.delete(marker);
+    });
+    return transfer.done;
+  }
+
+  #startFile(file: FileSend, done: (error?: Error | null) => void): void {
+    if (file.transfer.isOver) return done();
+    file.done = done;
+    this.#idle?.touch();
+    const end = this.#end;
+    if (end !== undefined) file.transfer.start(end);
+    else this.once('connect', () => file.transfer.start(this.#end as StreamEnd));
+  }
+
+  #checkFileUse(): void {
+    if (this.destroyed || this.#lent || (this.#end === undefined && !this.connecting)) {
+      throw stpError('ENOTCONN', 'the socket is not connected');
+    }
+  }
+
+  #cancelFiles(reason: Error | null): void {
+    const error = reason ?? stpError('ECANCELED', 'the socket was destroyed', 'write');
+    const receive = this.#fileReceive;
+    const sends = this.#fileSends;
+    this.#fileReceive = undefined;
+    this.#fileSends = undefined;
+    for (const { transfer } of sends?.values() ?? []) transfer.cancel(error);
+    receive?.cancel(error);
+  }
+
   #pump(): void {
     const pending = this.#pending;
     const end = this.#end;
     if (pending === undefined || end === undefined || this.destroyed || this.#lent) return;
-    if (this.#writeLater !== undefined) return;
+    if (this.#writeLater !== undefined || this.#waitsForPage) return;
     const later = (): void => {
       this.#writeLater = undefined;
       this.#pump();
@@ -463,13 +578,11 @@ export class StpSocket extends Duplex {
         this.#writeLater = setImmediate(later);
         return;
       }
-      if (sent === RING_NO_PAGE) {
-        this.#writeLater = setTimeout(later, NO_PAGE_RETRY_MS);
-        return;
-      }
+      if (sent === RING_NO_PAGE) return this.#waitForPage();
       if (sent === 0) {
         const armed = native().ringArm(end.tx);
-        if (armed === 0) return;
+        this.#txArmed = armed === 0;
+        if (this.#txArmed) return;
         if (armed > 0) continue;
         this.#failWrite(armed);
         return;
@@ -481,12 +594,43 @@ export class StpSocket extends Duplex {
     pending.done();
   }
 
+  /** It holds none: see PageQueue. */
+  #waitForPage(): void {
+    this.#waitsForPage = true;
+    if (this.#inTurn) return;
+    this.host.pages.add({
+      tryAgain: () => this.#pumpInTurn(),
+      onNoPage: (waitedMs) => {
+        this.#waitsForPage = false;
+        const pending = this.#pending;
+        this.#pending = undefined;
+        pending?.done(noPageError(this.host.pagePlace, waitedMs));
+      },
+    });
+  }
+
+  /** Returns false if there was no page again. */
+  #pumpInTurn(): boolean {
+    const before = this.#bytesSent;
+    this.#waitsForPage = false;
+    this.#inTurn = true;
+    this.#pump();
+    this.#inTurn = false;
+    if (!this.#waitsForPage) return true;
+    if (this.#bytesSent === before) return false;
+    this.#waitForPage(); /* it has had a page, and used it: behind the others */
+    return true;
+  }
+
   #failWrite(result: number): void {
     const pending = this.#pending;
     this.#pending = undefined;
-    /* As a kernel: behind the peer's end, a reset is nobody's reading any more. */
-    const told = result === RING_RESET && this.#ended ? RING_CLOSED : result;
-    pending?.done(ringError(told, 'write'));
+    pending?.done(this.#writeError(result));
+  }
+
+  /** As a kernel: behind the peer's end, a reset is nobody's reading any more. */
+  #writeError(result: number): Error {
+    return ringError(result === RING_RESET && this.#ended ? RING_CLOSED : result, 'write');
   }
 
   override _final(done: (error?: Error | null) => void): void {
@@ -582,7 +726,7 @@ export class StpSocket extends Duplex {
 
   #readSome(): void {
     const end = this.#end;
-    if (end === undefined || this.#lent || this.destroyed) return;
+    if (end === undefined || this.#lent || this.destroyed || this.#fileReceive) return;
     if (this.#readLater !== undefined || this.#rxArmed) return;
     const onread = this.#onread;
     for (let read = 0; this.#wantsRead; ) {
@@ -634,6 +778,60 @@ export class StpSocket extends Duplex {
       throw stpError('EINVAL', 'a buffer and a callback are needed', 'read');
     this.#onread = onread;
     return this;
+  }
+
+  /**
+   * Puts what comes next into a file, straight out of pages; nothing else reads meanwhile, and 'data'
+   * goes on behind it. What the stream has read already goes first. libuv's pool writes, and no
+   * JavaScript touches the bytes that come out of pages.
+   * @param fd of a file or a block device; must stay open until the promise settles
+   * @param position where in the file; -1: where it stands
+   * @param bytes the most to be taken; Infinity for all to the stream's end
+   * @returns bytes moved; less than `bytes` only at the orderly end
+   * @throws the file's errors (EBADF, ENOSPC, EIO, ...), EINVAL (position, bytes, not a file),
+   *   ENOTCONN, ABORT_ERR, EBUSY (another receiveToFile runs; there is text, or there are bytes that
+   *   'data' listeners would get too): the socket is as before, what was moved is in the file and
+   *   counted in `bytesRead`, and the rest is still there to be read. ECONNRESET is the
+   *   stream's error too; ECANCELED: destroyed
+   */
+  async receiveToFile(
+    fd: number,
+    position: number,
+    bytes: number,
+    options: FileTransferOptions = {},
+  ): Promise<number> {
+    checkFileRange(fd, position, bytes, 'write');
+    this.#checkFileUse();
+    if (this.#fileReceive !== undefined) {
+      throw stpError('EBUSY', 'another receiveToFile runs: wait for it', 'read');
+    }
+    if (this.readableLength > 0 && this.listenerCount('data') > 0) {
+      throw stpError('EBUSY', "bytes are read already: take the 'data' listeners off", 'read');
+    }
+    if (this.readableEncoding !== null) {
+      throw stpError('EBUSY', 'the stream is read as text (setEncoding)', 'read');
+    }
+    const range = { fd, position, bytes, ...options };
+    const over = (state: number, rest: Buffer): void => {
+      if (this.#fileReceive !== transfer) return; /* the socket was destroyed */
+      this.#fileReceive = undefined;
+      if (rest.length > 0) this.unshift(rest);
+      if (state < 0 && !this.#ended) this.#onReadState(state);
+      else if (this.#wantsRead) process.nextTick(StpSocket.#readSomeOf, this);
+    };
+    const moved = (more: number): void => {
+      this.bytesRead += more;
+      this.#idle?.touch();
+    };
+    const already = Math.min(bytes, this.readableLength);
+    const head = already === 0 ? undefined : (this.read(already) as Buffer);
+    const transfer = new FileTransfer(false, range, { moved, over }, head);
+    this.#fileReceive = transfer;
+    transfer.listen();
+    const end = this.#end;
+    if (end !== undefined) transfer.start(end);
+    else this.once('connect', () => transfer.start(this.#end as StreamEnd));
+    return transfer.done;
   }
 
   override pause(): this {
@@ -695,8 +893,15 @@ export class StpSocket extends Duplex {
   #onReady(): void {
     if (this.#lent) return;
     this.#rxArmed = false;
+    this.#txArmed = false;
+    this.#fileReceive?.ready();
     if (this.#wantsRead) this.#readSome();
-    if (this.#pending !== undefined) this.#pump();
+    if (this.#fileSends?.size) for (const file of this.#fileSends.values()) file.transfer.ready();
+    if (this.#pending === undefined || this.#end === undefined) return;
+    if (!this.#waitsForPage) return this.#pump();
+    /* Who waits for a page is not armed: the end of the stream is looked for here. */
+    const state = native().ringState(this.#end.tx);
+    if (state < 0) this.#failWrite(state);
   }
 
   // --- the end ----------------------------------------------------------------------------------
@@ -706,6 +911,7 @@ export class StpSocket extends Duplex {
     this.connecting = false;
     this.#idle?.stop();
     this.#stopRetries();
+    this.#cancelFiles(error);
     const end = this.#end;
     const pending = this.#pending;
     this.#pending = undefined;
@@ -743,8 +949,7 @@ export class StpSocket extends Duplex {
   }
 
   #stopRetries(): void {
-    clearTimeout(this.#writeLater as NodeJS.Timeout | undefined);
-    clearImmediate(this.#writeLater as NodeJS.Immediate | undefined);
+    clearImmediate(this.#writeLater);
     clearImmediate(this.#readLater);
     this.#writeLater = undefined;
     this.#readLater = undefined;
@@ -821,6 +1026,33 @@ export class StpSocket extends Duplex {
     return this;
   }
 
+  /**
+   * How long the event loop of this thread may look for more before it sleeps, on account of this
+   * socket: it takes the largest budget of the sockets that had something to read or room to write in
+   * the last 10 to 20 ms, and below that it adapts. Stays with the socket when it connects again.
+   * @param microseconds 0 to 1,000,000; 0: never, null: 50, as without a call
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE
+   */
+  setSpin(microseconds: number | null): this {
+    checkSpin(microseconds);
+    this.#spin = microseconds ?? undefined;
+    if (this.#end?.open) this.host.setSpin(this.#end, this.#spin);
+    return this;
+  }
+
+  /**
+   * Whom this socket has woken and what it has waited for since it was connected. What its event loop
+   * has found by looking: `host.counters()`.
+   * @throws ENOTCONN (not connected, closed, or detached)
+   */
+  counters(): SocketCounters {
+    const end = this.#end;
+    if (end === undefined || end.tx < 0) {
+      throw stpError('ENOTCONN', 'the socket is not connected, so nothing counts', 'counters');
+    }
+    return socketCounters(end.tx, end.rx);
+  }
+
   // --- lending ----------------------------------------------------------------------------------
 
   /**
@@ -833,7 +1065,9 @@ export class StpSocket extends Duplex {
     if (end === undefined || this.destroyed || this.#lent) {
       throw stpError('ENOTCONN', 'the socket is not connected', 'detach');
     }
-    if (this.writableLength > 0) throw stpError('EBUSY', 'writes are still waiting', 'detach');
+    if (this.writableLength > 0 || this.#fileSends?.size || this.#fileReceive) {
+      throw stpError('EBUSY', 'writes or files are still waiting', 'detach');
+    }
     const parts: Buffer[] = [];
     for (let chunk = this.read(); chunk !== null; chunk = this.read()) parts.push(chunk);
     this.#lent = true;
@@ -842,6 +1076,7 @@ export class StpSocket extends Duplex {
     const handle: StreamHandle = {
       segment: this.host.segment.handle,
       ring: end.options,
+      pages: this.host.pagePlace,
       txCursor: native().ringCursor(end.tx),
       rxCursor: native().ringCursor(end.rx),
       leading: Buffer.concat(parts),

@@ -5,6 +5,9 @@
  */
 import { native } from '../native.js';
 
+/** Of a socket on an event loop, which looks before it sleeps for all its sockets together. */
+export type SocketCounters = Omit<StreamCounters, 'pollHits' | 'pollMisses'>;
+
 /** Counts of one end, both directions together. */
 export interface StreamCounters {
   /** Bells and futex calls for the peer. */
@@ -18,7 +21,10 @@ export interface StreamCounters {
   readonly waitsForEmptyPage: number;
   /** Times that the receiver found no full page: the peer, or whoever feeds it, is the slower one. */
   readonly waitsForFullPage: number;
-  /** What no wake-up has announced and only the end of a slice has found; expected: 0. */
+  /**
+   * What no wake-up has announced and only the end of a slice, or an event loop's safety timer, has
+   * found; expected: 0.
+   */
   readonly safetyFirings: number;
 }
 
@@ -38,4 +44,10 @@ export function streamCounters(tx: number, rx: number): StreamCounters {
     waitsForFullPage: received.waits,
     safetyFirings: sent.safetyFirings + received.safetyFirings,
   };
+}
+
+/** @param tx ring numbers of this thread */
+export function socketCounters(tx: number, rx: number): SocketCounters {
+  const { pollHits: _hits, pollMisses: _misses, ...counters } = streamCounters(tx, rx);
+  return counters;
 }

@@ -47,22 +47,42 @@ export function isoTime(us: number): string {
 interface StgReading {
   readonly place: StgPlace;
   readonly members: ReadonlyMap<number, RegisteredMember>;
-  /** Owned pages of each of its boards. */
-  readonly pagesUsed: readonly number[];
+  readonly owned: OwnedPages;
 }
 
-function readPagesUsed(segment: Segment, { offset, geometry, extents }: StgPlace): number[] {
+/** What the owner words of an STG say. */
+interface OwnedPages {
+  /** Of each of its boards. */
+  readonly onBoards: readonly number[];
+  readonly ofConnections: number;
+  /** By member, and its generation: what one that is gone had is not its successor's. */
+  readonly ofMembers: ReadonlyMap<number, number>;
+}
+
+const noPages: OwnedPages = { onBoards: [], ofConnections: 0, ofMembers: new Map() };
+
+/** The owner word of a member's pages: see OWNER_MEMBER. */
+const memberWord = (index: number, generation: number): number =>
+  ((NUMBERS.OWNER_MEMBER << 30) | (generation << 16) | index) >>> 0;
+
+function readOwnedPages(segment: Segment, { offset, geometry, extents }: StgPlace): OwnedPages {
   const { boardBytes, owners } = geometry;
   const pagesOfBoard = boardBytes / PAGE_BYTES;
-  return extents.flatMap(({ firstBoard, boardCount }) => {
+  const ofMembers = new Map<number, number>();
+  let ofConnections = 0;
+  const onBoards = extents.flatMap(({ firstBoard, boardCount }) => {
     const used = new Array<number>(boardCount).fill(0);
     for (let page = 0; page < boardCount * pagesOfBoard; page++) {
-      const word = offset + owners + (firstBoard * pagesOfBoard + page) * 4;
-      if (segment.load(word) === NUMBERS.OWNER_FREE) continue;
+      const at = offset + owners + (firstBoard * pagesOfBoard + page) * 4;
+      const word = segment.load(at);
+      if (word === NUMBERS.OWNER_FREE) continue;
       used[page % boardCount] = (used[page % boardCount] as number) + 1;
+      if (word >>> 30 === NUMBERS.OWNER_MEMBER) ofMembers.set(word, (ofMembers.get(word) ?? 0) + 1);
+      else ofConnections++;
     }
     return used;
   });
+  return { onBoards, ofConnections, ofMembers };
 }
 
 function readMembers(place: StgPlace): Map<number, RegisteredMember> {
@@ -194,14 +214,16 @@ function socketRows(segment: Segment, reading: StgReading): SocketReport[] {
 
 function hostRows(
   segment: Segment,
-  { place, members }: StgReading,
+  { place, members, owned }: StgReading,
   sockets: readonly SocketReport[],
 ): HostFigures[] {
-  const totals = new Map<number, { sockets: number; sent: number; received: number }>();
+  const none = { sockets: 0, pages: 0, sent: 0, received: 0 };
+  const totals = new Map<number, typeof none>();
   for (const socket of sockets) {
     if (socket.localHost === null) continue;
-    const total = totals.get(socket.localHost) ?? { sockets: 0, sent: 0, received: 0 };
+    const total = totals.get(socket.localHost) ?? { ...none };
     total.sockets++;
+    total.pages += socket.sendPages;
     total.sent += socket.bytesSent;
     total.received += socket.bytesReceived;
     totals.set(socket.localHost, total);
@@ -218,6 +240,8 @@ function hostRows(
       gid: member.gid,
       attachedAt: isoTime(member.attachedAt),
       sockets: total?.sockets ?? 0,
+      sendPages: total?.pages ?? 0,
+      heldPages: owned.ofMembers.get(memberWord(index, member.generation)) ?? 0,
       bytesSent: total?.sent ?? 0,
       bytesReceived: total?.received ?? 0,
       sendBytesPerSecond: null,
@@ -253,7 +277,7 @@ function boardRows(segment: Segment, readings: readonly StgReading[]): BoardFigu
       number,
       stg: known ? reading.place.name : null,
       pages: boardPages,
-      pagesUsed: known ? (reading.pagesUsed[index] ?? 0) : 0,
+      pagesUsed: known ? (reading.owned.onBoards[index] ?? 0) : 0,
       accesses: counter('accesses'),
       contended: counter('contended'),
       bypassed: counter('bypassed'),
@@ -266,8 +290,10 @@ function boardRows(segment: Segment, readings: readonly StgReading[]): BoardFigu
   });
 }
 
+const sumOf = (numbers: readonly number[]): number => numbers.reduce((sum, n) => sum + n, 0);
+
 function stgRow(
-  { place, members, pagesUsed }: StgReading,
+  { place, members, owned }: StgReading,
   sockets: readonly SocketReport[],
   boards: readonly BoardFigures[],
 ): StgFigures {
@@ -285,7 +311,9 @@ function stgRow(
     director: place.director,
     boards: place.boardCount,
     pagesTotal: (place.boardCount * place.geometry.boardBytes) / PAGE_BYTES,
-    pagesUsed: pagesUsed.reduce((sum, pages) => sum + pages, 0),
+    pagesUsed: sumOf(owned.onBoards),
+    pagesOfConnections: owned.ofConnections,
+    pagesOfHosts: sumOf([...owned.ofMembers.values()]),
     connectionsUsed: connections.size,
     connectionsMax: place.connectionCount,
     portsUsed: ports,
@@ -358,7 +386,7 @@ export function decodeFigures(segment: Segment, options: DecodeOptions): Figures
   const readings = places.map((place) => ({
     place,
     members: readMembers(place),
-    pagesUsed: readPagesUsed(segment, place),
+    owned: readOwnedPages(segment, place),
   }));
   const boards = boardRows(segment, readings);
   const sockets: SocketReport[] = [];
@@ -386,6 +414,6 @@ export function decodeFigures(segment: Segment, options: DecodeOptions): Figures
 /** The sockets only. */
 export function decodeSockets(segment: Segment): SocketReport[] {
   return stgPlaces(segment).flatMap((place) =>
-    socketRows(segment, { place, members: readMembers(place), pagesUsed: [] }),
+    socketRows(segment, { place, members: readMembers(place), owned: noPages }),
   );
 }

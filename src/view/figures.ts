@@ -101,6 +101,9 @@ export interface StgFigures {
   readonly boards: number;
   readonly pagesTotal: number;
   readonly pagesUsed: number;
+  /** Of those in use: in lists of connections, and held by hosts (taken, claimed, to be given). */
+  readonly pagesOfConnections: number;
+  readonly pagesOfHosts: number;
   readonly connectionsUsed: number;
   readonly connectionsMax: number;
   readonly portsUsed: number;
@@ -120,6 +123,10 @@ export interface HostFigures {
   readonly gid: number;
   readonly attachedAt: string;
   readonly sockets: number;
+  /** Pages that it has put into lists of its open sockets, to send. */
+  readonly sendPages: number;
+  /** Pages that it holds itself: taken, claimed, to be given. */
+  readonly heldPages: number;
   /** Of its open sockets. */
   readonly bytesSent: number;
   readonly bytesReceived: number;

@@ -1,8 +1,10 @@
 /**
  * What a host's death leaves behind: nothing, and a peer that knows.
  */
+import { once } from 'node:events';
 import test from 'ava';
 import type { HostReport, StgReport } from '../../src/daemon/reports.js';
+import { attach, BlockingStream, type StpSocket } from '../../src/index.js';
 import { startArray, until } from '../support/array.js';
 import { startHost } from '../support/host-program.js';
 
@@ -96,4 +98,32 @@ test('a blocked worker hears of the death of its peer', async (t) => {
     return now.closed === true && now.code !== undefined && now;
   });
   t.is(state.code, 'ECONNRESET');
+});
+
+test('a stream on its way to a worker when its peer dies still has what had arrived', async (t) => {
+  const array = await startArray(t);
+  const host = await attach({ runDirectory: array.runDirectory, stg: 'test' });
+  t.teardown(() => host.close());
+  const server = host.createServer({ pauseOnConnect: true, allowHalfOpen: true });
+  server.listen({ port: 4200 });
+  await once(server, 'listening');
+  const victim = await startHost(t, array.runDirectory);
+  const accepted = once(server, 'connection');
+  await victim.ask({ do: 'connect', port: 4200 });
+  await victim.ask({ do: 'send', bytes: 1000 });
+  const [socket] = (await accepted) as [StpSocket];
+  const second = once(server, 'connection');
+  await victim.ask({ do: 'connect', port: 4200 });
+  const [other] = (await second) as [StpSocket];
+  const handle = socket.detach();
+  await victim.kill();
+  const noticed = new Promise((resolve) => other.once('close', resolve));
+  other.on('error', () => {}).resume();
+  await noticed; /* now this host knows it too */
+  const closed = once(socket, 'close');
+  const stream = new BlockingStream(handle);
+  t.is(stream.receive(Buffer.alloc(2000)), 1000);
+  t.throws(() => stream.receive(Buffer.alloc(1)), { code: 'ECONNRESET' });
+  stream.close();
+  await closed;
 });

@@ -12,6 +12,7 @@
  * Shown: what is written is read, and what is kept stays as it was while it is kept, although
  * another stream takes and gives back pages all the time; no ring breaks; in the end every page is
  * free, also if the consumer (-DDEATH=1) or the producer (-DDEATH=2) dies at any moment.
+ * -DGIVING: the producer also puts pages of its own host into the list.
  */
 #ifndef DEATH
 #define DEATH 0
@@ -35,8 +36,9 @@
 /* Owner words */
 #define FREE 0
 #define CONNECTION 1
-#define MEMBER 2
+#define MEMBER 2 /* the consumer's host */
 #define OTHER 3
+#define GIVER 4 /* the producer's host */
 #define OTHERS_DATA 15
 
 byte tail = START, head = START;
@@ -119,6 +121,22 @@ inline releaseIdle(own, peer, listed, i, done) {
   peer = 0
 }
 
+/* page_exchange.cc: givePage. `page` is the producer's host's, and filled; what the entry had is its
+ * host's from then on. */
+inline givePage(own, page, listed, done) {
+  listed = list[ENTRY(own)];
+  compareExchange(page, GIVER, CONNECTION, done); /* SYNC[give.page] */
+  assert(done);
+  list[ENTRY(own)] = page + 1; /* SYNC[give.list] */
+  if
+  :: listed != 0 ->
+    compareExchange((listed - 1), CONNECTION, GIVER, done); /* SYNC[give.old] */
+    assert(done);
+    releasePage((listed - 1), GIVER, done)
+  :: else
+  fi
+}
+
 /* page_ring.cc: recycle. No page is free: the other entry's page, if it is done with. */
 inline recycle(own, listed) {
   if
@@ -146,6 +164,22 @@ proctype Producer() {
     do
     :: sent == LENGTH || (DEATH == 1 && dead) -> break
     :: sent > 0 && sent < LENGTH -> releaseIdle(own, peer, listed, i, done)
+#ifdef GIVING
+    :: sent < LENGTH && DISTANCE(own, head) < ENTRIES ->
+      claim(page, GIVER, done);
+      if
+      :: done ->
+        sent++;
+        data[page] = sent;
+        givePage(own, page, listed, done);
+        own = (own + 1) % WRAP;
+        tail = own
+      :: else
+      fi;
+      page = 0;
+      done = 0;
+      listed = 0
+#endif
     :: sent < LENGTH && DISTANCE(own, head) < ENTRIES -> /* SYNC[room.head] */
       pageAt(own, listed);
 #ifdef MUTANT_PRODUCER_REMEMBERS
@@ -278,10 +312,10 @@ proctype Director() {
   bit done;
 #if DEATH != 0
   dead = 1;
-#if DEATH == 1 && !defined(MUTANT_NO_MEMBER_SWEEP)
+#ifndef MUTANT_NO_MEMBER_SWEEP
   do
   :: i == PAGES -> break
-  :: else -> releasePage(i, MEMBER, done); i++ /* SYNC[sweep.owner] */
+  :: else -> releasePage(i, (DEATH == 1 -> MEMBER : GIVER), done); i++ /* SYNC[sweep.owner] */
   od;
 #endif
 #endif

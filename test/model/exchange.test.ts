@@ -8,6 +8,8 @@ suite(
     { name: 'two pages: the pool runs empty', define: ['PAGES=2'] },
     { name: 'the consumer dies', define: ['DEATH=1', 'LENGTH=2', 'TURNS=1'], large: true },
     { name: 'the producer dies', define: ['DEATH=2', 'LENGTH=3', 'TURNS=1'], large: true },
+    { name: 'given pages', define: ['GIVING', 'LENGTH=3'], large: true },
+    { name: 'the giver dies', define: ['GIVING', 'DEATH=2', 'LENGTH=2', 'TURNS=1'], large: true },
   ],
   [
     { mutant: 'MUTANT_CLAIM_BY_STORE', define: [], error: BROKEN },

@@ -14,6 +14,7 @@
  *   STREAM    party 0 produces, party 1 consumes. -DPRODUCER=THREAD|LOOP -DCONSUMER=THREAD|LOOP
  *   DUPLEX    two event loops, each produces one direction and consumes the other
  *   FAN_IN    two threads produce two streams for one event loop (-DONE_WORD: bits of one word)
+ * (-DWHOLE_PAGES: a consumer thread that waits for whole pages, -DPAGE units each)
  * and for STREAM -DENDING=FIN|RESET|CLOSE|DEATH: the producer finishes, aborts or dies at any
  * moment, or the consumer closes reading early.
  * With -DLIVELY (not with DEATH or FAN_IN): that all come to their end, if all get their turns.
@@ -94,7 +95,7 @@ bit known;   /* and the consumer's event loop has seen that */
 /* For the assertions only. */
 bit mayBeRung[2];
 byte produced[DIRECTIONS];
-byte ended; /* parties that have come to their end */
+byte comeToEnd; /* parties that have come to their end */
 
 /* --- page_ring.cc: what can be done now ---------------------------------------------------- */
 
@@ -284,12 +285,7 @@ inline armProducer(me, d, own, peer, now, w) {
   w = 0
 }
 
-inline armConsumer(me, d, own, peer, now, w, over, gone, l, s) {
-  LOAD(me, PRODUCER_WAIT(d), w);
-  if
-  :: w != 0 -> wake(me, PRODUCER_WAIT(d), l, s, w) /* SYNC[arm.tell-room] */
-  :: else
-  fi;
+inline armConsumer(me, d, own, peer, now, w, over, gone) {
   EXCHANGE(me, CONSUMER_WAIT(d), LOOP, w);
 #ifndef MUTANT_NO_ARM_FENCE
   FENCE(me);
@@ -321,10 +317,12 @@ inline waitProducer(me, d, need, own, peer, now, w) {
     room(me, d, own, peer, now); /* SYNC[wait.look] */
 #endif
     w = 0;
+#ifndef MUTANT_WAITS_FOR_ALL
     if
     :: now > 0 && now < need -> LOAD(me, CONSUMER_WAIT(d), w) /* SYNC[wait.use-some] */
     :: else
     fi;
+#endif
     if
     :: now < need && w == 0 ->
       futexWait(me, PRODUCER_WAIT(d)); /* SYNC[wait.sleep] */
@@ -336,16 +334,32 @@ inline waitProducer(me, d, need, own, peer, now, w) {
   fi
 }
 
-inline waitConsumer(me, d, own, peer, now, w, over, gone, l, s) {
+/* page_exchange.cc: ended */
+inline ended(me, d, now, over) {
+  LOAD(me, OVER(d), over);
+  now = (over != 0 || known -> now : NOTHING)
+}
+
+/* `now` is less than `want`, but more will not come: it will do. */
+inline restWillDo(me, d, want, now, over) {
+  if
+  :: now > NOTHING && now < want -> ended(me, d, now, over) /* SYNC[wait.rest] */
+  :: now == NOTHING || now >= want
+  fi
+}
+
+inline waitConsumer(me, d, want, own, peer, now, w, over, gone, l, s) {
   available(me, d, own, peer, now, over, gone);
   if
-  :: now != NOTHING
+  :: now >= want
   :: else ->
+#ifdef MUTANT_TELL_ROOM_EARLY
     LOAD(me, PRODUCER_WAIT(d), w);
     if
-    :: w != 0 -> wake(me, PRODUCER_WAIT(d), l, s, w) /* SYNC[wait.tell-room] */
+    :: w != 0 -> wake(me, PRODUCER_WAIT(d), l, s, w)
     :: else
     fi;
+#endif
     EXCHANGE(me, CONSUMER_WAIT(d), THREAD, w);
 #ifndef MUTANT_NO_WAIT_FENCE
     FENCE(me);
@@ -354,11 +368,25 @@ inline waitConsumer(me, d, own, peer, now, w, over, gone, l, s) {
     now = NOTHING;
 #else
     available(me, d, own, peer, now, over, gone);
+#ifdef MUTANT_WAITS_AFTER_THE_END
+    now = (now < want -> NOTHING : now);
+#else
+    restWillDo(me, d, want, now, over);
 #endif
+#endif
+    w = 0;
     if
     :: now == NOTHING ->
+#ifndef MUTANT_TELL_ROOM_EARLY
+      LOAD(me, PRODUCER_WAIT(d), w);
+      if
+      :: w != 0 -> wake(me, PRODUCER_WAIT(d), l, s, w) /* SYNC[wait.tell-room] */
+      :: else
+      fi;
+#endif
       futexWait(me, CONSUMER_WAIT(d));
-      available(me, d, own, peer, now, over, gone)
+      available(me, d, own, peer, now, over, gone);
+      restWillDo(me, d, want, now, over)
     :: else
     fi;
     w = 0;
@@ -460,7 +488,7 @@ inline readSome(me, d, l, s, own, peer, open, now, w, over, gone) {
   :: open ->
     available(me, d, own, peer, now, over, gone);
     if
-    :: now == NOTHING -> armConsumer(me, d, own, peer, now, w, over, gone, l, s)
+    :: now == NOTHING -> armConsumer(me, d, own, peer, now, w, over, gone)
     :: else
     fi;
     if
@@ -550,7 +578,7 @@ inline collect(me, above, set, called) {
 
 #ifdef LIVELY
 /* Not only is nobody stuck: nobody is busy for ever either. */
-ltl ends { <> (ended == 2) }
+ltl ends { <> (comeToEnd == 2) }
 #endif
 
 /* --- the parties ------------------------------------------------------------------------------- */
@@ -572,7 +600,7 @@ proctype Producer() {
 #else
   produceInThread(0, 0, 1, 0, own, peer, left, now, w, need);
   endTail(0, 0, OVER_BY, 1, 0, w);
-  ended++
+  comeToEnd++
 #endif
 }
 #else
@@ -600,14 +628,15 @@ proctype Producer() {
 #else
   producerTurns(own, peer, left, now, w, above, set, called);
   endTail(0, 0, OVER_BY, 1, 0, w);
-  ended++
+  comeToEnd++
 #endif
 }
 #endif
 
 #if CONSUMER == THREAD
+/* page_ring.cc: read, and page_exchange.cc: takePage, which wants all up to the end of the page */
 proctype Consumer() {
-  byte own = START, peer = START, now, w, over;
+  byte own = START, peer = START, now, w, over, want;
   bit open = 1, gone;
   do
   :: !open -> break
@@ -615,21 +644,26 @@ proctype Consumer() {
   :: open -> closeReading(1, 0, 0, 0, w); open = 0
 #endif
   :: open ->
+#ifdef WHOLE_PAGES
+    want = PAGE - (own - START + WRAP) % PAGE;
+#else
+    want = 1;
+#endif
     now = DISTANCE(peer, own);
     if
-    :: now == 0 -> available(1, 0, own, peer, now, over, gone)
-    :: else
-    fi;
-    if
-    :: now == 0 -> waitConsumer(1, 0, own, peer, now, w, over, gone, 0, 0)
+    :: now < want -> waitConsumer(1, 0, want, own, peer, now, w, over, gone, 0, 0)
     :: else
     fi;
     if
     :: now == NOTHING /* the slice is over: JavaScript calls again */
-    :: else -> take(1, 0, own, peer, now, open, 0, 0, w)
+    :: else ->
+#ifdef WHOLE_PAGES
+      now = (now <= WINDOW && now > want -> want : now);
+#endif
+      take(1, 0, own, peer, now, open, 0, 0, w)
     fi
   od;
-  ended++
+  comeToEnd++
 }
 #else
 proctype Consumer() {
@@ -644,7 +678,7 @@ proctype Consumer() {
     sleepUntilWoken(1, now, w);
     collect(1, above, set, called)
   od;
-  ended++
+  comeToEnd++
 }
 #endif
 
@@ -706,7 +740,7 @@ proctype Party(byte self) {
     sleepUntilWoken(self, now, w);
     collect(self, above, set, called)
   od;
-  ended++
+  comeToEnd++
 }
 
 init {

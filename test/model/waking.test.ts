@@ -18,12 +18,34 @@ const loops = stream('LOOP', 'LOOP', 'FIN');
 const closing = stream('LOOP', 'LOOP', 'CLOSE');
 const dying = stream('THREAD', 'THREAD', 'DEATH');
 const dyingBeforeLoop = stream('THREAD', 'LOOP', 'DEATH', 'UNITS=2');
+const wholePages = stream(
+  'THREAD',
+  'THREAD',
+  'FIN',
+  'WHOLE_PAGES',
+  'WINDOW=2',
+  'PAGE=2',
+  'UNITS=5',
+);
 const fanIn = ['FAN_IN', 'UNITS=1'];
 
 const setups: Setup[] = [
   {
     name: 'threads that wait for pages',
     define: stream('THREAD', 'THREAD', 'FIN', 'WINDOW=4', 'PAGE=2', 'UNITS=7'),
+  },
+  {
+    name: 'a thread that waits for pages, and a loop',
+    define: stream('THREAD', 'LOOP', 'FIN', 'WINDOW=4', 'PAGE=2', 'UNITS=5'),
+  },
+  { name: 'whole pages to a thread', define: wholePages },
+  {
+    name: 'whole pages of a larger window',
+    define: stream('THREAD', 'THREAD', 'FIN', 'WHOLE_PAGES', 'WINDOW=4', 'PAGE=2', 'UNITS=5'),
+  },
+  {
+    name: 'whole pages, the writer dies',
+    define: stream('LOOP', 'THREAD', 'DEATH', 'WHOLE_PAGES', 'WINDOW=2', 'PAGE=2', 'UNITS=3'),
   },
   { name: 'thread to loop', define: stream('THREAD', 'LOOP', 'FIN') },
   { name: 'loop to thread, reset', define: stream('LOOP', 'THREAD', 'RESET') },
@@ -59,7 +81,7 @@ if (process.env.STPD_MODEL_LARGE !== undefined) {
 
 const mutants: Mutant[] = [
   { mutant: 'MUTANT_NO_TAIL_FENCE', define: threads, error: LOST },
-  { mutant: 'MUTANT_NO_HEAD_FENCE', define: threads, error: LOST },
+  { mutant: 'MUTANT_NO_HEAD_FENCE', define: loops, error: LOST },
   { mutant: 'MUTANT_WAITER_BEFORE_CURSOR', define: threads, error: LOST },
   { mutant: 'MUTANT_NO_END_FENCE', define: threads, error: LOST },
   { mutant: 'MUTANT_NO_CLOSE_FENCE', define: closing, error: LOST },
@@ -67,6 +89,9 @@ const mutants: Mutant[] = [
   { mutant: 'MUTANT_NO_ARM_LOOK', define: loops, error: LOST },
   { mutant: 'MUTANT_NO_WAIT_FENCE', define: threads, error: LOST },
   { mutant: 'MUTANT_NO_WAIT_LOOK', define: threads, error: LOST },
+  { mutant: 'MUTANT_TELL_ROOM_EARLY', define: wholePages, error: LOST },
+  { mutant: 'MUTANT_WAITS_FOR_ALL', define: wholePages, error: LOST },
+  { mutant: 'MUTANT_WAITS_AFTER_THE_END', define: wholePages, error: LOST },
   { mutant: 'MUTANT_TAIL_BEFORE_FLAGS', define: threads, error: BROKEN },
   { mutant: 'MUTANT_GONE_AFTER_TAIL', define: dying, error: BROKEN },
   { mutant: 'MUTANT_ABORT_TRUSTS_THE_WORD', define: dying, error: LOST },

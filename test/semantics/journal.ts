@@ -49,7 +49,10 @@ export class Journal {
     const emit = emitter.emit;
     emitter.emit = (event: string | symbol, ...args: unknown[]): boolean => {
       /* What `read` returns is emitted too, to those that listen. */
-      const heard = event !== 'data' || emitter.listenerCount('data') > 0;
+      const heard =
+        event !== 'data' ||
+        emitter.listenerCount('data') > 0 ||
+        (emitter as net.Socket).readableFlowing === true;
       if (typeof event === 'string' && !NOISE.has(event) && heard) {
         this.#event(lane, name, event, args);
       }

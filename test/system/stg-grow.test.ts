@@ -241,3 +241,23 @@ test('a user who does not run the array cannot make an STG grow', async (t) => {
   t.is(stdout.trim(), 'EACCES');
   t.is((await stgOf(array)).boards.length, 4);
 });
+
+test('what the director remembers of a connection in a new file is of that connection', async (t) => {
+  const array = await smallStg(t, 1);
+  const [from, to] = [await joined(t, array), await joined(t, array)];
+  await grow(array, 1, 8);
+  await allMapped(array);
+  await pair(from, to, 5000); /* has the only slot of the first file */
+  const [socket, other] = await pair(from, to, 5001);
+  const { sockets } = await asked(array).sockets();
+  const { id = '' } = sockets.find(({ remotePort }) => remotePort === 5001) ?? {};
+  socket.end(Buffer.alloc(12_345));
+  other.resume();
+  await once(other, 'close');
+  const trace = await until('both ends are closed', async () => {
+    const lines = await array.stpctl('trace', id, '--no-follow');
+    return /freed/.test(lines) && lines;
+  });
+  t.regex(trace, /sent 12345, received 0 bytes/);
+  t.regex(trace, /sent 0, received 12345 bytes/);
+});

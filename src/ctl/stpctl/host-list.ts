@@ -10,6 +10,7 @@ const COLUMNS = [
   amount<HostReport>('UID', (h) => h.uid),
   amount<HostReport>('GID', (h) => h.gid),
   amount<HostReport>('SOCKETS', (h) => h.sockets),
+  amount<HostReport>('PAGES', (h) => h.sendPages + h.heldPages),
   text<HostReport>('ATTACHED', (h) => h.attachedAt),
   text<HostReport>('STGS', (h) => orDash(h.stgs.join(','))),
   text<HostReport>('NAME', (h) => orDash(h.name === null ? null : printable(h.name))),

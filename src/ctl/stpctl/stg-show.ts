@@ -5,6 +5,25 @@ import { checkStgName } from '../../daemon/stg-request.js';
 import { humanSize, orDash, print, ranges, sheet } from '../output.js';
 import { addVerb, clientOf, type VerbOptions } from './verb.js';
 
+/** Shown of hosts and connections; --json has more. */
+const SHOWN_MAX = 5;
+
+function most(all: readonly (readonly [string, number])[]): string {
+  const shown = all.slice(0, SHOWN_MAX).map(([name, pages]) => `${name}: ${pages}`);
+  return orDash(shown.join(', ') + (all.length > SHOWN_MAX ? ', ...' : ''));
+}
+
+const pageRows = (stg: StgDocument['stg']): (readonly [string, string])[] => [
+  ['pages in use', `${stg.pagesOfConnections} by connections, ${stg.pagesOfHosts} held by hosts`],
+  [
+    'most pages, by host',
+    most(
+      stg.hostPages.map(({ host, sendPages, heldPages }) => [String(host), sendPages + heldPages]),
+    ),
+  ],
+  ['most pages, by connection', most(stg.connectionPages.map(({ id, pages }) => [id, pages]))],
+];
+
 export const stgText = ({ stg }: StgDocument): string =>
   sheet([
     ['name', stg.name],
@@ -14,6 +33,7 @@ export const stgText = ({ stg }: StgDocument): string =>
     ['boards', `${stg.boards.length}: ${ranges(stg.boards)}`],
     ['memory', humanSize(stg.memoryBytes)],
     ['pages', `${stg.pagesFree} of ${stg.pagesTotal} free`],
+    ...(stg.pagesFree === stg.pagesTotal ? [] : pageRows(stg)),
     ['ports', `${stg.portsUsed} of ${stg.portsMax} in use`],
     ['connections', `${stg.connectionsUsed} of ${stg.connectionsMax} in use`],
     ['hosts', orDash(ranges(stg.members))],

@@ -52,6 +52,7 @@ const HELP = [
   'SEND-Q, RECV-Q   bytes on their way; of a listener: its backlog, and who waits there',
   'WAITS-OUT, -IN   times it waited for an empty page to write to, for a full one to read from',
   'PAGES-OUT, -IN   pages of 64 KiB in its lists',
+  'PAGES, HELD      of a host: pages that it sends with, pages that it has taken out of streams',
   'WAKES, SPARED    peers it rang because they slept, and those that were awake',
   'HITS, MISSES     polls before sleep that found work, and those that did not',
   'SAFETY           wake-ups that only the safety timer found: none are expected',

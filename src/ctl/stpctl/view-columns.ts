@@ -197,6 +197,8 @@ export const STG_COLUMNS: readonly SortableColumn<StgFigures>[] = [
     (s) => s.pagesUsed / Math.max(s.pagesTotal, 1),
     (s) => percent(s.pagesUsed, s.pagesTotal),
   ),
+  right('IN-LISTS', (s) => s.pagesOfConnections),
+  right('HELD', (s) => s.pagesOfHosts),
   right(
     'CONNECTIONS',
     (s) => s.connectionsUsed,
@@ -220,6 +222,8 @@ export const HOST_COLUMNS: readonly SortableColumn<HostFigures>[] = [
   right('UID', (h) => h.uid),
   left('STG', (h) => h.stg),
   right('SOCKETS', (h) => h.sockets),
+  right('PAGES', (h) => h.sendPages),
+  right('HELD', (h) => h.heldPages),
   rate('OUT/S', (h) => h.sendBytesPerSecond),
   rate('IN/S', (h) => h.receiveBytesPerSecond),
   perSecond('WAKES/S', (h) => h.wakesSentPerSecond),

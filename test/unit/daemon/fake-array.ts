@@ -113,6 +113,10 @@ export class FakeArray implements ArrayControl {
       memoryBytes: boardCount * this.options.configuration.boardBytes,
       pagesTotal,
       pagesFree: pagesTotal,
+      pagesOfConnections: 0,
+      pagesOfHosts: 0,
+      hostPages: [],
+      connectionPages: [],
       portsUsed: 0,
       portsMax: ports,
       connectionsUsed: 0,
@@ -207,6 +211,8 @@ export const exampleHost: HostReport = {
   name: 'evil\x1b[2Jname',
   stgs: ['backup'],
   sockets: 2,
+  sendPages: 5,
+  heldPages: 1,
   attachedAt: '2026-01-31T12:00:01.000Z',
 };
 

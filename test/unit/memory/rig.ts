@@ -8,6 +8,8 @@ import { openRing, type RingOptions } from '../../../src/memory/page-ring.js';
 import { Segment } from '../../../src/memory/segment.js';
 import { native } from '../../../src/native.js';
 
+export { random } from '../../support/random.js';
+
 export interface RingRig {
   readonly segment: Segment;
   readonly geometry: StgGeometry;
@@ -86,16 +88,5 @@ export function ringRig(
       native()
         .pagesUsed(stg)
         .reduce((sum, n) => sum + n, 0),
-  };
-}
-
-/** A seeded generator (mulberry32): the seed is printed by the test that uses it. */
-export function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
 }

@@ -6,6 +6,7 @@ import test from 'ava';
 import { PAGE_BYTES } from '../../../src/layout/tables.js';
 import { native } from '../../../src/native.js';
 import type { Page } from '../../../src/socket/page.js';
+import { until } from '../../support/array.js';
 import { ringRig } from '../memory/rig.js';
 import { connect, content, streamPair } from './pair.js';
 
@@ -59,6 +60,38 @@ test('pages are handed on from stream to stream without a copy, and none is lost
   t.true(rig.pagesUsed() <= 2 * 64 + 1, 'two lists and one spare page');
   next.a.close();
   next.b.close();
+});
+
+test('idle streams keep no page, neither in a list nor for the next exchange', async (t) => {
+  const { rig, a, b } = streamPair(t);
+  const next = connect(rig, 2);
+  t.teardown(() => {
+    next.a.close();
+    next.b.close();
+  });
+  const idle = async (): Promise<void> => {
+    await until('no page is held', () => rig.pagesUsed() === 0);
+  };
+  a.send(content(4 * PAGE_BYTES));
+  const page = b.takePage() as Page;
+  for (let i = 0; i < 2; i++) (b.takePage() as Page).release();
+  t.is(b.receive(Buffer.alloc(PAGE_BYTES)), PAGE_BYTES);
+  page.release();
+  await idle();
+  /* Where the list has a page, it goes to who gave one for it. */
+  next.b.send(content(PAGE_BYTES));
+  next.a.receive(Buffer.alloc(PAGE_BYTES));
+  const claimed = b.claimPage();
+  await until('its stream is idle', () => rig.pagesUsed() === 1);
+  for (let i = 0; i < 63; i++) {
+    next.b.send(content(PAGE_BYTES));
+    next.a.receive(Buffer.alloc(PAGE_BYTES));
+  }
+  next.b.send(content(PAGE_BYTES));
+  next.a.receive(Buffer.alloc(PAGE_BYTES));
+  t.true(next.b.givePage(claimed));
+  next.a.receive(Buffer.alloc(PAGE_BYTES));
+  await idle();
 });
 
 test('a page that is not whole, or comes where no page starts, is given by a copy', (t) => {

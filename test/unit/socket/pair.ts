@@ -27,7 +27,7 @@ export function handleOf(
   rig: RingRig,
   connection: number,
   end: 0 | 1,
-  options: { cursor?: number; leading?: Uint8Array } = {},
+  options: { cursor?: number; leading?: Uint8Array; pageTimeoutMs?: number } = {},
 ): StreamHandle {
   const { port1, port2 } = new MessageChannel();
   port1.unref();
@@ -35,6 +35,7 @@ export function handleOf(
   return {
     segment: rig.segment.handle,
     ring: rig.end(connection, end),
+    pages: { stg: 'rig', view: rig.stg, pageTimeoutMs: options.pageTimeoutMs ?? 0 },
     txCursor: cursor,
     rxCursor: cursor,
     leading: options.leading ?? new Uint8Array(0),

@@ -158,6 +158,27 @@ test('an end counts as producer of one direction and consumer of the other', (t)
   t.deepEqual([near.wakesSent, far.wakesSent], [7, 40]);
 });
 
+test('pages are accounted to connections and hosts, by their owner words and lists', (t) => {
+  const rig = arrayRig();
+  rig.connect(0);
+  rig.set(0, 0, 'pages', 8);
+  const own = (page: number, word: number): void =>
+    rig.segment.store(rig.offset + rig.geometry.owners + page * 4, word);
+  own(7, ((NUMBERS.OWNER_CONNECTION << 30) | (1 << 16)) >>> 0);
+  /* Member 1, generation 1; and what an earlier member in its place has left. */
+  for (const page of [1, 2]) own(page, ((NUMBERS.OWNER_MEMBER << 30) | (1 << 16) | 1) >>> 0);
+  own(3, ((NUMBERS.OWNER_MEMBER << 30) | (9 << 16) | 1) >>> 0);
+  const { hosts, stgs } = figuresOf(rig);
+  t.like(stgs[0], { pagesUsed: 4, pagesOfConnections: 1, pagesOfHosts: 3 });
+  t.deepEqual(
+    hosts.map(({ id, sendPages, heldPages }) => [id, sendPages, heldPages]),
+    [
+      [11, 1, 0],
+      [12, 0, 2],
+    ],
+  );
+});
+
 test('boards, hosts and STGs have their counters', (t) => {
   const rig = arrayRig();
   rig.connect(0);
