@@ -472,7 +472,10 @@ export function restoreSet(
     hasher.reset();
     try {
       if (size < 0 || fd < 0) frames.toFile(fd, hasher);
-      else receiveSparse(frames, fd, size, hasher);
+      else if (!receiveSparse(frames, fd, size, hasher)) {
+        frames.toFile(-1, null);
+        return DAMAGED;
+      }
     } catch (e) {
       // A file system that takes no more of this file is no reason to lose the stream's place.
       if (isCoded(e) && (e.syscall === 'write' || e.syscall === 'ftruncate'))
@@ -504,23 +507,33 @@ export function restoreSet(
   }
 }
 
-/** Data with holes: the map, then its segments, each to its place. The size is set at the end. */
-function receiveSparse(frames: FrameReader, fd: number, size: number, hasher: Blake3Hasher): void {
+/** No digest: what does not have the form that it should have. */
+const DAMAGED = '';
+
+/**
+ * Data with holes: the map, then its segments, each to its place. The size is set at the end.
+ * @returns false if the map is none, or is not that of the data
+ */
+function receiveSparse(
+  frames: FrameReader,
+  fd: number,
+  size: number,
+  hasher: Blake3Hasher,
+): boolean {
   const map = new SparseMapParser();
   const block = Buffer.allocUnsafeSlow(TAR_BLOCK_BYTES);
   while (!map.isComplete) {
-    if (frames.owed < block.length) throw protocolError('the map of a sparse file is cut');
+    if (frames.owed < block.length) return false;
     frames.take(block);
     hasher.update(block);
-    const problem = map.add(block, size);
-    if (problem !== null) throw protocolError(`a sparse file is refused: ${problem}`);
+    if (map.add(block, size) !== null) return false;
   }
   for (const { offset, bytes } of map.segments) {
-    if (bytes > frames.owed) throw protocolError('the data of a sparse file is cut');
+    if (bytes > frames.owed) return false;
     frames.partToFile(fd, hasher, bytes, offset);
   }
-  if (frames.owed > 0) throw protocolError('a sparse file has more data than its map says');
   ftruncateSync(fd, size);
+  return frames.owed === 0;
 }
 
 function entryOf(line: Buffer, number: number): ManifestEntry {

@@ -17,7 +17,7 @@ import { closeSync, readSync } from 'node:fs';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { assert } from '../assert.js';
 import { realtimeNs } from '../clock.js';
-import { isCoded } from '../errors.js';
+import { isCoded, stpError } from '../errors.js';
 import { Selector } from '../source/exclude.js';
 import { type TreeEntry, TreeWalk, type TreeWarning } from '../source/file-tree.js';
 import { compareWalk, displayPath } from '../source/names.js';
@@ -57,6 +57,9 @@ const AGAIN_BYTES_MAX = 64 << 20;
  * most this much, which is still in the page cache when it is read again.
  */
 const COMPARE_BYTES_MAX = 64 << 20;
+
+/** Of a manifest line, beside two paths with every byte escaped. */
+const XATTRS_LINE_BYTES_MAX = LINE_BYTES_MAX - 220 * 1024;
 
 /** What Node lacks: from the addon. */
 export interface SourceNative {
@@ -106,6 +109,13 @@ interface Content {
   readonly stored: number;
   readonly segments: readonly Segment[] | null;
   readonly map: Buffer | null;
+}
+
+/** With every byte of a name escaped, base64 of the values, and what stands around them. */
+function fitsLine(xattrs: readonly Xattr[]): boolean {
+  let bytes = 0;
+  for (const { name, value } of xattrs) bytes += 6 * name.length + (value.length * 4) / 3 + 32;
+  return bytes <= XATTRS_LINE_BYTES_MAX;
 }
 
 class TreeSender {
@@ -202,7 +212,7 @@ class TreeSender {
     }
     for (let reads = 1; ; reads++) {
       const fd = this.#walk.open(entry);
-      if (fd < 0) return reads > 1;
+      if (fd < 0) return false;
       try {
         if (known !== null && reads === 1 && this.#sendSameData(entry, known, fd)) return true;
         const isLast = reads === READS_MAX || entry.size > AGAIN_BYTES_MAX;
@@ -235,7 +245,9 @@ class TreeSender {
     const { native } = this.#options;
     if (native === undefined) return null;
     try {
-      return xattrsOf(native.getXattrs(place, XATTRS_BYTES_MAX));
+      const found = xattrsOf(native.getXattrs(place, XATTRS_BYTES_MAX));
+      if (found === null || fitsLine(found)) return found;
+      throw stpError('E2BIG', 'the attributes do not fit a line of the manifest');
     } catch (e) {
       // What vanished meanwhile is noticed elsewhere.
       if (!isCoded(e)) throw e;

@@ -57,10 +57,11 @@ export class TreeMerge {
   }
 
   put(entry: ManifestEntry, lineOffset: number, lineBytes: number): void {
+    const before = this.#last;
     const match = this.#advanceTo(entry.path);
     if (entry.superseded) {
-      // The same path comes again.
-      this.#last = null;
+      // The same path comes again, or as a tombstone.
+      this.#last = before;
       return;
     }
     let dataSet = this.#options.ordinal;
