@@ -2,7 +2,8 @@
  * The catalog: which path is in which set, so that `find` need not read every manifest.
  *
  *   LIBRARY/catalog.sqlite   sets(number, id, host, manifestBlake3), paths(id, path),
- *                            entries(path, set, offset, length): the line's place in the manifest
+ *                            entries(path, set, lines, offset, length): `lines` is the
+ *                            set whose manifest has the line, itself or one that it builds on
  *   LIBRARY/catalog.json     {"format":"stpd-catalog","version":1,"blake3"} of the whole file
  *
  * Derived data only: it can be removed at any time. Invariant: it is believed only if the file has
@@ -24,19 +25,20 @@ import {
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import type Database from 'better-sqlite3';
 import { isCoded, stpError } from '../errors.js';
+import { compareWalk } from '../source/names.js';
 import { digestOfFile } from './digest.js';
 import type { NameMatcher } from './find.js';
 import type { Library, StoredSet } from './library.js';
 import { decodeLine, type ManifestEntry } from './manifest.js';
+import { openChain, treeOf, verifyTree } from './set-tree.js';
 import type { SetSummary } from './set-writer.js';
 import { withLock } from './waiting-lock.js';
 
 const CATALOG_FILE = 'catalog.sqlite';
 const DIGEST_FILE = 'catalog.json';
 const LOCK_NAME = 'catalog.lock';
-const VERSION = 1;
+const VERSION = 2;
 
 const SCHEMA = `
   CREATE TABLE sets (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, host TEXT NOT NULL,
@@ -44,11 +46,31 @@ const SCHEMA = `
   CREATE VIEW hosts AS SELECT host AS name, count(*) AS sets, max(id) AS latest
                        FROM sets GROUP BY host;
   CREATE TABLE paths (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE);
-  CREATE TABLE entries (path INTEGER NOT NULL, "set" INTEGER NOT NULL, "offset" INTEGER NOT NULL,
-                        length INTEGER NOT NULL, PRIMARY KEY (path, "set", "offset")) WITHOUT ROWID;
+  CREATE TABLE entries (path INTEGER NOT NULL, "set" INTEGER NOT NULL, lines INTEGER NOT NULL,
+                        "offset" INTEGER NOT NULL, length INTEGER NOT NULL,
+                        PRIMARY KEY (path, "set", lines, "offset")) WITHOUT ROWID;
 `;
 
-export type Sqlite = typeof Database;
+/** What is used of a statement of better-sqlite3. */
+interface Statement {
+  run(...values: unknown[]): { readonly lastInsertRowid: number | bigint };
+  get(...values: unknown[]): unknown;
+  all(...values: unknown[]): unknown[];
+  iterate(...values: unknown[]): Iterable<unknown>;
+  /** Gives the first column instead of rows. */
+  pluck(): this;
+}
+
+interface Database {
+  prepare(sql: string): Statement;
+  exec(sql: string): unknown;
+  pragma(sql: string): unknown;
+  transaction(work: () => void): () => void;
+  close(): unknown;
+}
+
+/** The part of better-sqlite3 that is used here: who wants a catalog installs that himself. */
+export type Sqlite = new (path: string) => Database;
 
 /** Null where this Node cannot load it: it is built for one version of Node. */
 export function loadSqlite(): Sqlite | null {
@@ -74,6 +96,8 @@ export interface FoundEntry {
 
 interface Row {
   readonly id: string;
+  /** Id of the set whose manifest has the line. */
+  readonly lines: string;
   readonly offset: number;
   readonly length: number;
 }
@@ -100,7 +124,7 @@ export class Catalog {
   }
 
   /**
-   * Entries whose path matches, oldest set first, in the order of their manifests. Brings the
+   * Entries whose path matches, oldest set first, each set's in the order of the walk. Brings the
    * catalog up to date before; one that is damaged is made anew.
    * @throws what `rebuild` throws
    */
@@ -113,20 +137,20 @@ export class Catalog {
     );
     const rows = this.#locked(() => this.#with((db) => matchingRows(db, matches)));
     const found: FoundEntry[] = [];
-    let reader: LineReader | null = null;
+    const readers = new Map<string, LineReader>();
     try {
       for (const row of rows) {
         if (!sets.has(row.id)) continue;
-        if (reader?.id !== row.id) {
-          reader?.close();
-          reader = new LineReader(this.#library.openSet(row.id));
-        }
+        const reader = readers.get(row.lines) ?? new LineReader(this.#library.openSet(row.lines));
+        readers.set(row.lines, reader);
         found.push({ set: row.id, entry: reader.entry(row) });
       }
     } finally {
-      reader?.close();
+      for (const reader of readers.values()) reader.close();
     }
-    return found;
+    return found.sort((a, b) =>
+      a.set === b.set ? compareWalk(a.entry.path, b.entry.path) : a.set < b.set ? -1 : 1,
+    );
   }
 
   #locked<T>(work: () => T): T {
@@ -150,7 +174,7 @@ export class Catalog {
     }
   }
 
-  #with<T>(use: (db: Database.Database) => T): T {
+  #with<T>(use: (db: Database) => T): T {
     const sound = this.#isSound();
     if (!sound) this.#remove();
     const db = new this.#sqlite(this.#path);
@@ -177,14 +201,21 @@ export class Catalog {
   }
 
   /** Takes over what was made and removed since. @returns whether anything was */
-  #update(db: Database.Database): boolean {
+  #update(db: Database): boolean {
     const listed = new Map(this.#library.list().sets.map((s) => [s.id, s]));
     const known = db.prepare('SELECT number, id, manifestBlake3 FROM sets').all() as {
       number: number;
       id: string;
       manifestBlake3: string;
     }[];
-    const gone = known.filter((k) => listed.get(k.id)?.manifestBlake3 !== k.manifestBlake3);
+    const isSame = (id: string, digest: string) => listed.get(id)?.manifestBlake3 === digest;
+    const needed = (id: string) => listed.get(id)?.chain ?? [];
+    // A set goes with one that it builds on: its rows name lines of that.
+    const gone = known.filter(
+      (k) =>
+        !isSame(k.id, k.manifestBlake3) ||
+        needed(k.id).some((link) => !isSame(link.id, link.manifestBlake3)),
+    );
     for (const { id } of known.filter((k) => !gone.includes(k))) listed.delete(id);
     if (gone.length === 0 && listed.size === 0) return false;
     rmSync(this.#digestPath, { force: true });
@@ -194,30 +225,40 @@ export class Catalog {
         db.prepare('DELETE FROM sets WHERE number = ?').run(number);
       }
       if (gone.length > 0) db.exec('DELETE FROM paths WHERE id NOT IN (SELECT path FROM entries)');
-      for (const id of listed.keys()) addSet(db, this.#library.openSet(id));
+      const chains = [...listed.keys()].map((id) =>
+        openChain(this.#library, this.#library.openSet(id)),
+      );
+      // All sets before all entries: two that began in one second are in no order.
+      for (const chain of chains) addSet(db, (chain.at(-1) as StoredSet).summary);
+      for (const chain of chains) addEntries(db, chain);
     })();
     return true;
   }
 }
 
-function addSet(db: Database.Database, set: StoredSet): void {
-  set.verifyManifest();
-  const { id, host, manifestBlake3 } = set.summary;
-  const number = db
-    .prepare('INSERT INTO sets (id, host, manifestBlake3) VALUES (?, ?, ?)')
-    .run(id, host, manifestBlake3).lastInsertRowid;
+function addSet(db: Database, { id, host, manifestBlake3 }: SetSummary): void {
+  db.prepare('INSERT INTO sets (id, host, manifestBlake3) VALUES (?, ?, ?)').run(
+    id,
+    host,
+    manifestBlake3,
+  );
+}
+
+function addEntries(db: Database, chain: readonly StoredSet[]): void {
+  verifyTree(chain);
+  const numberOf = db.prepare('SELECT number FROM sets WHERE id = ?').pluck();
+  const numbers = new Map(chain.map((set) => [set, numberOf.get(set.id)]));
+  const number = numbers.get(chain.at(-1) as StoredSet);
   const known = db.prepare('SELECT id FROM paths WHERE path = ?').pluck();
   const addPath = db.prepare('INSERT INTO paths (path) VALUES (?)');
-  const addEntry = db.prepare('INSERT INTO entries VALUES (?, ?, ?, ?)');
-  const manifest = set.manifest();
-  for (const record of manifest) {
-    if (record.kind !== 'entry') continue;
-    const path = known.get(record.path) ?? addPath.run(record.path).lastInsertRowid;
-    addEntry.run(path, number, manifest.lineOffset, manifest.line.length);
+  const addEntry = db.prepare('INSERT INTO entries VALUES (?, ?, ?, ?, ?)');
+  for (const { entry, line, lineSet, lineOffset } of treeOf(chain)) {
+    const path = known.get(entry.path) ?? addPath.run(entry.path).lastInsertRowid;
+    addEntry.run(path, number, numbers.get(lineSet), lineOffset, line.length);
   }
 }
 
-function matchingRows(db: Database.Database, matches: NameMatcher): Row[] {
+function matchingRows(db: Database, matches: NameMatcher): Row[] {
   db.exec('CREATE TEMP TABLE matching (path INTEGER PRIMARY KEY)');
   const add = db.prepare('INSERT INTO matching VALUES (?)');
   const ids: number[] = [];
@@ -230,14 +271,15 @@ function matchingRows(db: Database.Database, matches: NameMatcher): Row[] {
   for (const id of ids) add.run(id);
   return db
     .prepare(
-      `SELECT sets.id, entries."offset", entries.length FROM matching
+      `SELECT sets.id, source.id AS lines, entries."offset", entries.length FROM matching
        JOIN entries ON entries.path = matching.path JOIN sets ON sets.number = entries."set"
-       ORDER BY sets.id, entries."offset"`,
+       JOIN sets AS source ON source.number = entries.lines
+       ORDER BY sets.id, source.id, entries."offset"`,
     )
     .all() as Row[];
 }
 
-function factsOf(db: Database.Database): CatalogFacts {
+function factsOf(db: Database): CatalogFacts {
   const count = (table: string) =>
     db.prepare(`SELECT count(*) FROM ${table}`).pluck().get() as number;
   return { sets: count('sets'), paths: count('paths'), entries: count('entries') };
@@ -245,14 +287,12 @@ function factsOf(db: Database.Database): CatalogFacts {
 
 /** Lines of one manifest by their place. */
 class LineReader {
-  readonly id: string;
   readonly #path: string;
   readonly #fd: number;
 
   /** @throws EBADMSG if the manifest is damaged */
   constructor(set: StoredSet) {
     set.verifyManifest();
-    this.id = set.id;
     this.#path = set.manifestPath;
     this.#fd = openSync(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW);
   }

@@ -1,10 +1,12 @@
 /**
- * Check of a whole library, or of some of its sets: each set by itself, and that parents are there.
+ * Check of a whole library, or of some of its sets and all that these need: each set by itself, and
+ * that the sets of a chain are those that it was made from.
  * Reads only. Blocks; any thread.
  */
+import { isCoded, messageOf } from '../errors.js';
 import { type CheckDepth, checkSet, type SetProblem } from './check.js';
 import type { Library, StoredSet } from './library.js';
-import { parentOf } from './summary.js';
+import { openChain } from './set-tree.js';
 
 export interface LibraryCheckHooks {
   onProblem(problem: SetProblem): void;
@@ -20,6 +22,27 @@ export interface LibraryCheck {
   /** Of media. */
   readonly bytes: number;
   readonly problems: number;
+}
+
+/** The sets named, and those that they need, each once. */
+function withChains(
+  library: Library,
+  names: readonly string[],
+  onBroken: (set: string, message: string) => void,
+): StoredSet[] {
+  const sets = new Map<string, StoredSet>();
+  for (const name of names) {
+    const set = library.openSet(name);
+    let chain = [set];
+    try {
+      chain = openChain(library, set);
+    } catch (e) {
+      if (!isCoded(e)) throw e;
+      onBroken(set.id, messageOf(e));
+    }
+    for (const each of chain) if (!sets.has(each.id)) sets.set(each.id, each);
+  }
+  return [...sets.values()];
 }
 
 /** @param names of sets as `openSet` takes them; none: all, damaged ones included */
@@ -42,17 +65,12 @@ export function checkLibrary(
     onProblem({ set: id, part: 'summary', path: null, message: reason });
   }
   const chosen = names.length > 0 ? names : listing.sets.map((s) => s.id);
-  const sets: StoredSet[] = [];
-  for (const name of chosen) sets.push(library.openSet(name));
+  const sets = withChains(library, chosen, (set, message) =>
+    onProblem({ set, part: 'parent', path: null, message }),
+  );
   const total = sets.reduce((sum, set) => sum + set.summary.mediaBytes, 0);
-  const present = new Set(listing.sets.map((s) => s.id));
   let [before, entries, filesRead] = [0, 0, 0];
   for (const set of sets) {
-    const parent = parentOf(set.summary);
-    if (parent !== null && !present.has(parent)) {
-      const message = `its parent ${parent} is not in the library`;
-      onProblem({ set: set.id, part: 'parent', path: null, message });
-    }
     const onProgress = (bytes: number) => hooks.onProgress?.(before + bytes, total);
     const done = checkSet(set, depth, { onProblem, onProgress });
     entries += done.entries;

@@ -1,13 +1,14 @@
 /**
  * Check: does a set hold what it promises?
  *
- *   structure  set.json and manifest have their digests and agree; every line keeps its rules; the
+ *   structure  set.json, manifest and list have their digests and agree; every line keeps its rules; the
  *              media have their length, and at each place a member as its line says, no data read
  *   share      structure, and the data of a share of the files, drawn by a seed
  *   data       structure, the data of every file, and the digest of the whole media: headers,
  *              padding and the end of the archive included
  *
- * Reads only. What is wrong is told by `onProblem`; the check of a set goes on as far as what is
+ * Of an incremental set this is about what is in it: the sets that it needs are checked by
+ * themselves (check-library.ts). Reads only. What is wrong is told by `onProblem`; the check of a set goes on as far as what is
  * left makes sense. Blocks; any thread.
  */
 import { closeSync } from 'node:fs';
@@ -16,7 +17,13 @@ import { isCoded, messageOf } from '../errors.js';
 import { displayPath } from '../source/names.js';
 import { digestOfFile } from './digest.js';
 import type { StoredSet } from './library.js';
-import { endOffset, type ManifestEntry, type ManifestReader } from './manifest.js';
+import {
+  endOffset,
+  type ManifestEntry,
+  type ManifestReader,
+  mediaDataBytes,
+  memberOf,
+} from './manifest.js';
 import { MediaCursor } from './media-cursor.js';
 import { paddedBytes, TAR_END_BYTES } from './pax.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
@@ -30,7 +37,7 @@ export type CheckDepth =
 export interface SetProblem {
   readonly set: string;
   /** The part that is damaged. */
-  readonly part: 'summary' | 'manifest' | 'media' | 'parent';
+  readonly part: 'summary' | 'manifest' | 'media' | 'list' | 'parent';
   /** As stored, escaped for display; null where it is not one entry. */
   readonly path: string | null;
   readonly message: string;
@@ -65,6 +72,7 @@ class SetChecker {
   ) {}
 
   run(): SetCheck {
+    this.#guard('list', () => this.set.verifyList());
     const sound = this.#guard('manifest', () => this.set.verifyManifest());
     if (sound) this.#walk();
     // Without a manifest to go by the media still have a digest of their own.
@@ -122,7 +130,7 @@ class SetChecker {
     this.#member(cursor, entry);
     // A header that was not understood may have taken less than is its own.
     cursor.skip(entry.dataOffset - cursor.offset);
-    if (entry.size > 0) this.#data(cursor, entry);
+    if (mediaDataBytes(entry) > 0) this.#data(cursor, entry);
     this.hooks.onProgress?.(endOffset(entry));
   }
 
@@ -139,7 +147,7 @@ class SetChecker {
       });
       if (found === null) return say('there are zeros in its place');
       if (cursor.offset !== entry.dataOffset) return say('it is too short');
-      const different = memberDifference(found, entry);
+      const different = memberDifference(found, memberOf(entry));
       if (different !== null) say(`${different} is not as the manifest says`);
     } catch (e) {
       if (!(e instanceof MemberError)) throw e;
@@ -148,16 +156,17 @@ class SetChecker {
   }
 
   #data(cursor: MediaCursor, entry: ManifestEntry): void {
-    const padding = paddedBytes(entry.size) - entry.size;
+    const { stored } = entry;
+    const padding = paddedBytes(stored) - stored;
     const { depth } = this;
     const reads = depth.kind === 'data' || (depth.kind === 'share' && depth.draw() < depth.share);
     if (!reads) {
-      cursor.skip(entry.size + padding);
+      cursor.skip(stored + padding);
       return;
     }
     this.#filesRead++;
     const digest = new Blake3Hasher();
-    cursor.pass(entry.size, {
+    cursor.pass(stored, {
       update: (bytes) => {
         digest.update(bytes);
         this.hooks.onProgress?.(cursor.offset);
@@ -189,7 +198,8 @@ class SetChecker {
       header.host === summary.host &&
       header.startedAt === summary.startedAt &&
       header.stpd === summary.stpd &&
-      JSON.stringify(header.roots) === JSON.stringify(summary.roots);
+      JSON.stringify(header.roots) === JSON.stringify(summary.roots) &&
+      JSON.stringify(header.chain) === JSON.stringify(summary.chain);
     if (!same) this.#problem('summary', null, 'set.json and the first line of the manifest differ');
   }
 

@@ -2,7 +2,7 @@
  * The library: a directory of backup sets that survive without this program.
  *
  *   stpd-library.json   the marker: {"format":"stpd-library","version":1}
- *   sets/ID/            a complete set: media.tar, manifest.jsonl, set.json
+ *   sets/ID/            a complete set: media.tar, manifest.jsonl, tree.index, set.json
  *   tmp/ID.partial/     a set that is being written
  *   tmp/ID.lock         locked by the process that writes it
  *
@@ -34,13 +34,15 @@ import type { ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
 import {
   explainDiskError,
+  INDEX_FILE,
   MANIFEST_FILE,
   MEDIA_FILE,
+  type SetPlace,
   type SetSummary,
   SetWriter,
   syncDirectory,
 } from './set-writer.js';
-import { readSummary } from './summary.js';
+import { parentOf, readSummary } from './summary.js';
 import { withLock } from './waiting-lock.js';
 
 const MARKER_FILE = 'stpd-library.json';
@@ -56,6 +58,9 @@ export interface LibraryOptions {
 
 /** What the caller knows of a set that begins. */
 export type SetMeta = Omit<ManifestHeader, 'setId' | 'startedAt'>;
+
+/** What an incremental set builds on; see set-tree.ts. */
+export type SetBase = Pick<SetPlace, 'parent' | 'verifyChain' | 'hasList'>;
 
 export interface LibraryListing {
   /** Complete sets, oldest first. */
@@ -89,13 +94,13 @@ export class StoredSet {
    */
   verifyManifest(): void {
     const { manifestBytes, manifestBlake3 } = this.summary;
-    const { bytes, blake3 } = digestOfFile(this.manifestPath);
-    if (bytes === manifestBytes && blake3 === manifestBlake3) return;
-    const what =
-      bytes === manifestBytes
-        ? 'does not have the digest that set.json says'
-        : `has ${bytes} bytes instead of ${manifestBytes}`;
-    throw stpError('EBADMSG', `${this.manifestPath} ${what}; run stpbackup repair`);
+    verifyFile(this.manifestPath, manifestBytes, manifestBlake3);
+  }
+  /** The same of the list; a set of a database has none. @throws EBADMSG; ENOENT, EIO */
+  verifyList(): void {
+    const { indexBytes, indexBlake3 } = this.summary;
+    if (indexBytes === undefined || indexBlake3 === undefined) return;
+    verifyFile(join(this.directory, INDEX_FILE), indexBytes, indexBlake3);
   }
   /** The caller closes it. @throws EINVAL if its size is not what the summary says */
   openMedia(): number {
@@ -108,6 +113,16 @@ export class StoredSet {
       `${this.mediaPath} has ${size} bytes instead of ${this.summary.mediaBytes}; the set is damaged`,
     );
   }
+}
+
+function verifyFile(path: string, bytes: number, blake3: string): void {
+  const found = digestOfFile(path);
+  if (found.bytes === bytes && found.blake3 === blake3) return;
+  const what =
+    found.bytes === bytes
+      ? 'does not have the digest that set.json says'
+      : `has ${found.bytes} bytes instead of ${bytes}`;
+  throw stpError('EBADMSG', `${path} ${what}; run stpbackup repair`);
 }
 
 export class Library {
@@ -153,14 +168,14 @@ export class Library {
    * Starts a set. Its files are open: `commit` or `abort` it.
    * @throws ENOSPC, EACCES, ... if there is no room for it
    */
-  beginSet(meta: SetMeta): SetWriter {
+  beginSet(meta: SetMeta, base: SetBase = {}): SetWriter {
     this.#removeLeftovers();
-    return this.exclusively(() => this.#begin(meta));
+    return this.exclusively(() => this.#begin(meta, base));
   }
 
-  #begin(meta: SetMeta): SetWriter {
-    const { parent } = meta as { parent?: unknown };
-    if (typeof parent === 'string' && !this.#ids().includes(parent)) {
+  #begin(meta: SetMeta, base: SetBase): SetWriter {
+    const parent = parentOf(meta);
+    if (parent !== null && !this.#ids().includes(parent)) {
       throw stpError(
         'ENOENT',
         `set ${parent}, which this one is made against, is not there any more`,
@@ -172,8 +187,8 @@ export class Library {
       if (existsSync(join(this.directory, 'sets', id))) continue;
       const release = this.takeLock(id);
       if (release === null) continue;
-      if (typeof parent === 'string') this.#writeParent(id, parent);
-      return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, release);
+      if (parent !== null) this.#writeParent(id, parent);
+      return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, base, release);
     }
     throw stpError('EEXIST', `no free set name was found in ${this.directory}; try again`);
   }
@@ -213,13 +228,13 @@ export class Library {
     return parents.filter((parent) => parent !== '');
   }
 
-  #beginLocked(header: ManifestHeader, release: () => void): SetWriter {
+  #beginLocked(header: ManifestHeader, base: SetBase, release: () => void): SetWriter {
     const id = header.setId;
     const partialDirectory = join(this.directory, 'tmp', `${id}.partial`);
     try {
       mkdirSync(partialDirectory, { mode: 0o700 });
       const directory = join(this.directory, 'sets', id);
-      return new SetWriter({ header, partialDirectory, directory, release });
+      return new SetWriter({ header, partialDirectory, directory, release, ...base });
     } catch (e) {
       rmSync(partialDirectory, { recursive: true, force: true });
       release();

@@ -5,27 +5,33 @@ import { closeSync } from 'node:fs';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
+import { SparseMapParser } from '../source/sparse.js';
 import type { StoredSet } from './library.js';
 import type { ManifestEntry } from './manifest.js';
 import { type ByteSink, MediaCursor } from './media-cursor.js';
+import { TAR_BLOCK_BYTES } from './pax.js';
+import { treeOf, verifyTree } from './set-tree.js';
+
+/** Where a file's data is. */
+interface Found {
+  readonly entry: ManifestEntry;
+  readonly dataSet: StoredSet;
+  readonly dataOffset: number;
+}
 
 /** A hard link stands for its first name, which stands for the data. */
-function findFile(set: StoredSet, path: Buffer): ManifestEntry {
-  const links = new Map<string, ManifestEntry>();
-  const manifest = set.manifest();
-  try {
-    for (const record of manifest) {
-      if (record.kind !== 'entry') continue;
-      if (record.path.equals(path)) {
-        const first = record.link?.toString('latin1');
-        return record.type === 'hardlink' ? (links.get(first as string) ?? record) : record;
-      }
-      if (record.type === 'file') links.set(record.path.toString('latin1'), record);
+function findFile(chain: readonly StoredSet[], path: Buffer): Found {
+  const links = new Map<string, Found>();
+  for (const { entry, dataSet, dataOffset } of treeOf(chain)) {
+    const found = { entry, dataSet, dataOffset };
+    if (entry.path.equals(path)) {
+      const first = entry.link?.toString('latin1');
+      return entry.type === 'hardlink' ? (links.get(first as string) ?? found) : found;
     }
-  } finally {
-    manifest.close();
+    if (entry.type === 'file') links.set(entry.path.toString('latin1'), found);
   }
-  throw stpError('ENOENT', `/${displayPath(path)} is not in set ${set.id}; list it with ls`);
+  const { id } = chain.at(-1) as StoredSet;
+  throw stpError('ENOENT', `/${displayPath(path)} is not in set ${id}; list it with ls`);
 }
 
 function assertFile(entry: ManifestEntry, asked: Buffer): void {
@@ -36,32 +42,66 @@ function assertFile(entry: ManifestEntry, asked: Buffer): void {
   throw stpError('EINVAL', `${shown} is a ${entry.type}${link}, and no file with data`);
 }
 
+const ZEROS = new Uint8Array(1 << 20);
+
+function putZeros(bytes: number, to: ByteSink): void {
+  for (let left = bytes; left > 0; left -= ZEROS.length) {
+    to.update(left < ZEROS.length ? ZEROS.subarray(0, left) : ZEROS);
+  }
+}
+
+/** Passes a sparse file on, its holes as zeros. False if its map is none, or not that of the data. */
+function passSparse(cursor: MediaCursor, entry: ManifestEntry, digest: ByteSink, to: ByteSink) {
+  const map = new SparseMapParser();
+  let left = entry.stored;
+  while (!map.isComplete) {
+    if (left < TAR_BLOCK_BYTES) return false;
+    const block = cursor.take(TAR_BLOCK_BYTES);
+    left -= TAR_BLOCK_BYTES;
+    digest.update(block);
+    if (map.add(block, entry.size) !== null) return false;
+  }
+  if (map.segments.reduce((sum, { bytes }) => sum + bytes, 0) !== left) return false;
+  let at = 0;
+  for (const { offset, bytes } of map.segments) {
+    putZeros(offset - at, to);
+    cursor.pass(bytes, both(digest, to));
+    at = offset + bytes;
+  }
+  putZeros(entry.size - at, to);
+  return true;
+}
+
+const both = (a: ByteSink, b: ByteSink): ByteSink => ({
+  update(bytes) {
+    a.update(bytes);
+    b.update(bytes);
+  },
+});
+
 /**
+ * @param chain all that the set needs, itself last: `openChain`
  * @param path as stored
  * @throws ENOENT, EISDIR, EINVAL (no file); EBADMSG if manifest or data are damaged: nothing was
  * passed on, unless the disk gave other bytes the second time
  */
-export function readFileOf(set: StoredSet, path: Buffer, to: ByteSink): void {
-  set.verifyManifest();
-  const entry = findFile(set, path);
+export function readFileOf(chain: readonly StoredSet[], path: Buffer, to: ByteSink): void {
+  verifyTree(chain);
+  const { entry, dataSet, dataOffset } = findFile(chain, path);
   assertFile(entry, path);
-  const fd = set.openMedia();
+  const fd = dataSet.openMedia();
   try {
-    const pass = (sink: ByteSink): string => {
-      const cursor = new MediaCursor(fd, set.mediaPath, null);
-      cursor.skip(entry.dataOffset);
+    const isWhole = (sink: ByteSink): boolean => {
+      const cursor = new MediaCursor(fd, dataSet.mediaPath, null);
+      cursor.skip(dataOffset);
       const digest = new Blake3Hasher();
-      cursor.pass(entry.size, {
-        update(bytes) {
-          digest.update(bytes);
-          sink.update(bytes);
-        },
-      });
-      return digest.digest('hex');
+      if (!entry.sparse) cursor.pass(entry.stored, both(digest, sink));
+      else if (!passSparse(cursor, entry, digest, sink)) return false;
+      return digest.digest('hex') === entry.blake3;
     };
-    const damaged = `/${displayPath(path)} of set ${set.id} is damaged: its data is not what was backed up`;
-    if (pass({ update() {} }) !== entry.blake3) throw stpError('EBADMSG', damaged);
-    if (pass(to) !== entry.blake3) throw stpError('EBADMSG', damaged);
+    const damaged = `/${displayPath(path)} of set ${dataSet.id} is damaged: its data is not what was backed up`;
+    if (!isWhole({ update() {} })) throw stpError('EBADMSG', damaged);
+    if (!isWhole(to)) throw stpError('EBADMSG', damaged);
   } finally {
     closeSync(fd);
   }

@@ -3,10 +3,12 @@
  *
  *   damaged                     what proves the rest         what is done
  *   set.json                    manifest and media agree     a new one from the manifest
- *   manifest                    the media have their digest  a new one from the media
+ *   manifest of a full set      the media have their digest  a new one from the media
+ *   list                        manifest, the parent's list  a new one from these
  *   headers, padding of media   every file has its digest    new ones from the manifest
  *   anything else               -                            the set moves to damaged/
- *   its parent is not there     -                            the set moves to damaged/
+ *   a set that it builds on is  -                            the set moves to damaged/
+ *   not there, or made anew
  *
  * Invariants: nothing is deleted; the old file of a repaired set goes to damaged/ID/ first. A new
  * file is made in tmp/ID.partial, and takes the old one's place, by one rename each, only after the
@@ -39,18 +41,31 @@ import { moveSet } from './forget.js';
 import { writeAll } from './frames.js';
 import { ID_PATTERN, type Library, StoredSet } from './library.js';
 import {
+  type ChainLink,
   encodeEntry,
   encodeHeader,
   encodeTrailer,
   encodeWarning,
+  LineError,
+  type ManifestEntry,
   ManifestReader,
   type ManifestTrailer,
+  mediaDataBytes,
+  memberOf,
 } from './manifest.js';
 import { MediaCursor } from './media-cursor.js';
-import { paddedBytes, TAR_END_BYTES, TarHeaderWriter } from './pax.js';
-import { MANIFEST_FILE, MEDIA_FILE, type SetSummary, syncDirectory } from './set-writer.js';
+import { paddedBytes, TAR_END_BYTES, TarHeaderWriter, type TarMember } from './pax.js';
+import { indexPathOf } from './set-tree.js';
+import {
+  INDEX_FILE,
+  MANIFEST_FILE,
+  MEDIA_FILE,
+  type SetSummary,
+  syncDirectory,
+} from './set-writer.js';
 import { encodeSummary, parentOf, readSummary, SUMMARY_FILE } from './summary.js';
-import { MemberError, readMember } from './tar-member.js';
+import { MemberError, memberDifference, readMember } from './tar-member.js';
+import { TreeMerge } from './tree-merge.js';
 
 export interface Repair {
   readonly set: string;
@@ -69,6 +84,8 @@ interface Remedy {
 }
 
 const FILES = [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE];
+/** In the order in which they take their places. */
+const REPLACED = [MEDIA_FILE, MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE];
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 const LOST = 'the manifest was damaged and made anew from the media; its warnings are lost';
 
@@ -79,7 +96,7 @@ function attempt<T>(work: () => T): T | null {
   try {
     return work();
   } catch (e) {
-    if (isCoded(e) || e instanceof MemberError) return null;
+    if (isCoded(e) || e instanceof MemberError || e instanceof LineError) return null;
     throw e;
   }
 }
@@ -124,6 +141,37 @@ function link(from: string, stage: string, names: readonly string[]): void {
   for (const name of names) linkSync(join(from, name), join(stage, name));
 }
 
+type ListFacts = Pick<SetSummary, 'treeEntries' | 'indexBytes' | 'indexBlake3'>;
+
+/** A list in `stage` from the manifest there and the parent's list. */
+function makeList(library: Library, stage: string): ListFacts {
+  const manifest = new ManifestReader(join(stage, MANIFEST_FILE));
+  const parentId = manifest.header.chain?.at(-1)?.id;
+  const parent = parentId === undefined ? null : library.openSet(parentId);
+  const merge = new TreeMerge({
+    path: join(stage, INDEX_FILE),
+    ordinal: manifest.header.chain?.length ?? 0,
+    parent: parent && { path: indexPathOf(parent), blake3: parent.summary.indexBlake3 ?? '' },
+  });
+  try {
+    let isBegun = false;
+    for (const record of manifest) {
+      if (!isBegun && manifest.scanNs !== null) {
+        merge.begin(manifest.scanNs);
+        isBegun = true;
+      }
+      if (record.kind === 'deleted') merge.remove(record.path);
+      if (record.kind === 'entry') merge.put(record, manifest.lineOffset, manifest.line.length);
+    }
+    if (!isBegun && manifest.scanNs !== null) merge.begin(manifest.scanNs);
+    const { entries, bytes, blake3 } = merge.finish();
+    return { treeEntries: entries, indexBytes: bytes, indexBlake3: blake3 };
+  } finally {
+    merge.close();
+    manifest.close();
+  }
+}
+
 function writeSummary(stage: string, summary: SetSummary): SetSummary {
   const text = encodeSummary(summary);
   writeFileSync(join(stage, SUMMARY_FILE), text, { flag: 'wx', mode: 0o600, flush: true });
@@ -131,7 +179,7 @@ function writeSummary(stage: string, summary: SetSummary): SetSummary {
 }
 
 /** From a manifest that keeps all rules; the media must agree with it. */
-function newSummary(directory: string, id: string, stage: string): SetSummary {
+function newSummary(library: Library, directory: string, id: string, stage: string): SetSummary {
   const path = join(directory, MANIFEST_FILE);
   const manifest = new ManifestReader(path);
   const { setId: _id, ...header } = manifest.header;
@@ -139,6 +187,8 @@ function newSummary(directory: string, id: string, stage: string): SetSummary {
   const { kind: _kind, ...totals } = manifest.trailer as ManifestTrailer;
   const { bytes, blake3 } = digestOfFile(path);
   link(directory, stage, [MEDIA_FILE, MANIFEST_FILE]);
+  // Sets of databases have none.
+  const hasList = header.chain !== undefined || isIn(directory, INDEX_FILE);
   return writeSummary(stage, {
     id,
     ...header,
@@ -146,11 +196,28 @@ function newSummary(directory: string, id: string, stage: string): SetSummary {
     ...totals,
     manifestBytes: bytes,
     manifestBlake3: blake3,
+    ...(hasList && makeList(library, stage)),
   });
 }
 
-/** From media that have their digest. */
-function newManifest(directory: string, summary: SetSummary, stage: string): SetSummary {
+/** The list alone: it is the one that set.json vouches for, or the set is not repaired. */
+function newList(library: Library, { directory, summary }: StoredSet, stage: string): SetSummary {
+  link(directory, stage, FILES);
+  makeList(library, stage);
+  return summary;
+}
+
+/**
+ * From media that have their digest. Those of an incremental set do not say what was deleted, nor
+ * what data an entry without data has.
+ */
+function newManifest(
+  library: Library,
+  directory: string,
+  summary: SetSummary,
+  stage: string,
+): SetSummary {
+  if (parentOf(summary) !== null) throw new MemberError('the media do not say all of the manifest');
   const media = openSync(join(directory, MEDIA_FILE), constants.O_RDONLY | constants.O_NOFOLLOW);
   const file = new NewFile(join(stage, MANIFEST_FILE));
   try {
@@ -161,6 +228,9 @@ function newManifest(directory: string, summary: SetSummary, stage: string): Set
       mediaBlake3,
       manifestBytes: _m,
       manifestBlake3: _d,
+      treeEntries: _t,
+      indexBytes,
+      indexBlake3: _l,
       ...h
     } = rest;
     file.put(Buffer.from(encodeHeader({ setId: id, ...h })));
@@ -171,7 +241,8 @@ function newManifest(directory: string, summary: SetSummary, stage: string): Set
     const manifestBlake3 = file.finish();
     link(directory, stage, [MEDIA_FILE]);
     const digest = { manifestBytes: file.bytes, manifestBlake3 };
-    return writeSummary(stage, { id, ...h, finishedAt, ...totals, ...digest });
+    const list = indexBytes === undefined ? {} : makeList(library, stage);
+    return writeSummary(stage, { id, ...h, finishedAt, ...totals, ...digest, ...list });
   } finally {
     file.close();
     closeSync(media);
@@ -181,22 +252,68 @@ function newManifest(directory: string, summary: SetSummary, stage: string): Set
 /** Change time and inode are not in the media: zeros, which match no file of a source. */
 const UNKNOWN = { ctimeNs: 0n, ino: 0n, dev: 0n };
 
+interface CopiedMember {
+  readonly member: TarMember;
+  readonly headerOffset: number;
+  readonly dataOffset: number;
+  readonly blake3: string | null;
+}
+
+function lineOf({ member, headerOffset, dataOffset, blake3 }: CopiedMember, superseded: boolean) {
+  const { sparseBytes, size: stored, xattrs = null } = member;
+  const isSparse = sparseBytes !== undefined;
+  const facts = { ...member, ...UNKNOWN, size: sparseBytes ?? stored };
+  const rare = {
+    ...(isSparse && { sparse: true, stored }),
+    superseded,
+    ...(xattrs !== null && xattrs.length > 0 && { xattrs }),
+  };
+  return encodeEntry(facts, headerOffset, dataOffset, blake3, false, rare);
+}
+
 function copyMembers(cursor: MediaCursor, file: NewFile): { entries: number; bytes: number } {
   let [entries, bytes] = [0, 0];
+  let last: CopiedMember | null = null;
   for (;;) {
     const headerOffset = cursor.offset;
     const member = readMember((count) => cursor.take(count));
+    if (last !== null) {
+      // A file that was read again comes again: the last one counts.
+      const again = member?.path.equals(last.member.path) ?? false;
+      file.put(Buffer.from(lineOf(last, again)));
+    }
     if (member === null) return { entries, bytes };
     const dataOffset = cursor.offset;
     const digest = member.type === 'file' ? new Blake3Hasher() : null;
     if (digest !== null) cursor.pass(member.size, digest);
     cursor.skip(paddedBytes(member.size) - member.size);
     const blake3 = digest === null ? null : digest.digest('hex');
-    const line = encodeEntry({ ...member, ...UNKNOWN }, headerOffset, dataOffset, blake3, false);
-    file.put(Buffer.from(line));
+    last = { member, headerOffset, dataOffset, blake3 };
     entries++;
     bytes += member.size;
   }
+}
+
+/**
+ * The header blocks of an entry. What only the media say, the names that a directory has in an
+ * incremental set, stays as it is there; all else is made from the manifest.
+ */
+function headerOf(writer: TarHeaderWriter, entry: ManifestEntry, old: Buffer): Uint8Array {
+  if (entry.type === 'directory') {
+    let at = 0;
+    const found = attempt(() =>
+      readMember((bytes) => {
+        if (at + bytes > old.length) throw new MemberError('it is too long');
+        at += bytes;
+        return old.subarray(at - bytes, at);
+      }),
+    );
+    const isWhole = found !== null && at === old.length;
+    if (isWhole && memberDifference(found, memberOf(entry)) === null) return old;
+  }
+  const bytes = writer.write(memberOf(entry));
+  if (bytes !== old.length) throw new MemberError('its header has another length');
+  return writer.buffer.subarray(0, bytes);
 }
 
 /** Headers and padding from the manifest, data as it is. @throws MemberError: data is damaged, too */
@@ -208,24 +325,25 @@ function newMedia(set: StoredSet, stage: string): SetSummary {
     const cursor = new MediaCursor(fd, set.mediaPath, null);
     for (const entry of set.manifest()) {
       if (entry.kind !== 'entry') continue;
-      file.put(header.buffer.subarray(0, header.write(entry)));
-      if (file.bytes !== entry.dataOffset) throw new MemberError('its header has another length');
-      cursor.skip(entry.dataOffset - cursor.offset);
+      file.put(headerOf(header, entry, cursor.take(entry.dataOffset - cursor.offset)));
+      const stored = mediaDataBytes(entry);
       const digest = new Blake3Hasher();
-      cursor.pass(entry.size, {
+      cursor.pass(stored, {
         update(bytes) {
           digest.update(bytes);
           file.put(bytes);
         },
       });
-      if (entry.blake3 !== null && digest.digest('hex') !== entry.blake3) {
+      if (stored > 0 && digest.digest('hex') !== entry.blake3) {
         throw new MemberError('its data is damaged');
       }
-      file.put(new Uint8Array(paddedBytes(entry.size) - entry.size));
+      cursor.skip(paddedBytes(stored) - stored);
+      file.put(new Uint8Array(paddedBytes(stored) - stored));
     }
     file.put(new Uint8Array(TAR_END_BYTES));
     file.finish();
-    link(set.directory, stage, [MANIFEST_FILE, SUMMARY_FILE]);
+    const list = set.summary.indexBytes === undefined ? [] : [INDEX_FILE];
+    link(set.directory, stage, [MANIFEST_FILE, SUMMARY_FILE, ...list]);
     return set.summary;
   } finally {
     file.close();
@@ -234,24 +352,32 @@ function newMedia(set: StoredSet, stage: string): SetSummary {
 }
 
 /** What could be tried, the cheapest first. */
-function remediesOf(directory: string, id: string): Remedy[] {
+function remediesOf(library: Library, directory: string, id: string): Remedy[] {
   const summary = attempt(() => readSummary(directory, id));
   if (summary === null) {
-    return [{ part: 'summary', make: (stage) => newSummary(directory, id, stage) }];
+    return [{ part: 'summary', make: (stage) => newSummary(library, directory, id, stage) }];
   }
   const set = new StoredSet(directory, summary);
-  const manifestIsSound = attempt(() => {
-    set.verifyManifest();
-    return true;
-  });
-  if (manifestIsSound === null) {
-    return [{ part: 'manifest', make: (stage) => newManifest(directory, summary, stage) }];
+  const isSound = (verify: () => void): boolean =>
+    attempt(() => {
+      verify();
+      return true;
+    }) !== null;
+  if (!isSound(() => set.verifyManifest())) {
+    return [{ part: 'manifest', make: (stage) => newManifest(library, directory, summary, stage) }];
+  }
+  if (!isSound(() => set.verifyList())) {
+    return [{ part: 'list', make: (stage) => newList(library, set, stage) }];
   }
   return [{ part: 'media', make: (stage) => newMedia(set, stage) }];
 }
 
 class Repairer {
   readonly done: Repair[] = [];
+  /** Sets whose manifest is not the one that their children were made from. */
+  readonly #remade = new Set<string>();
+  /** Sets that are whole again, their manifest being what it was; in a dry run: would be. */
+  readonly #mended = new Set<string>();
   readonly #moving: { id: string; message: string }[] = [];
 
   constructor(
@@ -306,9 +432,8 @@ class Repairer {
   /** A set that was moved comes back when it is whole; its parent is looked at with the others. */
   #examineMoved(room: string, id: string): void {
     if (this.#problemAt(room, id) !== null) return;
-    const parent = parentOf(readSummary(join(room, id), id));
     const sets = join(this.library.directory, 'sets');
-    if (parent !== null && !isIn(sets, parent)) return;
+    if (this.#brokenLink(readSummary(join(room, id), id), this.library.list().sets)) return;
     this.#say(id, 'returned', null, 'it is whole, and so is what it was made against');
     if (this.dryRun) return;
     this.library.exclusively(() => {
@@ -316,6 +441,15 @@ class Repairer {
       syncDirectory(sets);
       syncDirectory(room);
     });
+  }
+
+  /** The first set of its chain that is not there, or not what it was; null if all are. */
+  #brokenLink({ chain = [] }: SetSummary, sets: readonly SetSummary[]): string | null {
+    const isThere = ({ id, manifestBlake3 }: ChainLink): boolean =>
+      sets.some((s) => s.id === id && s.manifestBlake3 === manifestBlake3);
+    const isBroken = (link: ChainLink): boolean =>
+      this.#remade.has(link.id) || (!this.#mended.has(link.id) && !isThere(link));
+    return chain.find(isBroken)?.id ?? null;
   }
 
   #withStage(id: string, work: (stage: string) => void): void {
@@ -334,12 +468,13 @@ class Repairer {
   }
 
   #tryRemedies(directory: string, id: string, stage: string, problem: string): boolean {
-    for (const { part, make } of remediesOf(directory, id)) {
+    for (const { part, make } of remediesOf(this.library, directory, id)) {
       rmSync(stage, { recursive: true, force: true });
       mkdirSync(stage, { mode: 0o700 });
       const summary = attempt(() => make(stage));
       if (summary === null || problemOf(new StoredSet(stage, summary)) !== null) continue;
       this.#say(id, 'repaired', part, problem);
+      (part === 'manifest' ? this.#remade : this.#mended).add(id);
       if (!this.dryRun) this.#replace(directory, id, stage);
       return true;
     }
@@ -349,7 +484,9 @@ class Repairer {
   /** The summary last: until then the set is as damaged as it was. */
   #replace(directory: string, id: string, stage: string): void {
     syncDirectory(stage);
-    const changed = FILES.filter((name) => !isSame(join(directory, name), join(stage, name)));
+    const changed = REPLACED.filter(
+      (name) => isIn(stage, name) && !isSame(join(directory, name), join(stage, name)),
+    );
     const home = join(this.library.directory, 'damaged', id);
     mkdirSync(home, { recursive: true, mode: 0o700 });
     for (const name of changed) keep(join(directory, name), home, name);
@@ -382,9 +519,9 @@ class Repairer {
       };
       for (const { id, message } of this.#moving) move(id, message);
       for (const set of sets) {
-        const parent = parentOf(set);
-        if (parent !== null && !present.has(parent)) {
-          move(set.id, `its parent ${parent} is not in the library`);
+        const broken = this.#brokenLink(set, sets);
+        if (broken !== null) {
+          move(set.id, `set ${broken}, which it builds on, is not in the library as it was`);
         }
       }
     });

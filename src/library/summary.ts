@@ -12,6 +12,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { blake3 } from '@napi-rs/blake-hash';
 import { isCoded, stpError } from '../errors.js';
+import { chainOf } from './manifest.js';
 import type { SetSummary } from './set-writer.js';
 
 export const SUMMARY_FILE = 'set.json';
@@ -32,6 +33,8 @@ export function encodeSummary(summary: SetSummary): string {
 
 const numbers = ['entries', 'bytes', 'warnings', 'mediaBytes', 'manifestBytes'] as const;
 const texts = ['host', 'startedAt', 'finishedAt', 'stpd', 'mediaBlake3', 'manifestBlake3'] as const;
+/** Sets of file trees only. */
+const listNumbers = ['treeEntries', 'indexBytes'] as const;
 
 /** @throws a sentence: the rule that is broken */
 function decode(bytes: Buffer, id: string): SetSummary {
@@ -55,6 +58,16 @@ function decode(bytes: Buffer, id: string): SetSummary {
   if (!Array.isArray(roots) || !roots.every((r) => typeof r === 'string')) {
     throw new Error('roots is not a list of strings');
   }
+  if (value.chain !== undefined) chainOf(value.chain);
+  for (const name of listNumbers) {
+    if (value[name] !== undefined && !Number.isSafeInteger(value[name])) {
+      throw new Error(`${name} is not a whole number`);
+    }
+  }
+  const { indexBlake3 } = value;
+  if (indexBlake3 !== undefined && typeof indexBlake3 !== 'string') {
+    throw new Error('indexBlake3 is no string');
+  }
   const { format: _format, version: _version, ...summary } = value;
   return summary as unknown as SetSummary;
 }
@@ -73,7 +86,5 @@ export function readSummary(directory: string, id: string): SetSummary {
 }
 
 /** The set that this one was made against; null if it stands for itself. */
-export function parentOf(summary: SetSummary): string | null {
-  const { parent } = summary as { parent?: unknown };
-  return typeof parent === 'string' && parent !== '' ? parent : null;
-}
+export const parentOf = ({ chain }: Pick<SetSummary, 'chain'>): string | null =>
+  chain?.at(-1)?.id ?? null;

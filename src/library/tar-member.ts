@@ -6,7 +6,8 @@
  * Foreign bytes: they come from a disk. Any thread.
  */
 import { type EntryType, pathProblem } from '../source/names.js';
-import { paddedBytes, TAR_BLOCK_BYTES, TAR_HEADER_BYTES_MAX, type TarMember } from './pax.js';
+import { ACL_ACCESS, ACL_DEFAULT, aclBytes, aclText, type Xattr } from '../source/xattrs.js';
+import { paddedBytes, TAR_BLOCK_BYTES, type TarMember } from './pax.js';
 
 /** Why these blocks are no member. */
 export class MemberError extends Error {
@@ -33,7 +34,23 @@ const known: ReadonlySet<string> = new Set([
   'gid',
   'size',
   'mtime',
+  'GNU.sparse.major',
+  'GNU.sparse.minor',
+  'GNU.sparse.name',
+  'GNU.sparse.realsize',
+  'GNU.dumpdir',
 ]);
+const XATTR_KEY = 'SCHILY.xattr.';
+const aclNames: Readonly<Record<string, string>> = {
+  'SCHILY.acl.access': ACL_ACCESS,
+  'SCHILY.acl.default': ACL_DEFAULT,
+};
+const isKnown = (key: string): boolean =>
+  known.has(key) || key.startsWith(XATTR_KEY) || key in aclNames;
+/** The names of a directory with some millions of files; all other records are far shorter. */
+const RECORDS_BYTES_MAX = 256 << 20;
+/** The longest key: an attribute's name with each byte escaped; and the length before it. */
+const KEY_BYTES_MAX = 1024;
 
 function octal(block: Buffer, at: number, bytes: number, name: string): number {
   const text = block.toString('latin1', at, at + bytes).replace(/[\0 ]+$/, '');
@@ -80,13 +97,18 @@ function timeOf(value: Buffer | undefined, seconds: number): bigint {
 function recordsOf(blocks: Buffer, bytes: number): Map<string, Buffer> {
   const records = new Map<string, Buffer>();
   for (let at = 0; at < bytes; ) {
-    const head = /^([1-9]\d{0,6}) ([A-Za-z.]+)=/.exec(blocks.toString('latin1', at, at + 64));
+    const equals = blocks.indexOf(0x3d, at);
+    const start =
+      equals < 0 ? '' : blocks.toString('latin1', at, Math.min(equals, at + KEY_BYTES_MAX));
+    const head = /^([1-9]\d{0,8}) ([\s\S]+)$/.exec(start);
     if (head === null) throw new MemberError('its pax records cannot be read');
     const [text, length, key] = head as unknown as [string, string, string];
     const end = at + Number(length);
-    if (end > bytes || blocks[end - 1] !== 0x0a) throw new MemberError('a pax record has no end');
-    if (!known.has(key)) throw new MemberError(`it has the unknown pax record ${key}`);
-    records.set(key, blocks.subarray(at + text.length, end - 1));
+    if (equals !== at + text.length || end > bytes || end <= equals || blocks[end - 1] !== 0x0a) {
+      throw new MemberError('a pax record has no end');
+    }
+    if (!isKnown(key)) throw new MemberError(`it has the unknown pax record ${key}`);
+    records.set(key, blocks.subarray(equals + 1, end - 1));
     at = end;
   }
   if (blocks.subarray(bytes).some((byte) => byte !== 0)) {
@@ -109,6 +131,34 @@ function pathOf(block: Buffer, record: Buffer | undefined, type: EntryType): Buf
   return path;
 }
 
+/** In the order of their names, as a manifest has them. */
+function xattrsIn(records: ReadonlyMap<string, Buffer>): Xattr[] {
+  const found: Xattr[] = [];
+  for (const [key, value] of records) {
+    const acl = aclNames[key];
+    if (acl !== undefined) {
+      const bytes = aclBytes(value.toString('latin1'));
+      if (bytes === null) throw new MemberError(`its ${key} is no ACL`);
+      found.push({ name: Buffer.from(acl), value: bytes });
+    } else if (key.startsWith(XATTR_KEY)) {
+      const name = key.slice(XATTR_KEY.length).replace(/%3D/g, '=').replace(/%25/g, '%');
+      found.push({ name: Buffer.from(name, 'latin1'), value: Buffer.from(value) });
+    }
+  }
+  return found.sort((a, b) => Buffer.compare(a.name, b.name));
+}
+
+/** Of a sparse file: 1.0 is the one version that is written here. Undefined for all others. */
+function sparseBytesIn(records: ReadonlyMap<string, Buffer>): number | undefined {
+  const realsize = records.get('GNU.sparse.realsize');
+  if (realsize === undefined) return undefined;
+  const version = `${records.get('GNU.sparse.major')}.${records.get('GNU.sparse.minor')}`;
+  if (version !== '1.0' || !records.has('GNU.sparse.name')) {
+    throw new MemberError('its sparse format is not 1.0');
+  }
+  return decimal(realsize, 0);
+}
+
 /**
  * @param take the next bytes of the media, a multiple of 512; good until the next call
  * @returns null at the block of zeros that ends the media
@@ -121,7 +171,7 @@ export function readMember(take: (bytes: number) => Buffer): TarMember | null {
   let records = new Map<string, Buffer>();
   if (block[156] === 0x78) {
     const bytes = octal(block, 124, 12, 'size');
-    if (bytes > TAR_HEADER_BYTES_MAX) throw new MemberError('its pax records are too long');
+    if (bytes > RECORDS_BYTES_MAX) throw new MemberError('its pax records are too long');
     records = recordsOf(Buffer.from(take(paddedBytes(bytes))), bytes);
     block = take(TAR_BLOCK_BYTES);
     checkBlock(block);
@@ -131,8 +181,12 @@ export function readMember(take: (bytes: number) => Buffer): TarMember | null {
   const linked = type === 'symlink' || type === 'hardlink';
   const link = Buffer.from(records.get('linkpath') ?? field(block, 157, 100));
   const isDevice = type === 'char' || type === 'block';
+  const sparseBytes = sparseBytesIn(records);
   return {
-    path: pathOf(block, records.get('path'), type),
+    ...(sparseBytes !== undefined && { sparseBytes }),
+    xattrs: xattrsIn(records),
+    dumpdir: records.get('GNU.dumpdir') ?? null,
+    path: pathOf(block, records.get('GNU.sparse.name') ?? records.get('path'), type),
     type,
     mode: octal(block, 100, 8, 'mode'),
     uid: decimal(records.get('uid'), octal(block, 108, 8, 'uid')),
@@ -145,11 +199,30 @@ export function readMember(take: (bytes: number) => Buffer): TarMember | null {
   };
 }
 
+/** What a header can say of an ACL that is none is nothing. */
+const isAcl = (name: Buffer): boolean => Object.values(aclNames).includes(name.toString('latin1'));
+const isWritten = ({ name, value }: Xattr): boolean => !isAcl(name) || aclText(value) !== null;
+
+function sameXattrs(found: readonly Xattr[], promised: readonly Xattr[]): boolean {
+  if (found.length !== promised.length) return false;
+  const values = new Map(found.map((x) => [x.name.toString('latin1'), x.value]));
+  return promised.every(({ name, value }) => {
+    const other = values.get(name.toString('latin1'));
+    if (other === undefined) return false;
+    // An ACL goes by its text: that does not say the id where none is.
+    return isAcl(name) ? aclText(other) === aclText(value) : other.equals(value);
+  });
+}
+
 /** The first thing in which the media's member is not what the manifest promises; null if none. */
 export function memberDifference(found: TarMember, promised: TarMember): string | null {
   if (!found.path.equals(promised.path)) return 'its name';
   if ((found.link === null) !== (promised.link === null)) return 'its link';
   if (found.link !== null && !found.link.equals(promised.link as Buffer)) return 'its link';
+  if (!sameXattrs(found.xattrs ?? [], (promised.xattrs ?? []).filter(isWritten))) {
+    return 'its attributes';
+  }
+  if (found.sparseBytes !== promised.sparseBytes) return 'its size with holes';
   const keys = ['type', 'mode', 'uid', 'gid', 'size', 'mtimeNs', 'major', 'minor'] as const;
   return keys.find((key) => found[key] !== promised[key]) ?? null;
 }

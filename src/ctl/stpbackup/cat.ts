@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { storedPath } from '../../backup/selection.js';
 import { readFileOf } from '../../library/read-file.js';
+import { openChain } from '../../library/set-tree.js';
 import { untilReaderGone, writeOut } from './long-output.js';
 import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
 
@@ -13,7 +14,8 @@ export function addCat(program: Command): void {
       .argument('<set>', 'id of a set, the beginning of just one, or latest')
       .argument('<path>', 'absolute path as it was'),
   ).action((name: string, path: string, options: LibraryPlace) => {
-    const set = readLibrary(options).openSet(name);
-    untilReaderGone(() => readFileOf(set, storedPath(Buffer.from(path)), { update: writeOut }));
+    const library = readLibrary(options);
+    const chain = openChain(library, library.openSet(name));
+    untilReaderGone(() => readFileOf(chain, storedPath(Buffer.from(path)), { update: writeOut }));
   });
 }

@@ -22,7 +22,7 @@ export function addCatalog(program: Command): void {
         const version = process.version;
         throw stpError(
           'ENOSYS',
-          `better-sqlite3 is not there for Node ${version}: run npm rebuild better-sqlite3; ` +
+          `better-sqlite3 is not there for Node ${version}: run npm install better-sqlite3; ` +
             'find works without it, and reads all manifests',
         );
       }

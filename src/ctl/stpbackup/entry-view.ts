@@ -66,7 +66,7 @@ const named = (name: string, bytes: Buffer): object =>
 
 /** The fields and names of the manifest's line, less those that say where the data lies. */
 export function entryDocument(entry: ManifestEntry): object {
-  const { path, type, mode, uid, gid, size, mtimeNs, link, blake3, changed } = entry;
+  const { path, type, mode, uid, gid, size, mtimeNs, link, blake3, changed, xattrs } = entry;
   const isDevice = type === 'char' || type === 'block';
   return {
     ...named('path', path),
@@ -80,5 +80,14 @@ export function entryDocument(entry: ManifestEntry): object {
     ...(isDevice ? { major: entry.major, minor: entry.minor } : {}),
     ...(blake3 === null ? {} : { blake3 }),
     ...(changed ? { changed } : {}),
+    ...(entry.sparse ? { sparse: true, stored: entry.stored } : {}),
+    ...(xattrs === null || xattrs.length === 0
+      ? {}
+      : {
+          xattrs: xattrs.map(({ name, value }) => ({
+            ...named('name', name),
+            value: value.toString('base64'),
+          })),
+        }),
   };
 }

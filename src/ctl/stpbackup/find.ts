@@ -5,6 +5,7 @@ import { Catalog, type FoundEntry, loadSqlite } from '../../library/catalog.js';
 import { type NameMatcher, nameMatcher } from '../../library/find.js';
 import type { Library } from '../../library/library.js';
 import type { ManifestEntry } from '../../library/manifest.js';
+import { openChain, treeOf, verifyTree } from '../../library/set-tree.js';
 import type { SetSummary } from '../../library/set-writer.js';
 import type { OutputOptions } from '../output.js';
 import { entryDocument, entryLine } from './entry-view.js';
@@ -27,11 +28,9 @@ function scan(
   onFound: OnFound,
 ): void {
   for (const { id } of library.list().sets.filter(chosen)) {
-    const set = library.openSet(id);
-    set.verifyManifest();
-    for (const record of set.manifest()) {
-      if (record.kind === 'entry' && matches(record.path)) onFound(id, record);
-    }
+    const chain = openChain(library, library.openSet(id));
+    verifyTree(chain);
+    for (const { entry } of treeOf(chain)) if (matches(entry.path)) onFound(id, entry);
   }
 }
 

@@ -133,7 +133,7 @@ test('a file is read out whole, and not at all when it is damaged', (t) => {
     const read = (name: string): string => {
       let got = '';
       const path = Buffer.from(join(source, name).slice(1));
-      readFileOf(library.openSet(set.id), path, { update: (b) => (got += Buffer.from(b)) });
+      readFileOf([library.openSet(set.id)], path, { update: (b) => (got += Buffer.from(b)) });
       return got;
     };
     t.is(read('f3000'), 'x'.repeat(3000));
@@ -143,7 +143,7 @@ test('a file is read out whole, and not at all when it is damaged', (t) => {
     change(set.mediaPath, dataOffset(set, 'f3000') + 2999);
     let passed = 0;
     const path = Buffer.from(join(source, 'f3000').slice(1));
-    t.throws(() => readFileOf(set, path, { update: () => passed++ }), { code: 'EBADMSG' });
+    t.throws(() => readFileOf([set], path, { update: () => passed++ }), { code: 'EBADMSG' });
     t.is(passed, 0);
   });
 });

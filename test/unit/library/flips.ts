@@ -9,7 +9,8 @@ import { Library } from '../../../src/library/library.js';
 import { RestoreWriter, restoreSet } from '../../../src/library/restore.js';
 import { sendSet } from '../../../src/library/send-set.js';
 import { sendTree } from '../../../src/library/send-tree.js';
-import { MANIFEST_FILE, MEDIA_FILE } from '../../../src/library/set-writer.js';
+import { chainThrough, openChain } from '../../../src/library/set-tree.js';
+import { INDEX_FILE, MANIFEST_FILE, MEDIA_FILE } from '../../../src/library/set-writer.js';
 import { storeSet } from '../../../src/library/store-set.js';
 import { SUMMARY_FILE } from '../../../src/library/summary.js';
 import { inDirectory, lockFile, MemoryPipe, randomFrom, run, testNative } from './stand-ins.js';
@@ -23,8 +24,15 @@ export function makeSmallTree(root: string): void {
   testNative.setTimesNs(join(root, 'f512'), 1_700_000_000_123_456_789n, false);
 }
 
-export function backUp(library: Library, source: string, more: object = {}): string {
-  const set = library.beginSet({ host: 'here', roots: [source], stpd: '0.0.0', ...more });
+/** What the header of a set says of the one that it is made against. */
+export const chainOn = (library: Library, parent: string) => ({
+  chain: chainThrough(library.openSet(parent).summary),
+});
+
+/** With a parent the set depends on that, although all of the tree is in it. */
+export function backUp(library: Library, source: string, more: { parent?: string } = {}): string {
+  const chain = more.parent === undefined ? {} : chainOn(library, more.parent);
+  const set = library.beginSet({ host: 'here', roots: [source], stpd: '0.0.0', ...chain });
   const pipe = new MemoryPipe();
   sendTree(pipe, [source]);
   storeSet(pipe, set);
@@ -55,7 +63,8 @@ export function restored(
 ): string | null {
   try {
     const pipe = new MemoryPipe();
-    sendSet(pipe, library.openSet(id));
+    const set = library.openSet(id);
+    sendSet(pipe, set, { chain: openChain(library, set) });
     let problems = 0;
     const onProblem = () => problems++;
     restoreSet(pipe, new RestoreWriter(target, { native: testNative, onProblem }));
@@ -76,7 +85,7 @@ export interface Flips {
   readonly silent: readonly string[];
 }
 
-const files = [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE];
+const files = [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE, INDEX_FILE];
 
 /** @param restores every how many flips one is restored, too */
 export function tryFlips(count: number, seed: number, restores: number): Flips {

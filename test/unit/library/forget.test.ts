@@ -5,11 +5,14 @@ import { childrenFirst, forgetSets, prune } from '../../../src/library/forget.js
 import { Library } from '../../../src/library/library.js';
 import { applyRules, type KeepRules, keepParents } from '../../../src/library/retention.js';
 import type { SetSummary } from '../../../src/library/set-writer.js';
-import { backUp, makeSmallTree } from './flips.js';
+import { backUp, chainOn, makeSmallTree } from './flips.js';
 import { inDirectory, lockFile } from './stand-ins.js';
 
 const set = (startedAt: string, more: object = {}): SetSummary =>
   ({ id: startedAt, host: 'h', roots: ['/a', '/b'], startedAt, ...more }) as unknown as SetSummary;
+
+/** What a set says of the one that it is made against. */
+const on = (id: string) => ({ chain: [{ id, manifestBlake3: '' }] });
 
 const kept = (sets: SetSummary[], rules: KeepRules): string[] =>
   applyRules(sets, rules)
@@ -53,8 +56,8 @@ test('hosts and roots are judged apart; the order of roots is nothing', (t) => {
 test('what a kept set or a running backup stands on is kept', (t) => {
   const [a, b, c] = [
     set('2026-01-01T10:00:00Z'),
-    set('2026-01-02T10:00:00Z', { parent: '2026-01-01T10:00:00Z' }),
-    set('2026-01-03T10:00:00Z', { parent: '2026-01-02T10:00:00Z' }),
+    set('2026-01-02T10:00:00Z', on('2026-01-01T10:00:00Z')),
+    set('2026-01-03T10:00:00Z', on('2026-01-02T10:00:00Z')),
   ];
   const all = [a, b, c];
   const verdicts = keepParents(applyRules(all, { last: 1 }), all, []);
@@ -73,10 +76,10 @@ test('what a kept set or a running backup stands on is kept', (t) => {
 test('children go before their parents, whatever their names', (t) => {
   const sets = [
     set('c'),
-    set('b', { parent: 'c' }),
-    set('d', { parent: 'b' }),
-    set('a', { parent: 'b' }),
-    set('e', { parent: 'c' }),
+    set('b', on('c')),
+    set('d', on('b')),
+    set('a', on('b')),
+    set('e', on('c')),
   ];
   const order = childrenFirst(['a', 'b', 'c', 'd', 'e'], sets);
   t.is(order.length, 5);
@@ -119,7 +122,7 @@ test('forget takes a set out of the listing, prune removes it; a dry run does ne
 test('the parent of a backup that is running is not forgotten, and one that is gone is refused', (t) => {
   withSets((library, source) => {
     const parent = backUp(library, source);
-    const meta = { host: 'here', roots: [source], stpd: '0.0.0', parent };
+    const meta = { host: 'here', roots: [source], stpd: '0.0.0', ...chainOn(library, parent) };
     const running = library.beginSet(meta);
     forgetAll(library);
     t.deepEqual(ids(library), [parent]);

@@ -4,7 +4,7 @@ import test from 'ava';
 import { checkLibrary } from '../../../src/library/check-library.js';
 import { Library } from '../../../src/library/library.js';
 import { repairLibrary } from '../../../src/library/repair.js';
-import { backUp, makeSmallTree, restored } from './flips.js';
+import { backUp, chainOn, makeSmallTree, restored } from './flips.js';
 import { inDirectory, lockFile, randomFrom } from './stand-ins.js';
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
@@ -46,7 +46,12 @@ const withSet = (body: (rig: Rig) => void): void =>
 const actions = (library: Library, dryRun = false) =>
   repairLibrary(library, dryRun).map((r) => `${r.action} ${r.part}`);
 
-const cases = { 'set.json': 'summary', 'manifest.jsonl': 'manifest', 'media.tar': 'media' };
+const cases = {
+  'set.json': 'summary',
+  'manifest.jsonl': 'manifest',
+  'media.tar': 'media',
+  'tree.index': 'list',
+};
 
 for (const [file, part] of Object.entries(cases)) {
   test(`a damaged ${file} is made anew, and the old one is kept`, (t) => {
@@ -93,7 +98,7 @@ test('what cannot be made whole moves with its children, and comes back when it 
 
 test('a set that a running backup is made against stays where it is', (t) => {
   withSet((rig) => {
-    const meta = { host: 'here', roots: ['/x'], stpd: '0.0.0', parent: rig.id };
+    const meta = { host: 'here', roots: ['/x'], stpd: '0.0.0', ...chainOn(rig.library, rig.id) };
     const running = rig.library.beginSet(meta);
     rig.flip('media.tar', 101);
     rig.flip('manifest.jsonl', 101);
@@ -111,7 +116,7 @@ test('whatever bits were changed: afterwards all that is listed is sound, and no
       const good = rig.restored();
       const names = Object.keys(cases);
       for (let flips = round % 3; flips >= 0; flips--) {
-        const file = names[Math.floor(random() * 3)] as string;
+        const file = names[Math.floor(random() * names.length)] as string;
         const { length } = readFileSync(rig.path(file));
         rig.flip(file, Math.floor(random() * length), Math.floor(random() * 8));
       }
