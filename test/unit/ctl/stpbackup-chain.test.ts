@@ -91,6 +91,12 @@ function flip(path: string, at: number): void {
   writeFileSync(path, bytes);
 }
 
+function lastHeaderOf(set: StoredSet): number {
+  let at = 0;
+  for (const r of set.manifest()) if (r.kind === 'entry' && r.type === 'file') at = r.headerOffset;
+  return at + 101;
+}
+
 async function problemsOf({ ask }: Chain, ...sets: string[]): Promise<string[]> {
   const { stdout } = await ask('check', '--data', '--json', ...sets);
   return JSON.parse(stdout).found.map((p: { set: string; part: string }) => `${p.set} ${p.part}`);
@@ -102,7 +108,7 @@ test('ls, find and cat show the tree of each point, whichever sets have it', asy
   t.true(isSparse(chain), 'the file system keeps holes');
   const names = async (set: StoredSet): Promise<string[]> => {
     const { entries } = JSON.parse((await ask('ls', set.id, at('.'), '--json')).stdout);
-    return entries.map((e: { path: string }) => `/${e.path}`.slice(at('').length)).slice(1);
+    return entries.map((e: { path: string }) => `/${e.path}`.slice(at('').length + 1)).slice(1);
   };
   const early = ['changes.conf', 'dir', 'dir/stays', 'dir/twin', 'goes', 'holes', 'mode'];
   const late = early.filter((name) => name !== 'goes');
@@ -208,7 +214,8 @@ test('repair makes headers, lists and summaries of a chain anew, and a full mani
       ['set.json', 'summary'],
       ['media.tar', 'media'],
     ] as const) {
-      flip(join(set.directory, file), 101);
+      // The header of a file: that of a directory has names which nothing else knows.
+      flip(join(set.directory, file), file === 'media.tar' ? lastHeaderOf(set) : 101);
       t.deepEqual(act(), [`repaired ${part}`], `${file} of ${set.id}`);
       t.deepEqual(act(), []);
     }
