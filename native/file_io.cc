@@ -1,13 +1,17 @@
 /*
  * File operations that Node's fs has not, or has only with a loss: times to the nanosecond, special
- * files. Any thread; short system calls.
+ * files, extended attributes, holes. Any thread; short system calls.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <string>
+#include <vector>
 
 #include "addon.h"
 
@@ -58,8 +62,121 @@ static void MakeNode(const Napi::CallbackInfo& info) {
   }
 }
 
+/* An open descriptor, or a name that is not followed: lookups start at an open directory. */
+struct XattrPlace {
+  int fd = -1;
+  std::string path;
+  explicit XattrPlace(const Napi::CallbackInfo& info) {
+    if (info[0].IsNumber()) fd = int(wholeNumber(info, 0, "fd", INT32_MAX));
+    else path = pathOf(info);
+  }
+  ssize_t list(char* into, size_t bytes) const {
+    return fd >= 0 ? flistxattr(fd, into, bytes) : llistxattr(path.c_str(), into, bytes);
+  }
+  ssize_t get(const char* name, void* into, size_t bytes) const {
+    return fd >= 0 ? fgetxattr(fd, name, into, bytes) : lgetxattr(path.c_str(), name, into, bytes);
+  }
+  int set(const char* name, const void* value, size_t bytes) const {
+    return fd >= 0 ? fsetxattr(fd, name, value, bytes, 0)
+                   : lsetxattr(path.c_str(), name, value, bytes, 0);
+  }
+};
+
+/* The kernel's own bounds (XATTR_LIST_MAX, XATTR_SIZE_MAX): no list or value is longer. A list
+ * that grows between two calls cannot make us ask again for ever. */
+constexpr size_t kXattrBytes = 65536;
+
+/*
+ * getXattrs(fdOrPath, bytesMax): null without any, else [name, value, name, value, ...] as Buffers.
+ * E2BIG if names and values are more than bytesMax together. An attribute that vanished meanwhile is
+ * left out; so is one that may not be read.
+ */
+static Napi::Value GetXattrs(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const XattrPlace place(info);
+  const size_t bytesMax = size_t(wholeNumber(info, 1, "bytesMax", INT32_MAX));
+  static thread_local std::vector<char> names(kXattrBytes), value(kXattrBytes);
+  const ssize_t listed = place.list(names.data(), names.size());
+  if (listed < 0) {
+    if (errno == ENOTSUP || errno == ENOSYS) return env.Null();
+    throwSystemError(env, errno, "listxattr", place.path);
+  }
+  if (listed == 0) return env.Null();
+  Napi::Array found = Napi::Array::New(env);
+  uint32_t count = 0;
+  size_t total = 0;
+  /* A list that does not end in a zero is cut at its last one. */
+  for (const char *at = names.data(), *end = at + listed; at < end;) {
+    const char* stop = static_cast<const char*>(memchr(at, 0, size_t(end - at)));
+    if (stop == nullptr) break;
+    const size_t nameBytes = size_t(stop - at);
+    if (nameBytes > 0) {
+      const ssize_t bytes = place.get(at, value.data(), value.size());
+      if (bytes < 0 && errno != ENODATA && errno != EPERM && errno != EACCES && errno != ENOTSUP) {
+        throwSystemError(env, errno, "getxattr", place.path);
+      }
+      if (bytes >= 0) {
+        total += nameBytes + size_t(bytes);
+        if (total > bytesMax) throwSystemError(env, E2BIG, "getxattr", place.path);
+        found.Set(count++, Napi::Buffer<char>::Copy(env, at, nameBytes));
+        found.Set(count++, Napi::Buffer<char>::Copy(env, value.data(), size_t(bytes)));
+      }
+    }
+    at = stop + 1;
+  }
+  if (count == 0) return env.Null();
+  return found;
+}
+
+/* setXattr(fdOrPath, name, value): name and value as Buffers. */
+static void SetXattr(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const XattrPlace place(info);
+  auto nameBytes = info[1].As<Napi::Buffer<char>>();
+  auto value = info[2].As<Napi::Buffer<char>>();
+  const std::string name(nameBytes.Data(), nameBytes.Length());
+  if (name.find('\0') != std::string::npos) throwRangeError(env, "the name contains a zero byte");
+  if (place.set(name.c_str(), value.Data(), value.Length()) != 0) {
+    throwSystemError(env, errno, "setxattr", place.path);
+  }
+}
+
+/*
+ * dataSegments(fd, size, countMax): [offset, bytes, ...] of what is not a hole below `size`, in
+ * order; null if the file system cannot say, or says what makes no sense. The last of countMax
+ * segments reaches to the end. The file's position is moved.
+ */
+static Napi::Value DataSegments(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const int fd = int(wholeNumber(info, 0, "fd", INT32_MAX));
+  const auto size = off_t(wholeNumber(info, 1, "size", (uint64_t(1) << 53) - 1));
+  const size_t countMax = size_t(wholeNumber(info, 2, "countMax", INT32_MAX));
+  std::vector<double> segments;
+  for (off_t at = 0; at < size;) {
+    const off_t start = lseek(fd, at, SEEK_DATA);
+    if (start < 0 && errno == ENXIO) break;
+    if (start < at) return env.Null();
+    if (start >= size) break;
+    off_t end = size;
+    if (segments.size() / 2 + 1 < countMax) {
+      end = lseek(fd, start, SEEK_HOLE);
+      if (end <= start) return env.Null();
+      if (end > size) end = size;
+    }
+    segments.push_back(double(start));
+    segments.push_back(double(end - start));
+    at = end;
+  }
+  Napi::Array found = Napi::Array::New(env, segments.size());
+  for (size_t i = 0; i < segments.size(); i++) found.Set(uint32_t(i), segments[i]);
+  return found;
+}
+
 void registerFileIo(Napi::Env env, Napi::Object exports) {
   exports.Set("setTimesNs", Napi::Function::New(env, SetTimesNs));
+  exports.Set("getXattrs", Napi::Function::New(env, GetXattrs));
+  exports.Set("setXattr", Napi::Function::New(env, SetXattr));
+  exports.Set("dataSegments", Napi::Function::New(env, DataSegments));
   exports.Set("makeNode", Napi::Function::New(env, MakeNode));
 }
 

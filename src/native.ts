@@ -259,6 +259,14 @@ export interface Native {
   // --- file_io.cc ---------------------------------------------------------------------------
   /** utimensat; the access time is left alone. */
   setTimesNs(path: Buffer | string, mtimeNs: bigint, followSymlink: boolean): void;
+  /**
+   * Extended attributes of an open file, or of a name that is not followed: null without any, else
+   * name and value by turns. E2BIG if they are more than `bytesMax` together.
+   */
+  getXattrs(fdOrPath: number | Buffer, bytesMax: number): Buffer[] | null;
+  setXattr(fdOrPath: number | Buffer, name: Buffer, value: Buffer): void;
+  /** What is no hole below `size`: offset and bytes by turns; null if the file system cannot say. */
+  dataSegments(fd: number, size: number, countMax: number): number[] | null;
   /** mknod(2); `mode` with the type bits. The device number counts for devices only. */
   makeNode(path: Buffer | string, mode: number, major: number, minor: number): void;
 

@@ -1,16 +1,54 @@
 /** Thread of `stpbackup server`: one storage stream into one set of the library. */
+import { closeSync, constants, openSync } from 'node:fs';
 import type { StoreSetJob, StoreSetResult } from '../src/backup/jobs.js';
-import { hold, runMover } from '../src/backup/mover-thread.js';
-import { Library } from '../src/library/library.js';
-import { storeSet } from '../src/library/store-set.js';
+import { hold, type MoverStream, runMover } from '../src/backup/mover-thread.js';
+import { Library, type StoredSet } from '../src/library/library.js';
+import { ListServer } from '../src/library/list-transfer.js';
+import { chainThrough, indexPathOf, openChain } from '../src/library/set-tree.js';
+import type { SetWriter } from '../src/library/set-writer.js';
+import { receiveDryRun, storeSet } from '../src/library/store-set.js';
 import { native } from '../src/native.js';
 
-await runMover<StoreSetJob, StoreSetResult>(async (job, stream) => {
-  const library = Library.open(job.library, { lockFile: (fd) => native().lockFile(fd) });
-  const set = library.beginSet(job.meta);
-  const { entries, bytes } = storeSet(stream, set, stream.progress);
+function beginSet(library: Library, job: StoreSetJob, parent: StoredSet | null): SetWriter {
+  if (parent === null) return library.beginSet(job.meta, { hasList: job.hasList });
+  const { summary } = parent;
+  return library.beginSet(
+    { ...job.meta, chain: chainThrough(summary) },
+    {
+      parent: { path: indexPathOf(parent), blake3: summary.indexBlake3 ?? '' },
+      // Whoever prunes meanwhile must not leave a set without its parents.
+      verifyChain: () => void openChain(library, library.openSet(parent.id)),
+    },
+  );
+}
+
+async function store(
+  library: Library,
+  job: StoreSetJob,
+  stream: MoverStream,
+  parent: StoredSet | null,
+  list: ListServer | null,
+) {
+  if (job.dryRun) {
+    const { entries, bytes } = receiveDryRun(stream, list);
+    return { totals: stream.totals(entries, bytes), result: null };
+  }
+  const set = beginSet(library, job, parent);
+  const { entries, bytes } = storeSet(stream, set, stream.progress, list);
   const totals = stream.totals(entries, bytes);
   // The client has its own account of what it sent: no set appears before the two agree.
   await hold(totals);
   return { totals, result: set.commit() };
+}
+
+await runMover<StoreSetJob, StoreSetResult>(async (job, stream) => {
+  const library = Library.open(job.library, { lockFile: (fd) => native().lockFile(fd) });
+  const parent = job.parent === null ? null : library.openSet(job.parent);
+  if (parent === null) return store(library, job, stream, null, null);
+  const fd = openSync(indexPathOf(parent), constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    return await store(library, job, stream, parent, new ListServer(stream, fd));
+  } finally {
+    closeSync(fd);
+  }
 });

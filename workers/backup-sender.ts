@@ -2,13 +2,21 @@
 
 import type { SendTreeJob } from '../src/backup/jobs.js';
 import { runMover } from '../src/backup/mover-thread.js';
+import { fetchList } from '../src/library/list-transfer.js';
 import { sendTree } from '../src/library/send-tree.js';
+import { native } from '../src/native.js';
 
 await runMover<SendTreeJob, null>((job, stream) => {
   const roots = job.roots.map((root) => Buffer.from(root));
   const { entries, bytes } = sendTree(stream, roots, {
     progress: stream.progress,
     onWarning: (warning) => stream.complain(warning),
+    native: native(),
+    selection: job.selection,
+    dryRun: job.dryRun,
+    ...(job.listBytes > 0 && {
+      previous: (frames) => fetchList(frames, stream, job.listBytes),
+    }),
   });
   stream.shutdown();
   return { totals: stream.totals(entries, bytes), result: null };

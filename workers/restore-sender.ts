@@ -1,17 +1,18 @@
 /** Thread of `stpbackup server`: one set, or a part of it, into one storage stream. */
 import type { SendSetJob } from '../src/backup/jobs.js';
 import { runMover } from '../src/backup/mover-thread.js';
-import { SelectedSet } from '../src/backup/selection.js';
 import { Library } from '../src/library/library.js';
 import { sendSet } from '../src/library/send-set.js';
+import { openChain } from '../src/library/set-tree.js';
 import { native } from '../src/native.js';
 
 await runMover<SendSetJob, null>((job, stream) => {
   const library = Library.open(job.library, { lockFile: (fd) => native().lockFile(fd) });
-  const whole = library.openSet(job.set);
+  const set = library.openSet(job.set);
+  const chain = openChain(library, set);
   const selected = job.selected.map((path) => Buffer.from(path));
-  const set = selected.length === 0 ? whole : new SelectedSet(whole, selected);
-  const { entries, bytes } = sendSet(stream, set, stream.progress);
+  const { progress } = stream;
+  const { entries, bytes } = sendSet(stream, set, { chain, selected, progress });
   stream.shutdown();
   return { totals: stream.totals(entries, bytes), result: null };
 });

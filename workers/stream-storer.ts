@@ -8,7 +8,7 @@ import { native } from '../src/native.js';
 
 await runMover<StoreSetJob, StoreSetResult>(async (job, stream) => {
   const library = Library.open(job.library, { lockFile: (fd) => native().lockFile(fd) });
-  const set = library.beginSet(job.meta);
+  const set = library.beginSet(job.meta, { hasList: job.hasList });
   // Below the set's own directory: whatever happens to the one happens to the other.
   const spool = join(library.directory, 'tmp', `${set.id}.partial`, 'spool');
   const { entries, bytes } = storeStream(stream, set, spool, stream.progress);

@@ -60,6 +60,9 @@ function startMover(session: EstablishedClient, roots: Roots): AnyMover {
 
 const sendTreeJob = (request: BackupRequest, { roots }: Roots): SendTreeJob => ({
   roots: request.paths.map((path) => assertBelowRoots(pathToBytes(path), roots)),
+  selection: request.selection,
+  listBytes: request.listBytes,
+  dryRun: request.dryRun,
 });
 
 const restoreJob = (request: RestoreRequest, { restoreRoots }: Roots): RestoreSetJob => {

@@ -242,3 +242,9 @@ export function loadControlPath(configFile: string): string {
   const c = parse(configFile, serverSchema);
   return path.resolve(path.dirname(path.resolve(configFile)), c.control);
 }
+
+/** The library alone: for verbs that work on it without the server. */
+export function loadLibraryPath(configFile: string): string {
+  const c = parse(configFile, serverSchema);
+  return path.resolve(path.dirname(path.resolve(configFile)), c.library);
+}

@@ -7,6 +7,7 @@
  */
 import { open } from 'node:fs/promises';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { Library, type LibraryOptions, type StoredSet } from '../library/library.js';
 import { WalArchive } from '../library/wal-archive.js';
@@ -93,6 +94,9 @@ async function store(
   const job: StoreSetJob = {
     library: config.library,
     meta: { host, roots: [setLabel(request.kind, request.name)], stpd: version },
+    parent: null,
+    dryRun: false,
+    hasList: false,
   };
   const mover = Mover.start<StoreSetJob, StoreSetResult>(
     workers[request.kind],
@@ -109,6 +113,7 @@ async function store(
     agree(host, received, await orAborted(signal, said));
     mover.release();
     const { result } = await mover.done;
+    assert(result !== null, 'what is no dry run makes a set');
     committed = true;
     log.info(`${request.kind} ${request.name} of ${host}: ${result.id}, ${result.bytes} bytes`);
     await lastWord(session, { type: 'committed', set: result.id });

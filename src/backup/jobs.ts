@@ -3,17 +3,28 @@
  */
 import type { SetMeta } from '../library/library.js';
 import type { SetSummary } from '../library/set-writer.js';
+import type { Selection } from './protocol.js';
 
 export interface SendTreeJob {
   /** Real paths, checked against the client's roots. */
   readonly roots: readonly Uint8Array[];
+  readonly selection: Selection;
+  /** Bytes of the parent's list; 0 for a full backup. */
+  readonly listBytes: number;
+  readonly dryRun: boolean;
 }
 
 export interface StoreSetJob {
   readonly library: string;
   readonly meta: SetMeta;
+  /** Set that an incremental backup builds on; null for a full one. */
+  readonly parent: string | null;
+  readonly dryRun: boolean;
+  /** False for what does not come in the order of a walk. */
+  readonly hasList: boolean;
 }
-export type StoreSetResult = SetSummary;
+/** Null after a dry run. */
+export type StoreSetResult = SetSummary | null;
 
 export interface SendSetJob {
   readonly library: string;

@@ -11,6 +11,7 @@
  * are not UTF-8 travel as base64. Any thread.
  */
 import { z } from 'zod';
+import { PATTERN_BYTES_MAX, PATTERNS_MAX } from '../source/exclude.js';
 import { PATH_BYTES_MAX, PATHS_MAX, STREAMS_MAX } from './limits.js';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
@@ -43,8 +44,25 @@ export const pathText = (p: WirePath): string =>
 const paths = z.array(pathSchema).max(PATHS_MAX);
 const streams = z.number().int().min(1).max(STREAMS_MAX);
 
+/** What of the paths is sent; see source/exclude.ts. */
+export const selectionSchema = z.strictObject({
+  exclude: z.array(z.string().min(1).max(PATTERN_BYTES_MAX)).max(PATTERNS_MAX),
+  oneFileSystem: z.boolean(),
+  excludeCaches: z.boolean(),
+});
+export type Selection = z.infer<typeof selectionSchema>;
+
 export const requestSchema = z.discriminatedUnion('op', [
-  z.strictObject({ op: z.literal('backup'), host: text, paths: paths.min(1), streams }),
+  z.strictObject({
+    op: z.literal('backup'),
+    host: text,
+    paths: paths.min(1),
+    streams,
+    selection: selectionSchema.default({ exclude: [], oneFileSystem: false, excludeCaches: false }),
+    // Length of the parent's list, which the client fetches through the stream; 0: a full backup.
+    listBytes: count.default(0),
+    dryRun: z.boolean().default(false),
+  }),
   z.strictObject({
     op: z.literal('restore'),
     host: text,

@@ -8,7 +8,8 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths"}                  answer: events, one JSON object a line
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","selection":{"exclude",
+ *                       "oneFileSystem","excludeCaches"}} answer: events, one JSON object a line
  *     POST /v1/restore  {"set","host","target","paths"}   the same
  *
  * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
@@ -25,14 +26,20 @@ import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
 import { PATHS_MAX } from './limits.js';
-import { type Complaint, type Progress, pathSchema } from './protocol.js';
+import { type Complaint, type Progress, pathSchema, selectionSchema } from './protocol.js';
 import { reasonOf } from './reason.js';
 import type { BackupServer, SessionEvents, SessionReport } from './server.js';
 
 const BODY_BYTES_MAX = 4 << 20;
 
 const paths = z.array(pathSchema).max(PATHS_MAX, `at most ${PATHS_MAX} paths`);
-const backupBody = z.strictObject({ host: z.string(), paths: paths.min(1, 'name a path') });
+const backupBody = z.strictObject({
+  host: z.string(),
+  paths: paths.min(1, 'name a path'),
+  incremental: z.boolean().default(false),
+  dryRun: z.boolean().default(false),
+  selection: selectionSchema.partial().default({}),
+});
 const restoreBody = z.strictObject({
   set: z.string().min(1),
   host: z.string(),

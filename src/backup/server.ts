@@ -7,6 +7,7 @@
 import { monotonicMs } from '../clock.js';
 import { stpError } from '../errors.js';
 import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
+import { openParent } from '../library/set-tree.js';
 import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import type { StepRecord } from './handshake-steps.js';
@@ -19,6 +20,7 @@ import {
   type Progress,
   pathText,
   pathToBytes,
+  type Selection,
   type WirePath,
 } from './protocol.js';
 import { reasonOf } from './reason.js';
@@ -42,7 +44,10 @@ interface NetworkBytes {
 export interface SessionReport {
   readonly op: 'backup' | 'restore';
   readonly host: string;
+  /** `none` after a dry run. */
   readonly set: string;
+  /** An incremental backup: the set that it builds on. */
+  readonly parent?: string;
   readonly entries: number;
   /** Of file data. */
   readonly bytes: number;
@@ -67,6 +72,11 @@ export interface BackupServerOptions {
 export interface BackupOrder {
   readonly host: string;
   readonly paths: readonly WirePath[];
+  readonly selection?: { readonly [K in keyof Selection]?: Selection[K] | undefined } | undefined;
+  /** Only what differs from the last set of the same host and roots. */
+  readonly incremental?: boolean;
+  /** Nothing is stored: the report says what would be. */
+  readonly dryRun?: boolean;
 }
 
 export interface RestoreOrder {
@@ -153,6 +163,9 @@ export class BackupServer {
   }
 }
 
+/** Stands for a set that was not made. */
+const DRY_RUN = 'none';
+
 /** One session's work on the server. */
 class SessionRun {
   readonly #complaints: Complaint[] = [];
@@ -168,11 +181,20 @@ class SessionRun {
 
   async backup(order: BackupOrder): Promise<SessionReport> {
     const { config, version } = this.options;
-    const { host, paths } = order;
+    const { host, paths, dryRun = false } = order;
+    const { exclude = [], oneFileSystem = false, excludeCaches = false } = order.selection ?? {};
+    const selection = { exclude, oneFileSystem, excludeCaches };
+    const roots = paths.map(pathText);
+    // Opened here first: a parent that is gone should cost no session.
+    const parent = order.incremental ? openParent(this.library, host, roots).at(-1) : undefined;
     const job: StoreSetJob = {
       library: config.library,
-      meta: { host, roots: paths.map(pathText), stpd: version },
+      meta: { host, roots, stpd: version },
+      parent: parent?.id ?? null,
+      dryRun,
+      hasList: true,
     };
+    const listBytes = parent?.summary.indexBytes ?? 0;
     return this.#session(async (session, keep) => {
       const mover = keep(
         Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', session.detach(), job, (c) =>
@@ -180,14 +202,19 @@ class SessionRun {
         ),
       );
       try {
-        await session.request({ op: 'backup', host, paths: [...paths], streams: 1 });
-        const received = await session.wait(mover.held);
+        const request = { op: 'backup' as const, host, paths: [...paths], streams: 1 };
+        await session.request({ ...request, selection, listBytes, dryRun });
+        const received = await session.wait(
+          dryRun ? mover.done.then((done) => done.totals) : mover.held,
+        );
         const summary = await session.summary();
         agree(this.client.name, received, summary);
         mover.release();
         const { result, totals } = await session.wait(mover.done);
-        await session.finish({ type: 'committed', set: result.id });
-        return this.#report('backup', result.id, totals, summary, session);
+        const set = result?.id ?? DRY_RUN;
+        await session.finish({ type: 'committed', set });
+        const report = this.#report('backup', set, totals, summary, session);
+        return parent === undefined ? report : { ...report, parent: parent.id };
       } catch (e) {
         await mover.stop();
         this.#sweep();

@@ -13,6 +13,8 @@
  *   DATA     the data of the file whose ENTRY came before, all of it        restore
  *   WARNING  one manifest line of a warning                                 backup
  *   END      one JSON object: totals. Nothing follows                       both
+ *   MORE     one byte: the client asks for the next part of the list        backup, incremental
+ *   LIST     bytes of the parent's list (tree-index.ts); answers MORE       to the client
  *
  * Valid if and only if the order holds, too: see store.ts and restore.ts. An entry comes after the
  * MEDIA bytes it names, since it carries their digest. A MEDIA frame holds whole members: one large
@@ -37,9 +39,16 @@ export const FRAME_ENTRY = 2;
 export const FRAME_WARNING = 3;
 export const FRAME_END = 4;
 export const FRAME_DATA = 5;
+export const FRAME_MORE = 6;
+export const FRAME_LIST = 7;
 
-/** One manifest line, newline included: two paths with every byte escaped, and the numbers. */
-export const LINE_BYTES_MAX = 256 * 1024;
+/**
+ * One manifest line, newline included: two paths with every byte escaped, 128 KiB of attributes in
+ * base64, and the numbers.
+ */
+export const LINE_BYTES_MAX = 512 * 1024;
+/** One answer to MORE: some thousand entries, and little beside the window of a stream. */
+export const LIST_BYTES_MAX = 1 << 20;
 /** Lines gathered into one ENTRY frame; more than this of them are sent before the next. */
 export const LINES_BYTES_TARGET = 16 * 1024;
 
@@ -51,8 +60,10 @@ const lengthMax: readonly number[] = [
   LINE_BYTES_MAX,
   LINE_BYTES_MAX,
   Number.MAX_SAFE_INTEGER,
+  1,
+  LIST_BYTES_MAX,
 ];
-const names = ['', 'MEDIA', 'ENTRY', 'WARNING', 'END', 'DATA'] as const;
+const names = ['', 'MEDIA', 'ENTRY', 'WARNING', 'END', 'DATA', 'MORE', 'LIST'] as const;
 
 export const frameName = (type: number): string => names[type] || `frame type ${type}`;
 
@@ -329,17 +340,36 @@ export class FrameReader {
    * With fd -1 it is read and dropped.
    */
   toFile(fd: number, digest: Digest | null): void {
-    while (this.#owed > 0) {
+    this.partToFile(fd, digest, this.#owed, null);
+  }
+
+  /** As `toFile`, for the next `count` bytes of the payload, from `position` of the file on. */
+  partToFile(fd: number, digest: Digest | null, count: number, position: number | null): void {
+    assert(count <= this.#owed, 'a part is within its frame');
+    for (let left = count; left > 0; ) {
       const page = this.#source.peek();
       if (page === null) throw this.#ended();
-      const bytes = Math.min(page.length, this.#owed);
+      const bytes = Math.min(page.length, left);
       if (fd >= 0) {
         digest?.update(bytes === page.length ? page : page.subarray(0, bytes));
-        writeAll(fd, page, bytes);
+        writeAll(fd, page, bytes, position === null ? null : position + count - left);
       }
       this.#source.consume(bytes);
       this.#owed -= bytes;
+      left -= bytes;
     }
+  }
+
+  /** Copies the next bytes of the payload out, as many as `into` has. */
+  take(into: Buffer): void {
+    assert(into.length <= this.#owed, 'a part is within its frame');
+    if (!this.#copy(into, into.length)) throw this.#ended();
+    this.#owed -= into.length;
+  }
+
+  /** Bytes of the payload that nobody has taken yet. */
+  get owed(): number {
+    return this.#owed;
   }
 
   /** False if the stream ended before the first byte. */
@@ -365,6 +395,13 @@ export class FrameReader {
 }
 
 /** write(2) until all is written; it may write less when a disk fills up. */
-export function writeAll(fd: number, data: Uint8Array, bytes = data.length): void {
-  for (let at = 0; at < bytes; ) at += writeSync(fd, data, at, bytes - at, null);
+export function writeAll(
+  fd: number,
+  data: Uint8Array,
+  bytes = data.length,
+  position: number | null = null,
+): void {
+  for (let at = 0; at < bytes; ) {
+    at += writeSync(fd, data, at, bytes - at, position === null ? null : position + at);
+  }
 }

@@ -2,7 +2,7 @@
  * The library: a directory of backup sets that survive without this program.
  *
  *   stpd-library.json   the marker: {"format":"stpd-library","version":1}
- *   sets/ID/            a complete set: media.tar, manifest.jsonl, set.json
+ *   sets/ID/            a complete set: media.tar, manifest.jsonl, tree.index, set.json
  *   tmp/ID.partial/     a set that is being written
  *   tmp/ID.lock         locked by the process that writes it
  *
@@ -29,23 +29,25 @@ import {
 } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { isCoded, messageOf, stpError } from '../errors.js';
+import { digestOfFile } from './digest.js';
 import type { ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
 import {
   explainDiskError,
+  INDEX_FILE,
   MANIFEST_FILE,
   MEDIA_FILE,
-  SET_FORMAT,
-  SET_VERSION,
+  type SetPlace,
   type SetSummary,
   SetWriter,
-  SUMMARY_FILE,
   syncDirectory,
 } from './set-writer.js';
+import { parentOf, readSummary } from './summary.js';
+import { withLock } from './waiting-lock.js';
 
 const MARKER_FILE = 'stpd-library.json';
 const MARKER = { format: 'stpd-library', version: 1 };
-const ID_PATTERN = /^\d{8}T\d{6}Z-[0-9a-f]{6}$/;
+export const ID_PATTERN = /^\d{8}T\d{6}Z-[0-9a-f]{6}$/;
 /** Draws of a name before something else must be wrong. */
 const ID_ATTEMPTS = 16;
 
@@ -56,6 +58,9 @@ export interface LibraryOptions {
 
 /** What the caller knows of a set that begins. */
 export type SetMeta = Omit<ManifestHeader, 'setId' | 'startedAt'>;
+
+/** What an incremental set builds on; see set-tree.ts. */
+export type SetBase = Pick<SetPlace, 'parent' | 'verifyChain' | 'hasList'>;
 
 export interface LibraryListing {
   /** Complete sets, oldest first. */
@@ -83,6 +88,20 @@ export class StoredSet {
   manifest(): ManifestReader {
     return new ManifestReader(this.manifestPath);
   }
+  /**
+   * Reads all of the manifest once: what its lines say counts only when it has its digest.
+   * @throws EBADMSG if it is not the manifest that was written; EIO
+   */
+  verifyManifest(): void {
+    const { manifestBytes, manifestBlake3 } = this.summary;
+    verifyFile(this.manifestPath, manifestBytes, manifestBlake3);
+  }
+  /** The same of the list; a set of a database has none. @throws EBADMSG; ENOENT, EIO */
+  verifyList(): void {
+    const { indexBytes, indexBlake3 } = this.summary;
+    if (indexBytes === undefined || indexBlake3 === undefined) return;
+    verifyFile(join(this.directory, INDEX_FILE), indexBytes, indexBlake3);
+  }
   /** The caller closes it. @throws EINVAL if its size is not what the summary says */
   openMedia(): number {
     const fd = openSync(this.mediaPath, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -96,13 +115,23 @@ export class StoredSet {
   }
 }
 
+function verifyFile(path: string, bytes: number, blake3: string): void {
+  const found = digestOfFile(path);
+  if (found.bytes === bytes && found.blake3 === blake3) return;
+  const what =
+    found.bytes === bytes
+      ? 'does not have the digest that set.json says'
+      : `has ${found.bytes} bytes instead of ${bytes}`;
+  throw stpError('EBADMSG', `${path} ${what}; run stpbackup repair`);
+}
+
 export class Library {
   readonly directory: string;
-  readonly #lockFile: (fd: number) => boolean;
+  readonly lockFile: (fd: number) => boolean;
 
   private constructor(directory: string, options: LibraryOptions) {
     this.directory = directory;
-    this.#lockFile = options.lockFile;
+    this.lockFile = options.lockFile;
   }
 
   /**
@@ -123,29 +152,89 @@ export class Library {
   }
 
   /**
+   * Opens a library that is there, for reading: makes and removes nothing.
+   * @throws ENOENT if there is none, EINVAL if it is of another version
+   */
+  static read(directory: string, options: LibraryOptions): Library {
+    const path = resolve(directory);
+    if (!existsSync(join(path, MARKER_FILE))) {
+      throw stpError('ENOENT', `${path} is not a library: it has no ${MARKER_FILE}`);
+    }
+    checkMarker(path);
+    return new Library(path, options);
+  }
+
+  /**
    * Starts a set. Its files are open: `commit` or `abort` it.
    * @throws ENOSPC, EACCES, ... if there is no room for it
    */
-  beginSet(meta: SetMeta): SetWriter {
+  beginSet(meta: SetMeta, base: SetBase = {}): SetWriter {
     this.#removeLeftovers();
+    return this.exclusively(() => this.#begin(meta, base));
+  }
+
+  #begin(meta: SetMeta, base: SetBase): SetWriter {
+    const parent = parentOf(meta);
+    if (parent !== null && !this.#ids().includes(parent)) {
+      throw stpError(
+        'ENOENT',
+        `set ${parent}, which this one is made against, is not there any more`,
+      );
+    }
     for (let attempt = 0; attempt < ID_ATTEMPTS; attempt++) {
       const now = new Date();
       const id = newSetId(now);
       if (existsSync(join(this.directory, 'sets', id))) continue;
-      const lock = this.#takeLock(id);
-      if (lock === null) continue;
-      return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, lock);
+      const release = this.takeLock(id);
+      if (release === null) continue;
+      if (parent !== null) this.#writeParent(id, parent);
+      return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, base, release);
     }
     throw stpError('EEXIST', `no free set name was found in ${this.directory}; try again`);
   }
 
-  #beginLocked(header: ManifestHeader, release: () => void): SetWriter {
+  /** Beside the lock, so that nobody forgets the parent while the set is being made. */
+  #writeParent(id: string, parent: string): void {
+    writeFileSync(join(this.directory, 'tmp', `${id}.lock`), parent);
+  }
+
+  /**
+   * Runs `work` while no set begins and none is forgotten: moments, never the moving of data.
+   * @throws EBUSY if somebody else is at it for half a minute
+   */
+  exclusively<T>(work: () => T): T {
+    return withLock(this.directory, 'library.lock', this.lockFile, work);
+  }
+
+  /** Sets that backups which are running now are made against. Call it in `exclusively`. */
+  runningParents(): string[] {
+    const room = join(this.directory, 'tmp');
+    const parents: string[] = [];
+    for (const name of readdirSync(room)) {
+      const id = name.replace(/\.lock$/, '');
+      if (id === name || !ID_PATTERN.test(id)) continue;
+      const release = this.takeLock(id);
+      if (release !== null) {
+        release();
+        continue;
+      }
+      try {
+        parents.push(readFileSync(join(room, name), 'utf8'));
+      } catch (e) {
+        // Committed or given up meanwhile.
+        if (!isCoded(e) || e.code !== 'ENOENT') throw e;
+      }
+    }
+    return parents.filter((parent) => parent !== '');
+  }
+
+  #beginLocked(header: ManifestHeader, base: SetBase, release: () => void): SetWriter {
     const id = header.setId;
     const partialDirectory = join(this.directory, 'tmp', `${id}.partial`);
     try {
       mkdirSync(partialDirectory, { mode: 0o700 });
       const directory = join(this.directory, 'sets', id);
-      return new SetWriter({ header, partialDirectory, directory, release });
+      return new SetWriter({ header, partialDirectory, directory, release, ...base });
     } catch (e) {
       rmSync(partialDirectory, { recursive: true, force: true });
       release();
@@ -195,11 +284,11 @@ export class Library {
   }
 
   /** Holds `tmp/ID.lock` until the returned function is called; null if another has it. */
-  #takeLock(id: string): (() => void) | null {
+  takeLock(id: string): (() => void) | null {
     const path = join(this.directory, 'tmp', `${id}.lock`);
     const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
     // A cleaner may have removed the file between our open and our lock: then it is nobody's name.
-    if (!this.#lockFile(fd) || fstatSync(fd).nlink === 0) {
+    if (!this.lockFile(fd) || fstatSync(fd).nlink === 0) {
       closeSync(fd);
       return null;
     }
@@ -215,7 +304,7 @@ export class Library {
     const ids = new Set(readdirSync(room).map((name) => name.replace(/\.(partial|lock)$/, '')));
     for (const id of ids) {
       if (!ID_PATTERN.test(id)) continue;
-      const release = this.#takeLock(id);
+      const release = this.takeLock(id);
       if (release === null) continue;
       rmSync(join(room, `${id}.partial`), { recursive: true, force: true });
       release();
@@ -257,34 +346,4 @@ function checkMarker(path: string): void {
     'EINVAL',
     `${path} is a library of version ${String(marker?.version)}, this program knows ${MARKER.version}`,
   );
-}
-
-const numbers = ['entries', 'bytes', 'warnings', 'mediaBytes', 'manifestBytes'] as const;
-const texts = ['host', 'startedAt', 'finishedAt', 'stpd', 'mediaBlake3', 'manifestBlake3'] as const;
-
-/** @throws EINVAL naming the file and the field */
-function readSummary(directory: string, id: string): SetSummary {
-  const path = join(directory, SUMMARY_FILE);
-  const bad = (rule: string) => stpError('EINVAL', `${path} is damaged: ${rule}`);
-  let value: Record<string, unknown>;
-  try {
-    value = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (e) {
-    throw isCoded(e) ? e : bad('it is not JSON');
-  }
-  if (value?.format !== SET_FORMAT) throw bad(`format is not ${SET_FORMAT}`);
-  if (value.version !== SET_VERSION) throw bad(`version is not ${SET_VERSION}`);
-  if (value.id !== id) throw bad("id is not the directory's name");
-  for (const name of numbers) {
-    if (!Number.isSafeInteger(value[name]) || (value[name] as number) < 0) {
-      throw bad(`${name} is not a whole number`);
-    }
-  }
-  for (const name of texts) if (typeof value[name] !== 'string') throw bad(`${name} is no string`);
-  const { roots } = value;
-  if (!Array.isArray(roots) || !roots.every((r) => typeof r === 'string')) {
-    throw bad('roots is not a list of strings');
-  }
-  const { format: _format, version: _version, ...summary } = value;
-  return summary as unknown as SetSummary;
 }

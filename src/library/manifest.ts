@@ -2,7 +2,9 @@
  * The manifest: what a set holds, one JSON object a line, readable without this program.
  *
  *   line 1      header   {"format":"stpd-manifest","version":1,"setId",...}
- *   then        entries  {"path" | "pathB64","type",...}, in the order of the media
+ *   then        scan     {"scanNs"}: the client's clock; at most once, before the entries
+ *               entries  {"path" | "pathB64","type",...}, in the order of the media
+ *               tombstones {"deleted":true,"path" | "pathB64"}: incremental sets only
  *               warnings {"warning":CODE,"path" | "pathB64","message"}, where they happened
  *   last line   trailer  {"entries","bytes","mediaBytes","mediaBlake3","warnings"}
  *
@@ -18,8 +20,9 @@ import { isUtf8 } from 'node:buffer';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { stpError } from '../errors.js';
 import { type EntryType, pathProblem } from '../source/names.js';
+import { XATTR_NAME_BYTES_MAX, XATTRS_MAX, type Xattr } from '../source/xattrs.js';
 import { LINE_BYTES_MAX } from './frames.js';
-import { paddedBytes, TAR_BLOCK_BYTES } from './pax.js';
+import { paddedBytes, TAR_BLOCK_BYTES, type TarMember } from './pax.js';
 
 export const MANIFEST_FORMAT = 'stpd-manifest';
 export const MANIFEST_VERSION = 1;
@@ -38,6 +41,14 @@ export interface ManifestHeader {
   readonly startedAt: string;
   /** Version of the program that wrote it. */
   readonly stpd: string;
+  /** Incremental sets: what it builds on, and all that this builds on, the full set first. */
+  readonly chain?: readonly ChainLink[];
+}
+
+/** A set that a later one needs, and how to know that it is still the same. */
+export interface ChainLink {
+  readonly id: string;
+  readonly manifestBlake3: string;
 }
 
 export interface ManifestEntry {
@@ -59,10 +70,33 @@ export interface ManifestEntry {
   /** Of the member's first header block in the media. */
   readonly headerOffset: number;
   readonly dataOffset: number;
-  /** Files: lower-case hex; else null. */
+  /** Files: of the `stored` bytes; lower-case hex; else null. */
   readonly blake3: string | null;
   /** The file changed while it was read. */
   readonly changed: boolean;
+  /**
+   * Bytes of its data in the media: `size`, but for a sparse file its map and what is no hole. With
+   * `sameData` they are in the media of an earlier set.
+   */
+  readonly stored: number;
+  readonly sparse: boolean;
+  readonly xattrs: readonly Xattr[] | null;
+  /** It changed while it was read and was read again: the next entry of this path counts. */
+  readonly superseded: boolean;
+  /** Incremental sets: only the metadata changed; the data is that of the parent's entry. */
+  readonly sameData: boolean;
+}
+
+/** Incremental sets: what the parent has and the tree has not any more. */
+export interface ManifestTombstone {
+  readonly kind: 'deleted';
+  readonly path: Buffer;
+}
+
+/** The client's clock when the scan began; once, before all entries. */
+export interface ManifestScan {
+  readonly kind: 'scan';
+  readonly scanNs: bigint;
 }
 
 export interface ManifestWarning {
@@ -85,8 +119,26 @@ export interface ManifestTrailer {
 /** What an entry takes over from its source. */
 export type EntryFacts = Omit<
   ManifestEntry,
-  'kind' | 'headerOffset' | 'dataOffset' | 'blake3' | 'changed'
+  | 'kind'
+  | 'headerOffset'
+  | 'dataOffset'
+  | 'blake3'
+  | 'changed'
+  | 'stored'
+  | 'sparse'
+  | 'xattrs'
+  | 'superseded'
+  | 'sameData'
 >;
+
+/** What only few entries have. */
+export interface RareFacts {
+  readonly stored?: number;
+  readonly sparse?: boolean;
+  readonly xattrs?: readonly Xattr[] | null;
+  readonly superseded?: boolean;
+  readonly sameData?: boolean;
+}
 
 const field = (name: string, bytes: Buffer): string =>
   isUtf8(bytes)
@@ -100,6 +152,7 @@ export function encodeEntry(
   dataOffset: number,
   blake3: string | null,
   changed: boolean,
+  rare: RareFacts | null = null,
 ): string {
   const link = e.link === null ? '' : `,${field('link', e.link)}`;
   const device =
@@ -109,9 +162,28 @@ export function encodeEntry(
     `{${field('path', e.path)},"type":"${e.type}","mode":${e.mode},"uid":${e.uid},"gid":${e.gid}` +
     `,"size":${e.size},"mtimeNs":"${e.mtimeNs}","ctimeNs":"${e.ctimeNs}","ino":"${e.ino}"` +
     `,"dev":"${e.dev}"${link}${device},"headerOffset":${headerOffset},"dataOffset":${dataOffset}` +
-    `${digest}${changed ? ',"changed":true' : ''}}\n`
+    `${digest}${changed ? ',"changed":true' : ''}${rare === null ? '' : encodeRare(rare)}}\n`
   );
 }
+
+function encodeRare(rare: RareFacts): string {
+  let text = '';
+  if (rare.sparse) text += `,"sparse":true,"stored":${rare.stored}`;
+  if (rare.superseded) text += ',"superseded":true';
+  if (rare.sameData) text += ',"sameData":true';
+  if (rare.xattrs) {
+    const list = rare.xattrs.map(
+      ({ name, value }) => `{${field('name', name)},"value":"${value.toString('base64')}"}`,
+    );
+    text += `,"xattrs":[${list.join(',')}]`;
+  }
+  return text;
+}
+
+export const encodeTombstone = (path: Buffer): string =>
+  `{"deleted":true,${field('path', path)}}\n`;
+
+export const encodeScan = (scanNs: bigint): string => `{"scanNs":"${scanNs}"}\n`;
 
 export const encodeWarning = (path: Buffer, code: string, message: string): string =>
   `{"warning":${JSON.stringify(code)},${field('path', path)},"message":${JSON.stringify(message)}}\n`;
@@ -202,6 +274,45 @@ const HEX = /^[0-9a-f]{64}$/;
 /** uid_t and gid_t; the highest stands for "none". */
 const ID_MAX = 2 ** 32 - 2;
 
+const flag = (o: Fields, name: string): boolean => {
+  const value = o[name];
+  if (value !== undefined && typeof value !== 'boolean') throw new LineError(`${name} is no flag`);
+  return value === true;
+};
+
+function xattrsOf(o: Fields): Xattr[] | null {
+  const { xattrs } = o;
+  if (xattrs === undefined) return null;
+  if (!Array.isArray(xattrs) || xattrs.length > XATTRS_MAX) {
+    throw new LineError(`xattrs is not a list of at most ${XATTRS_MAX}`);
+  }
+  return xattrs.map((item: unknown) => {
+    const fields = (typeof item === 'object' && item !== null ? item : {}) as Fields;
+    const name = bytesOf(fields, 'name');
+    const encoded = text(fields, 'value');
+    if (name === null || name.length === 0 || name.length > XATTR_NAME_BYTES_MAX) {
+      throw new LineError('the name of an xattr has no byte, or too many');
+    }
+    if (name.includes(0)) throw new LineError('the name of an xattr contains a NUL byte');
+    if (encoded !== '' && !BASE64.test(encoded)) throw new LineError('an xattr is not base64');
+    return { name, value: Buffer.from(encoded, 'base64') };
+  });
+}
+
+/** `stored` and the flags; the same for all but a few entries. */
+function rareOf(o: Fields, type: EntryType, size: number): Required<RareFacts> {
+  const isFile = type === 'file';
+  const sparse = flag(o, 'sparse');
+  const superseded = flag(o, 'superseded');
+  const sameData = flag(o, 'sameData');
+  if (!isFile && (sparse || superseded || sameData)) {
+    throw new LineError(`a ${type} is not sparse, superseded or without data`);
+  }
+  if (superseded && sameData) throw new LineError('superseded and sameData are both there');
+  const stored = sparse ? integer(o, 'stored', Number.MAX_SAFE_INTEGER) : size;
+  return { stored, sparse, superseded, sameData, xattrs: xattrsOf(o) };
+}
+
 function entryOf(o: Fields): ManifestEntry {
   const type = o.type as EntryType;
   if (!types.has(type)) throw new LineError('type is not one of the known ones');
@@ -226,6 +337,7 @@ function entryOf(o: Fields): ManifestEntry {
     dataOffset: integer(o, 'dataOffset', Number.MAX_SAFE_INTEGER),
     blake3: isFile ? text(o, 'blake3') : null,
     changed: o.changed === true,
+    ...rareOf(o, type, isFile ? (o.size as number) : 0),
   };
   const { headerOffset, dataOffset, blake3 } = entry;
   if (headerOffset % TAR_BLOCK_BYTES !== 0 || dataOffset % TAR_BLOCK_BYTES !== 0) {
@@ -252,6 +364,22 @@ function trailerOf(o: Fields): ManifestTrailer {
   return trailer;
 }
 
+/** Incrementals upon one full set: an ordinal of 16 bits, and what a restore holds open. */
+export const CHAIN_MAX = 1000;
+
+/** @throws LineError if it is not a list of links */
+export function chainOf(value: unknown): ChainLink[] {
+  if (!Array.isArray(value) || value.length > CHAIN_MAX) {
+    throw new LineError(`chain is not a list of at most ${CHAIN_MAX} sets`);
+  }
+  return value.map((link: unknown) => {
+    const o = (typeof link === 'object' && link !== null ? link : {}) as Fields;
+    const [id, manifestBlake3] = [text(o, 'id'), text(o, 'manifestBlake3')];
+    if (!HEX.test(manifestBlake3)) throw new LineError('a digest of chain is not 64 hex digits');
+    return { id, manifestBlake3 };
+  });
+}
+
 function headerOf(o: Fields): ManifestHeader {
   if (o.format !== MANIFEST_FORMAT) throw new LineError(`format is not ${MANIFEST_FORMAT}`);
   if (o.version !== MANIFEST_VERSION) {
@@ -269,6 +397,7 @@ function headerOf(o: Fields): ManifestHeader {
     roots,
     startedAt: text(o, 'startedAt'),
     stpd: text(o, 'stpd'),
+    ...(o.chain !== undefined && { chain: chainOf(o.chain) }),
   };
 }
 
@@ -285,13 +414,19 @@ function objectOf(line: string): Fields {
   return value as Fields;
 }
 
+/** What lies between the first line and the last. */
+export type ManifestItem = ManifestEntry | ManifestTombstone | ManifestWarning;
+export type ManifestRecord = ManifestItem | ManifestScan;
+
 /**
  * Any line after the first.
  * @throws LineError with the rule that it breaks
  */
-export function decodeLine(line: string): ManifestEntry | ManifestWarning | ManifestTrailer {
+export function decodeLine(line: string): ManifestRecord | ManifestTrailer {
   const o = objectOf(line);
   if (o.type !== undefined) return entryOf(o);
+  if (o.deleted === true) return { kind: 'deleted', path: pathOf(o, 'path') };
+  if (o.scanNs !== undefined) return { kind: 'scan', scanNs: bigInteger(o, 'scanNs') };
   if (o.warning === undefined) return trailerOf(o);
   const code = text(o, 'warning');
   if (!/^[A-Z0-9]{2,20}$/.test(code)) throw new LineError('warning is not a POSIX code');
@@ -303,7 +438,20 @@ export const decodeHeader = (line: string): ManifestHeader => headerOf(objectOf(
 
 /** Where the member behind `entry` begins. */
 export const endOffset = (entry: ManifestEntry): number =>
-  entry.dataOffset + paddedBytes(entry.size);
+  entry.dataOffset + paddedBytes(mediaDataBytes(entry));
+
+/** Bytes of data that stand behind the entry's header. */
+export const mediaDataBytes = (entry: ManifestEntry): number => (entry.sameData ? 0 : entry.stored);
+
+/** The member that stands for an entry, but for the names that a directory has. */
+export function memberOf(entry: ManifestEntry): TarMember {
+  const { path, type, mode, uid, gid, mtimeNs, link, major, minor, xattrs } = entry;
+  const same = { path, mode, uid, gid, mtimeNs, major, minor };
+  // A link of a file to itself: GNU tar leaves the file as it is.
+  if (entry.sameData) return { ...same, type: 'hardlink', link: path, size: 0 };
+  const sparse = entry.sparse ? { sparseBytes: entry.size } : {};
+  return { ...same, type, link, size: entry.stored, xattrs, ...sparse };
+}
 
 const READ_BYTES = 256 * 1024;
 
@@ -342,16 +490,21 @@ function* linesOf(fd: number): Generator<Buffer, void, void> {
  * Reads a manifest line by line and checks all of it on the way: use `header`, iterate once, and
  * when the loop ends without an error, `trailer` is there and everything agreed.
  */
-export class ManifestReader implements Iterable<ManifestEntry | ManifestWarning> {
+export class ManifestReader implements Iterable<ManifestItem> {
   readonly header: ManifestHeader;
   /** Set when the iteration has come to the end. */
   trailer: ManifestTrailer | null = null;
+  /** The client's clock when the scan began; null before that line, and where there is none. */
+  scanNs: bigint | null = null;
   /** Bytes of the entry just yielded, without newline; valid until the next. */
   line: Buffer = Buffer.alloc(0);
+  /** Where that line begins in the file. */
+  lineOffset = 0;
   readonly #path: string;
   readonly #fd: number;
   readonly #lines: Generator<Buffer, void, void>;
   #lineNumber = 0;
+  #nextOffset = 0;
   #closed = false;
 
   /** @throws EINVAL naming file, line and rule; ENOENT, EACCES */
@@ -369,7 +522,7 @@ export class ManifestReader implements Iterable<ManifestEntry | ManifestWarning>
     }
   }
 
-  *[Symbol.iterator](): Generator<ManifestEntry | ManifestWarning, void, void> {
+  *[Symbol.iterator](): Generator<ManifestItem, void, void> {
     let entries = 0;
     let bytes = 0;
     let warnings = 0;
@@ -383,14 +536,18 @@ export class ManifestReader implements Iterable<ManifestEntry | ManifestWarning>
           checkTotals(record, entries, bytes, warnings, mediaBytes);
           continue;
         }
+        if (record.kind === 'scan') {
+          this.scanNs = record.scanNs;
+          continue;
+        }
         if (record.kind === 'entry') {
           if (record.headerOffset !== mediaBytes) {
             throw new LineError(`headerOffset is not ${mediaBytes}, where the entry before ended`);
           }
           entries++;
-          bytes += record.size;
+          bytes += mediaDataBytes(record);
           mediaBytes = endOffset(record);
-        } else {
+        } else if (record.kind === 'warning') {
           warnings++;
         }
         this.line = line;
@@ -414,6 +571,8 @@ export class ManifestReader implements Iterable<ManifestEntry | ManifestWarning>
   #next(): Buffer | null {
     this.#lineNumber++;
     const { value } = this.#lines.next();
+    this.lineOffset = this.#nextOffset;
+    this.#nextOffset += (value?.length ?? 0) + 1;
     return value ?? null;
   }
 

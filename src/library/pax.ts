@@ -11,6 +11,10 @@
  *   hdrcharset       BINARY before a path or linkpath record that is not UTF-8
  *   mtime            fractions of a second, before 1970, after 2242
  *   uid, gid, size   over 2097151, over 8 GiB - 1
+ *   SCHILY.xattr.*   extended attributes; % and = of their names as %25 and %3D, as GNU tar has it
+ *   SCHILY.acl.*     POSIX ACLs as text
+ *   GNU.sparse.*     format 1.0: a map stands before the data, see source/sparse.ts
+ *   GNU.dumpdir      names that a directory has; with them GNU tar removes what is gone
  * Owner names are left out: numbers restore on any machine.
  *
  * A writer belongs to one thread; its buffer is overwritten by the next member.
@@ -18,13 +22,13 @@
 import { isUtf8 } from 'node:buffer';
 import { assert } from '../assert.js';
 import { type EntryType, PATH_BYTES_MAX } from '../source/names.js';
+import { ACL_ACCESS, ACL_DEFAULT, aclText, type Xattr } from '../source/xattrs.js';
 
 export const TAR_BLOCK_BYTES = 512;
 /** The end of an archive. */
 export const TAR_END_BYTES = 2 * TAR_BLOCK_BYTES;
-/** Two headers, and records with a path, a link and numbers. */
-export const TAR_HEADER_BYTES_MAX =
-  2 * TAR_BLOCK_BYTES + paddedBytes(2 * (PATH_BYTES_MAX + 32) + 512);
+/** Two headers, and records with a path, a link and numbers; the rest makes its room when needed. */
+const TAR_HEADER_BYTES = 2 * TAR_BLOCK_BYTES + paddedBytes(2 * (PATH_BYTES_MAX + 32) + 1024);
 
 const OCTAL7_MAX = 0o7777777;
 const OCTAL11_MAX = 0o77777777777;
@@ -54,6 +58,13 @@ const SPACE = 0x20;
 const SLASH = 0x2f;
 const MAGIC_AND_VERSION = Buffer.from('ustar\x0000', 'latin1');
 const RECORDS_NAME = Buffer.from('././@PaxHeader');
+const SPARSE_NAME = Buffer.from('GNUSparseFile.0/');
+/** Length, longest key of ours and the ends of one record, without name and value. */
+const RECORD_BYTES_MAX = 128;
+const aclKeys: Readonly<Record<string, string>> = {
+  [ACL_ACCESS]: 'SCHILY.acl.access',
+  [ACL_DEFAULT]: 'SCHILY.acl.default',
+};
 const HDRCHARSET_BINARY = Buffer.from('21 hdrcharset=BINARY\n');
 
 const typeFlags: Readonly<Record<EntryType, number>> = {
@@ -78,6 +89,11 @@ export interface TarMember {
   readonly link: Buffer | null;
   readonly major: number;
   readonly minor: number;
+  readonly xattrs?: readonly Xattr[] | null;
+  /** Size of a sparse file with its holes; `size` is that of its map and data. */
+  readonly sparseBytes?: number;
+  /** Of a directory; see `dumpdir`. */
+  readonly dumpdir?: Buffer | null;
 }
 
 /** `bytes` rounded up to whole blocks. */
@@ -153,13 +169,14 @@ function prefixCut(path: Buffer, bytes: number): number {
 
 export class TarHeaderWriter {
   /** The blocks of the last member: as many bytes as `write` returned. */
-  readonly buffer = Buffer.alloc(TAR_HEADER_BYTES_MAX);
+  buffer = Buffer.alloc(TAR_HEADER_BYTES);
   #recordsEnd = 0;
 
   /** @returns bytes of header in `buffer`, a multiple of 512 */
   write(member: TarMember): number {
     assert(member.size === 0 || member.type === 'file', 'only files have data');
     assert(member.path.length > 0 && member.path.length <= PATH_BYTES_MAX, 'paths are bounded');
+    this.#makeRoom(member);
     const isDirectory = member.type === 'directory';
     const pathBytes = member.path.length + (isDirectory ? 1 : 0);
     const records = this.#writeRecords(member, pathBytes);
@@ -169,14 +186,26 @@ export class TarHeaderWriter {
     return header + TAR_BLOCK_BYTES;
   }
 
+  #makeRoom({ xattrs, dumpdir }: TarMember): void {
+    if (!xattrs && !dumpdir) return;
+    let bytes = TAR_HEADER_BYTES + (dumpdir?.length ?? 0) + RECORD_BYTES_MAX;
+    // Names three times for their %XX, and an ACL is some six times longer as text.
+    for (const { name, value } of xattrs ?? []) {
+      bytes += 3 * name.length + 6 * value.length + RECORD_BYTES_MAX;
+    }
+    if (bytes > this.buffer.length) this.buffer = Buffer.alloc(paddedBytes(bytes));
+  }
+
   /** Puts the records behind the first block; returns their bytes. */
   #writeRecords(member: TarMember, pathBytes: number): number {
     const { path, link, uid, gid, size, mtimeNs } = member;
     const start = TAR_BLOCK_BYTES;
     this.#recordsEnd = start;
-    const longPath = pathBytes > NAME_BYTES && prefixCut(path, pathBytes) < 0;
+    const sparse = member.sparseBytes;
+    const longPath =
+      sparse === undefined && pathBytes > NAME_BYTES && prefixCut(path, pathBytes) < 0;
     const longLink = link !== null && link.length > LINK_BYTES;
-    if ((longPath && !isUtf8(path)) || (longLink && !isUtf8(link))) {
+    if (((longPath || sparse !== undefined) && !isUtf8(path)) || (longLink && !isUtf8(link))) {
       HDRCHARSET_BINARY.copy(this.buffer, start);
       this.#recordsEnd += HDRCHARSET_BINARY.length;
     }
@@ -188,9 +217,29 @@ export class TarHeaderWriter {
     if (ustarSeconds(mtimeNs) < 0) {
       this.#putRecord('mtime', Buffer.from(paxSeconds(mtimeNs)), false);
     }
+    if (sparse !== undefined) {
+      this.#putRecord('GNU.sparse.major', Buffer.from('1'), false);
+      this.#putRecord('GNU.sparse.minor', Buffer.from('0'), false);
+      this.#putRecord('GNU.sparse.name', path, false);
+      this.#putRecord('GNU.sparse.realsize', Buffer.from(String(sparse)), false);
+    }
+    for (const xattr of member.xattrs ?? []) this.#putXattr(xattr);
+    if (member.dumpdir) this.#putRecord('GNU.dumpdir', member.dumpdir, false);
     const end = this.#recordsEnd;
     if (end > start) this.buffer.fill(0, end, start + paddedBytes(end - start));
     return end - start;
+  }
+
+  #putXattr({ name, value }: Xattr): void {
+    const text = name.toString('latin1');
+    const acl = aclKeys[text];
+    if (acl !== undefined) {
+      const readable = aclText(value);
+      if (readable !== null) this.#putRecord(acl, Buffer.from(readable), false);
+      return;
+    }
+    const escaped = text.replace(/%/g, '%25').replace(/=/g, '%3D');
+    this.#putRecord(`SCHILY.xattr.${escaped}`, value, false);
   }
 
   #putRecord(key: string, value: Buffer, slash: boolean): void {
@@ -244,6 +293,13 @@ export class TarHeaderWriter {
     const bytes = path.length + (isDirectory ? 1 : 0);
     const cut = bytes > NAME_BYTES ? prefixCut(path, bytes) : -1;
     let start = at + NAME;
+    if (member.sparseBytes !== undefined) {
+      // What a tar without this format makes of the member must not pass for the file.
+      SPARSE_NAME.copy(buffer, start);
+      const base = path.lastIndexOf(SLASH) + 1;
+      path.copy(buffer, start + SPARSE_NAME.length, base, base + NAME_BYTES - SPARSE_NAME.length);
+      return;
+    }
     if (cut >= 0) path.copy(buffer, at + PREFIX, 0, cut);
     // Without a cut a name that is too long is a stub: the path record has the whole.
     const copied = path.copy(buffer, start, cut + 1, Math.min(path.length, cut + 1 + NAME_BYTES));

@@ -20,6 +20,7 @@ import {
   constants,
   fchmodSync,
   fchownSync,
+  ftruncateSync,
   lchownSync,
   linkSync,
   mkdirSync,
@@ -31,6 +32,8 @@ import { resolve } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
+import { SparseMapParser } from '../source/sparse.js';
+import type { Xattr } from '../source/xattrs.js';
 import {
   assertTotals,
   FRAME_DATA,
@@ -41,7 +44,8 @@ import {
   type PageSource,
   protocolError,
 } from './frames.js';
-import { BLAKE3_EMPTY, decodeLine, endOffset, LineError, type ManifestEntry } from './manifest.js';
+import { BLAKE3_EMPTY, decodeLine, LineError, type ManifestEntry } from './manifest.js';
+import { TAR_BLOCK_BYTES } from './pax.js';
 
 /** What Node lacks: from the addon, or from a stand-in in tests. */
 export interface RestoreNative {
@@ -51,6 +55,8 @@ export interface RestoreNative {
    * mknod(2); `mode` has the type bits. Without it FIFOs and devices are reported as not restored.
    */
   readonly makeNode?: (path: Buffer | string, mode: number, major: number, minor: number) => void;
+  /** fsetxattr(2), or lsetxattr(2) of a name in an open directory. */
+  readonly setXattr?: (fdOrPath: number | Buffer, name: Buffer, value: Buffer) => void;
 }
 
 export interface RestoreProblem {
@@ -76,8 +82,11 @@ export interface RestoreOptions {
   readonly onProblem: (problem: RestoreProblem) => void;
 }
 
-/** Moves `bytes` of data into `fd`, or nowhere when it is -1; returns their BLAKE3 in hex. */
-export type ReceiveData = (fd: number, bytes: number) => string;
+/**
+ * Moves `bytes` of data into `fd`, or nowhere when it is -1; returns their BLAKE3 in hex. A file with
+ * holes has `size` bytes, and a map before its data; else `size` is -1.
+ */
+export type ReceiveData = (fd: number, bytes: number, size: number) => string;
 
 interface PendingDirectory {
   /** Stored path, one character a byte; empty for the target. */
@@ -86,6 +95,7 @@ interface PendingDirectory {
   readonly uid: number;
   readonly gid: number;
   readonly mtimeNs: bigint;
+  readonly xattrs: readonly Xattr[] | null;
 }
 
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECTORY, O_RDONLY } = constants;
@@ -161,18 +171,18 @@ export class RestoreWriter {
    */
   entry(entry: ManifestEntry, receive: ReceiveData): void {
     this.#entries++;
-    this.#bytes += entry.size;
-    let received = entry.size === 0;
-    const receiveOnce: ReceiveData = (fd, bytes) => {
+    this.#bytes += entry.stored;
+    let received = entry.stored === 0;
+    const receiveOnce: ReceiveData = (fd, bytes, size) => {
       received = true;
-      return receive(fd, bytes);
+      return receive(fd, bytes, size);
     };
     try {
       this.#make(entry, receiveOnce);
     } catch (e) {
       this.#settle(entry, e);
     }
-    if (!received) receive(-1, entry.size);
+    if (!received) receive(-1, entry.stored, -1);
   }
 
   /** Passes what ends the restore, reports the rest. */
@@ -207,6 +217,7 @@ export class RestoreWriter {
         const access = this.#accessOf(entry.path);
         symlinkSync(entry.link as Buffer, access);
         this.#own(() => lchownSync(access, entry.uid, entry.gid));
+        this.#setXattrs(entry.path, entry.xattrs, access);
         this.#setTime(access, entry.mtimeNs, false);
         break;
       }
@@ -227,18 +238,21 @@ export class RestoreWriter {
         this.#openDirectory(key);
       }
     }
-    const { mode, uid, gid, mtimeNs } = entry;
-    this.#pending.push({ key, mode, uid, gid, mtimeNs });
+    const { mode, uid, gid, mtimeNs, xattrs } = entry;
+    this.#pending.push({ key, mode, uid, gid, mtimeNs, xattrs });
   }
 
   #makeFile(entry: ManifestEntry, receive: ReceiveData): void {
     const access = this.#accessOf(entry.path);
     const fd = openSync(access, CREATE_FILE, 0o600);
     try {
-      const digest = entry.size === 0 ? BLAKE3_EMPTY : receive(fd, entry.size);
+      const { stored, size, sparse } = entry;
+      const digest = stored === 0 ? BLAKE3_EMPTY : receive(fd, stored, sparse ? size : -1);
       if (digest !== entry.blake3) this.#reportDigest(entry);
       const owned = this.#own(() => fchownSync(fd, entry.uid, entry.gid));
       fchmodSync(fd, owned ? entry.mode : entry.mode & ~SET_ID_BITS);
+      // After the owner, which takes capabilities away, and the mode, which an ACL has, too.
+      this.#setXattrs(entry.path, entry.xattrs, fd);
       this.#setTime(access, entry.mtimeNs, false);
     } finally {
       closeSync(fd);
@@ -281,7 +295,22 @@ export class RestoreWriter {
     makeNode(access, typeBits | 0o600, entry.major, entry.minor);
     const owned = this.#own(() => lchownSync(access, entry.uid, entry.gid));
     chmodSync(access, owned ? entry.mode : entry.mode & ~SET_ID_BITS);
+    this.#setXattrs(entry.path, entry.xattrs, access);
     this.#setTime(access, entry.mtimeNs, false);
+  }
+
+  #setXattrs(path: Buffer, xattrs: readonly Xattr[] | null, place: number | Buffer): void {
+    for (const { name, value } of xattrs ?? []) {
+      try {
+        if (this.#native.setXattr === undefined) throw stpError('ENOSYS', 'not in this build');
+        this.#native.setXattr(place, name, value);
+      } catch (e) {
+        if (!isCoded(e) || fatalCodes.has(e.code)) throw e;
+        const shown = `${this.#target}/${displayPath(path)}`;
+        const what = `the attribute ${displayPath(name)} of ${shown} could not be set`;
+        this.#problem(path, e.code, `${what}: ${e.code}`);
+      }
+    }
   }
 
   #setTime(path: Buffer | string, mtimeNs: bigint, followSymlink: boolean): void {
@@ -382,11 +411,12 @@ export class RestoreWriter {
   }
 
   #finishDirectory(directory: PendingDirectory): void {
-    const { key, mode, uid, gid, mtimeNs } = directory;
+    const { key, mode, uid, gid, mtimeNs, xattrs } = directory;
     try {
       const path = procPath(this.#openDirectory(key));
       const owned = this.#own(() => chownSync(path, uid, gid));
       chmodSync(path, owned ? mode : mode & ~SET_ID_BITS);
+      this.#setXattrs(Buffer.from(key || '.', 'latin1'), xattrs, Buffer.from(`${path}/.`));
       this.#setTime(path, mtimeNs, true);
     } catch (e) {
       if (!isCoded(e) || fatalCodes.has(e.code)) throw e;
@@ -416,6 +446,7 @@ function parentKey(path: Buffer): string {
 /** Calls that a restore makes on the target's file system and that name no path in their errors. */
 const diskCalls: ReadonlySet<unknown> = new Set([
   'write',
+  'ftruncate',
   'fchown',
   'fchmod',
   'utimensat',
@@ -434,23 +465,27 @@ export function restoreSet(
 ): RestoreReport {
   const frames = new FrameReader(source);
   const hasher = new Blake3Hasher();
-  const receive: ReceiveData = (fd, bytes) => {
+  const receive: ReceiveData = (fd, bytes, size) => {
     if (!frames.next() || frames.type !== FRAME_DATA || frames.length !== bytes) {
       throw protocolError(`the data of a file of ${bytes} bytes does not follow its entry`);
     }
     hasher.reset();
     try {
-      frames.toFile(fd, hasher);
+      if (size < 0 || fd < 0) frames.toFile(fd, hasher);
+      else if (!receiveSparse(frames, fd, size, hasher)) {
+        frames.toFile(-1, null);
+        return DAMAGED;
+      }
     } catch (e) {
       // A file system that takes no more of this file is no reason to lose the stream's place.
-      if (isCoded(e) && e.syscall === 'write') frames.toFile(-1, null);
+      if (isCoded(e) && (e.syscall === 'write' || e.syscall === 'ftruncate'))
+        frames.toFile(-1, null);
       throw e;
     }
     return hasher.digest('hex');
   };
   let entries = 0;
   let bytes = 0;
-  let mediaEnd = 0;
   try {
     while (frames.next()) {
       if (frames.type === FRAME_END) {
@@ -461,10 +496,8 @@ export function restoreSet(
         throw protocolError(`a ${frameName(frames.type)} frame has no place here`);
       }
       const entry = entryOf(frames.payload(), entries + 1);
-      if (entry.headerOffset < mediaEnd) throw protocolError('the entries are out of order');
-      mediaEnd = endOffset(entry);
       writer.entry(entry, receive);
-      bytes += entry.size;
+      bytes += entry.stored;
       progress[0] = ++entries;
       progress[1] = bytes;
     }
@@ -472,6 +505,35 @@ export function restoreSet(
   } finally {
     writer.close();
   }
+}
+
+/** No digest: what does not have the form that it should have. */
+const DAMAGED = '';
+
+/**
+ * Data with holes: the map, then its segments, each to its place. The size is set at the end.
+ * @returns false if the map is none, or is not that of the data
+ */
+function receiveSparse(
+  frames: FrameReader,
+  fd: number,
+  size: number,
+  hasher: Blake3Hasher,
+): boolean {
+  const map = new SparseMapParser();
+  const block = Buffer.allocUnsafeSlow(TAR_BLOCK_BYTES);
+  while (!map.isComplete) {
+    if (frames.owed < block.length) return false;
+    frames.take(block);
+    hasher.update(block);
+    if (map.add(block, size) !== null) return false;
+  }
+  for (const { offset, bytes } of map.segments) {
+    if (bytes > frames.owed) return false;
+    frames.partToFile(fd, hasher, bytes, offset);
+  }
+  ftruncateSync(fd, size);
+  return frames.owed === 0;
 }
 
 function entryOf(line: Buffer, number: number): ManifestEntry {

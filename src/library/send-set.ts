@@ -1,5 +1,5 @@
 /**
- * Restore, the server's side: a set becomes one stream of frames, in the order of its manifest.
+ * Restore, the server's side: the tree of a set becomes one stream of frames, in its order.
  *
  * Data goes from the media to pages by read(2). Digests are checked by who writes the files.
  * Worker thread: all of it blocks.
@@ -17,62 +17,76 @@ import {
   type Totals,
 } from './frames.js';
 import type { StoredSet } from './library.js';
-import type { ManifestEntry } from './manifest.js';
+import { treeOf, verifyTree } from './set-tree.js';
 
 const SLICE_BYTES = 8 << 20;
 const NEWLINE = Buffer.of(0x0a);
 
+export interface SendSetOptions {
+  /** All that the set needs, itself last; for an incremental set. */
+  readonly chain?: readonly StoredSet[];
+  /** Stored paths; empty for all of it. */
+  readonly selected?: readonly Buffer[];
+  /** Kept up to date for another thread: [entries, bytes of data]. */
+  readonly progress?: Float64Array;
+}
+
 /**
- * Sends all of a set, then END, and flushes; the caller shuts the stream down.
- * @param progress kept up to date for another thread: [entries, bytes of data]
- * @throws EINVAL if manifest or media are damaged, EIO; what the stream throws
+ * Sends the tree of a set, or a part of it, then END, and flushes; the caller shuts the stream down.
+ * @throws EBADMSG, EINVAL if manifest or media are damaged, ENOENT for a path that selects nothing,
+ *   EIO; what the stream throws
  */
-export function sendSet(sink: PageSink, set: StoredSet, progress?: Float64Array): Totals {
-  const shown = progress ?? new Float64Array(2);
+export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions = {}): Totals {
+  const { chain = [set], selected = [], progress = new Float64Array(2) } = options;
   const frames = new FrameWriter(sink);
-  const manifest = set.manifest();
+  // A line that was changed on the disk would restore as it stands: modes, owners, names.
+  verifyTree(chain);
+  const media = new Map<StoredSet, number>();
   let entries = 0;
   let bytes = 0;
-  let media = -1;
   try {
-    media = set.openMedia();
-    for (const record of manifest) {
-      if (record.kind !== 'entry') continue;
-      frames.begin(FRAME_ENTRY, manifest.line.length + 1);
-      frames.put(manifest.line, 0, manifest.line.length);
+    for (const { entry, line, dataSet, dataOffset } of treeOf(chain, selected)) {
+      frames.begin(FRAME_ENTRY, line.length + 1);
+      frames.put(line, 0, line.length);
       frames.put(NEWLINE, 0, 1);
-      if (record.size > 0) sendData(frames, media, record, set.mediaPath, shown);
-      bytes += record.size;
-      shown[0] = ++entries;
+      if (entry.stored > 0) {
+        const fd = media.get(dataSet) ?? dataSet.openMedia();
+        media.set(dataSet, fd);
+        const at = { fd, offset: dataOffset, bytes: entry.stored, path: dataSet.mediaPath };
+        sendData(frames, at, progress);
+      }
+      bytes += entry.stored;
+      progress[0] = ++entries;
     }
     const totals = { entries, bytes, warnings: 0 };
     frames.frame(FRAME_END, encodeTotals(totals));
     frames.flush();
     return totals;
   } finally {
-    manifest.close();
-    if (media >= 0) closeSync(media);
+    for (const fd of media.values()) closeSync(fd);
   }
 }
 
-function sendData(
-  frames: FrameWriter,
-  media: number,
-  entry: ManifestEntry,
-  mediaPath: string,
-  progress: Float64Array,
-): void {
-  frames.begin(FRAME_DATA, entry.size);
-  for (let at = 0; at < entry.size; ) {
-    const asked = Math.min(entry.size - at, SLICE_BYTES);
+interface DataPlace {
+  readonly fd: number;
+  readonly offset: number;
+  readonly bytes: number;
+  readonly path: string;
+}
+
+function sendData(frames: FrameWriter, place: DataPlace, progress: Float64Array): void {
+  const { fd, offset, bytes, path } = place;
+  frames.begin(FRAME_DATA, bytes);
+  for (let at = 0; at < bytes; ) {
+    const asked = Math.min(bytes - at, SLICE_BYTES);
     let moved: number;
     try {
-      moved = frames.putFile(media, entry.dataOffset + at, asked, null);
+      moved = frames.putFile(fd, offset + at, asked, null);
     } catch (e) {
       if (!(e instanceof FileReadError)) throw e;
-      throw stpError(e.code, `${mediaPath} cannot be read at ${entry.dataOffset + at}`, 'read');
+      throw stpError(e.code, `${path} cannot be read at ${offset + at}`, 'read');
     }
-    if (moved < asked) throw stpError('EINVAL', `${mediaPath} is shorter than its manifest says`);
+    if (moved < asked) throw stpError('EINVAL', `${path} is shorter than its manifest says`);
     at += moved;
     progress[1] = (progress[1] as number) + moved;
   }

@@ -29,16 +29,17 @@ import {
   encodeTrailer,
   endOffset,
   LineError,
+  type ManifestEntry,
   type ManifestHeader,
+  mediaDataBytes,
 } from './manifest.js';
 import { TAR_END_BYTES } from './pax.js';
+import { encodeSummary, SUMMARY_FILE } from './summary.js';
+import { TreeMerge } from './tree-merge.js';
 
 export const MEDIA_FILE = 'media.tar';
 export const MANIFEST_FILE = 'manifest.jsonl';
-export const SUMMARY_FILE = 'set.json';
-
-export const SET_FORMAT = 'stpd-set';
-export const SET_VERSION = 1;
+export const INDEX_FILE = 'tree.index';
 
 /** What `set.json` says. */
 export interface SetSummary extends Omit<ManifestHeader, 'setId'> {
@@ -53,6 +54,17 @@ export interface SetSummary extends Omit<ManifestHeader, 'setId'> {
   readonly mediaBlake3: string;
   readonly manifestBytes: number;
   readonly manifestBlake3: string;
+  /** Entries of the tree at this point, whichever sets have them. Sets of file trees only. */
+  readonly treeEntries?: number;
+  readonly indexBytes?: number;
+  readonly indexBlake3?: string;
+}
+
+/** What an incremental set builds on. */
+export interface ParentList {
+  /** Path of its list. */
+  readonly path: string;
+  readonly blake3: string;
 }
 
 /** Where a set writer works; made by `Library.beginSet`. */
@@ -64,6 +76,11 @@ export interface SetPlace {
   readonly directory: string;
   /** Lets go of the lock and removes its file. */
   readonly release: () => void;
+  readonly parent?: ParentList;
+  /** False for what does not come in the order of a walk, as a database's: it has no list. */
+  readonly hasList?: boolean;
+  /** Called right before the set becomes visible. @throws if its parents are not what they were */
+  readonly verifyChain?: () => void;
 }
 
 /** Manifest lines are gathered up to this before they are written. */
@@ -88,6 +105,10 @@ export class SetWriter {
   readonly #manifestFd: number;
   readonly #mediaDigest = new Blake3Hasher();
   readonly #manifestDigest = new Blake3Hasher();
+  /** Null for a set without a list. */
+  readonly #merge: TreeMerge | null;
+  /** Manifest bytes before the line that is being accepted. */
+  #lineOffset = 0;
   readonly #gathered = Buffer.allocUnsafeSlow(GATHER_BYTES + LINE_BYTES_MAX);
   #gatheredBytes = 0;
   #manifestBytes = 0;
@@ -106,6 +127,14 @@ export class SetWriter {
     this.#place = place;
     this.#mediaFd = openSync(join(place.partialDirectory, MEDIA_FILE), CREATE, 0o600);
     this.#manifestFd = openSync(join(place.partialDirectory, MANIFEST_FILE), CREATE, 0o600);
+    this.#merge =
+      place.hasList === false
+        ? null
+        : new TreeMerge({
+            path: join(place.partialDirectory, INDEX_FILE),
+            ordinal: place.header.chain?.length ?? 0,
+            parent: place.parent ?? null,
+          });
     this.#gather(Buffer.from(encodeHeader(place.header)));
   }
 
@@ -141,7 +170,7 @@ export class SetWriter {
       try {
         if (newline < 0) throw new LineError('it has no end');
         if (newline - start >= LINE_BYTES_MAX) throw new LineError('it is too long');
-        this.#accept(line, allowed);
+        this.#accept(line, allowed, newline - start);
       } catch (e) {
         if (!(e instanceof LineError)) throw e;
         const where = `line ${this.#lineNumber + 1} of the manifest`;
@@ -152,13 +181,19 @@ export class SetWriter {
     }
   }
 
-  #accept(line: string, allowed: 'entry' | 'warning'): void {
+  #accept(line: string, allowed: 'entry' | 'warning', lineBytes: number): void {
     const record = decodeLine(line);
-    if (record.kind !== allowed) throw new LineError(`it is not of the kind ${allowed}`);
-    if (record.kind === 'warning') {
-      this.#warnings++;
-      return;
+    const isOfTree = record.kind === 'entry' || record.kind === 'deleted' || record.kind === 'scan';
+    if ((isOfTree ? 'entry' : record.kind) !== allowed) {
+      throw new LineError(`it is not of the kind ${allowed}`);
     }
+    if (record.kind === 'warning') this.#warnings++;
+    else if (record.kind === 'scan') this.#merge?.begin(record.scanNs);
+    else if (record.kind === 'deleted') this.#guard(() => this.#merge?.remove(record.path));
+    else if (record.kind === 'entry') this.#acceptEntry(record, lineBytes);
+  }
+
+  #acceptEntry(record: ManifestEntry, lineBytes: number): void {
     const shown = displayPath(record.path);
     if (record.headerOffset !== this.#entriesEnd) {
       throw new LineError(`${shown} is not at ${this.#entriesEnd}, where the entry before ended`);
@@ -167,12 +202,14 @@ export class SetWriter {
     if (end > this.#mediaBytes) throw new LineError(`${shown} ends behind the media received`);
     this.#entriesEnd = end;
     this.#entries++;
-    this.#bytes += record.size;
+    this.#bytes += mediaDataBytes(record);
+    this.#guard(() => this.#merge?.put(record, this.#lineOffset, lineBytes));
   }
 
   #gather(line: Uint8Array): void {
     this.#gathered.set(line, this.#gatheredBytes);
     this.#gatheredBytes += line.length;
+    this.#lineOffset += line.length;
     this.#lineNumber++;
     if (this.#gatheredBytes >= GATHER_BYTES) this.#guard(() => this.#writeGathered());
   }
@@ -200,6 +237,7 @@ export class SetWriter {
       const { partialDirectory, directory } = this.#place;
       const summary = this.#finishFiles();
       syncDirectory(partialDirectory);
+      this.#place.verifyChain?.();
       renameSync(partialDirectory, directory);
       this.#state = 'committed';
       this.#place.release();
@@ -223,6 +261,7 @@ export class SetWriter {
     };
     this.#gather(Buffer.from(encodeTrailer(totals)));
     this.#writeGathered();
+    const list = this.#merge?.finish();
     const summary: SetSummary = {
       id: setId,
       ...header,
@@ -230,9 +269,13 @@ export class SetWriter {
       ...totals,
       manifestBytes: this.#manifestBytes,
       manifestBlake3: this.#manifestDigest.digest('hex'),
+      ...(list !== undefined && {
+        treeEntries: list.entries,
+        indexBytes: list.bytes,
+        indexBlake3: list.blake3,
+      }),
     };
-    const text = `${JSON.stringify({ format: SET_FORMAT, version: SET_VERSION, ...summary }, null, 2)}\n`;
-    writeFileSync(join(this.#place.partialDirectory, SUMMARY_FILE), text, {
+    writeFileSync(join(this.#place.partialDirectory, SUMMARY_FILE), encodeSummary(summary), {
       flag: 'wx',
       mode: 0o600,
       flush: true,
@@ -258,6 +301,7 @@ export class SetWriter {
     this.#filesOpen = false;
     closeSync(this.#mediaFd);
     closeSync(this.#manifestFd);
+    this.#merge?.close();
   }
 
   /** What fails on the library's disk ends the set, with a message that says what to do. */
@@ -265,7 +309,7 @@ export class SetWriter {
     try {
       return work();
     } catch (e) {
-      if (this.#state === 'committed') throw e;
+      if (this.#state === 'committed' || e instanceof LineError) throw e;
       this.abort();
       throw explainDiskError(e, this.#place.partialDirectory, this.id);
     }

@@ -9,6 +9,7 @@ import {
   FRAME_END,
   FRAME_ENTRY,
   FRAME_MEDIA,
+  FRAME_MORE,
   FRAME_WARNING,
   FrameReader,
   frameName,
@@ -16,6 +17,7 @@ import {
   protocolError,
   type Totals,
 } from './frames.js';
+import type { ListServer } from './list-transfer.js';
 import type { SetWriter } from './set-writer.js';
 
 /**
@@ -23,16 +25,57 @@ import type { SetWriter } from './set-writer.js';
  * @param progress kept up to date for another thread: [entries, bytes of data]
  * @throws EPROTO, ENOSPC and what the stream throws
  */
-export function storeSet(source: PageSource, set: SetWriter, progress?: Float64Array): Totals {
+export function storeSet(
+  source: PageSource,
+  set: SetWriter,
+  progress: Float64Array = new Float64Array(2),
+  list: ListServer | null = null,
+): Totals {
   try {
-    return receive(new FrameReader(source), set, progress ?? new Float64Array(2));
+    return receive(new FrameReader(source), set, progress, list);
   } catch (e) {
     set.abort();
     throw e;
   }
 }
 
-function receive(frames: FrameReader, set: SetWriter, progress: Float64Array): Totals {
+/**
+ * Receives a dry run: the list may be asked for, then come warnings and END.
+ * @throws EPROTO
+ */
+export function receiveDryRun(source: PageSource, list: ListServer | null): Totals {
+  const frames = new FrameReader(source);
+  let warnings = 0;
+  while (frames.next()) {
+    if (frames.type === FRAME_MORE) answer(frames, list);
+    else if (frames.type === FRAME_WARNING) {
+      frames.payload();
+      warnings++;
+    } else if (frames.type === FRAME_END) {
+      const said = JSON.parse(frames.payload().toString()) as Totals;
+      const { entries, bytes } = said;
+      if (!Number.isSafeInteger(entries) || !Number.isSafeInteger(bytes)) {
+        throw protocolError('the totals of a dry run are no numbers');
+      }
+      if (said.warnings !== warnings) throw protocolError('the warnings of a dry run are not all');
+      return { entries, bytes, warnings };
+    } else throw protocolError(`a ${frameName(frames.type)} frame has no place in a dry run`);
+  }
+  throw protocolError('the stream ended before its END frame');
+}
+
+function answer(frames: FrameReader, list: ListServer | null): void {
+  frames.payload();
+  if (list === null) throw protocolError('it asks for a list in a full backup');
+  list.answer();
+}
+
+function receive(
+  frames: FrameReader,
+  set: SetWriter,
+  progress: Float64Array,
+  list: ListServer | null,
+): Totals {
   while (frames.next()) {
     switch (frames.type) {
       case FRAME_MEDIA:
@@ -42,6 +85,9 @@ function receive(frames: FrameReader, set: SetWriter, progress: Float64Array): T
         set.lines(frames.payload(), 'entry');
         progress[0] = set.entries;
         progress[1] = set.bytes;
+        break;
+      case FRAME_MORE:
+        answer(frames, list);
         break;
       case FRAME_WARNING:
         set.lines(frames.payload(), 'warning');

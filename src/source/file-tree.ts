@@ -23,11 +23,13 @@ import {
   openSync,
   readdirSync,
   readlinkSync,
+  readSync,
 } from 'node:fs';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { isAtOrBelow, normalisePath } from './confine.js';
-import { displayPath, type EntryType, PATH_BYTES_MAX } from './names.js';
+import type { Selector } from './exclude.js';
+import { compareWalk, displayPath, type EntryType, PATH_BYTES_MAX } from './names.js';
 
 export interface TreeEntry {
   /** As stored: the absolute path without its first slash, `.` for the root directory. */
@@ -46,6 +48,8 @@ export interface TreeEntry {
   readonly ino: bigint;
   readonly dev: bigint;
   readonly nlink: number;
+  /** Allocated, in units of 512 bytes. */
+  blocks: number;
   /** Where a symlink points; the stored path of a hard link's first name; else null. */
   readonly link: Buffer | null;
   /** Device numbers; 0 for everything but char and block. */
@@ -65,7 +69,17 @@ export interface TreeWarning {
 
 export interface TreeWalkOptions {
   readonly onWarning: (warning: TreeWarning) => void;
+  /** What it excludes is as if it was not there. Roots are always in. */
+  readonly selector?: Selector;
+  /** Directories on other file systems than their root are entries, but not entered. */
+  readonly oneFileSystem?: boolean;
+  /** Of a directory with a CACHEDIR.TAG, only itself and that file. */
+  readonly excludeCaches?: boolean;
 }
+
+/** https://bford.info/cachedir/ */
+const CACHEDIR_TAG = Buffer.from('CACHEDIR.TAG');
+const CACHEDIR_SIGNATURE = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55');
 
 interface Level {
   /** O_PATH descriptor, -1 while closed for depth. */
@@ -88,6 +102,7 @@ interface Level {
 const OPEN_LEVELS_MAX = 64;
 
 const S_IFMT = 0o170000n;
+const S_IFDIR = 0o040000n;
 const fileTypes: Readonly<Record<string, EntryType>> = {
   [String(0o100000n)]: 'file',
   [String(0o040000n)]: 'directory',
@@ -109,6 +124,9 @@ const BIGINT = { bigint: true } as const;
 const EMPTY = Buffer.alloc(0);
 const DOT = Buffer.from('.');
 const SLASH = Buffer.from('/');
+const NUL = Buffer.alloc(1);
+const DUMPDIR_DIRECTORY = Buffer.from('D');
+const DUMPDIR_OTHER = Buffer.from('Y');
 
 const procPrefixOf = (fd: number): Buffer => Buffer.from(`/proc/self/fd/${fd}/`);
 
@@ -222,6 +240,9 @@ class LinkTable {
 export class TreeWalk implements Iterable<TreeEntry> {
   readonly #roots: Buffer[] = [];
   readonly #warn: (warning: TreeWarning) => void;
+  readonly #options: TreeWalkOptions;
+  /** Device of the root that is walked. */
+  #rootDev = 0n;
   readonly #links = new LinkTable();
   readonly #euid = process.geteuid?.() ?? -1;
   #level: Level | null = null;
@@ -232,7 +253,8 @@ export class TreeWalk implements Iterable<TreeEntry> {
    */
   constructor(roots: readonly (Buffer | string)[], options: TreeWalkOptions) {
     this.#warn = options.onWarning;
-    const sorted = roots.map(normalisePath).sort(Buffer.compare);
+    this.#options = options;
+    const sorted = roots.map(normalisePath).sort(compareWalk);
     for (const root of sorted) {
       if (!this.#roots.some((above) => isAtOrBelow(root, above))) this.#roots.push(root);
     }
@@ -260,6 +282,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
         const path = root.length === 1 ? DOT : root.subarray(1);
         const entry = this.#entryOf(path, access, stat);
         if (entry === null) continue;
+        this.#rootDev = entry.dev;
         yield entry;
         if (entry.type !== 'directory') continue;
         this.#level = this.#enter(null, parentFd, entry, name);
@@ -292,10 +315,13 @@ export class TreeWalk implements Iterable<TreeEntry> {
       const access = join(level.procPrefix, name);
       const stat = this.#stat(path, access);
       if (stat === undefined) continue;
+      const isDirectory = (stat.mode & S_IFMT) === S_IFDIR;
+      if (this.#options.selector?.excludes(path, isDirectory)) continue;
       const entry = this.#entryOf(path, access, stat);
       if (entry === null) continue;
       yield entry;
       if (entry.type !== 'directory') continue;
+      if (this.#options.oneFileSystem && entry.dev !== this.#rootDev) continue;
       const child = this.#enter(level, level.fd, entry, name);
       if (child !== null) this.#level = child;
     }
@@ -352,6 +378,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
       ino: stat.ino,
       dev: stat.dev,
       nlink: Number(stat.nlink),
+      blocks: Number(stat.blocks),
       link,
       major: device ? majorOf(stat.rdev) : 0,
       minor: device ? minorOf(stat.rdev) : 0,
@@ -364,7 +391,8 @@ export class TreeWalk implements Iterable<TreeEntry> {
     try {
       fd = openSync(join(procPrefixOf(parentFd), name), OPEN_DIRECTORY);
       const procPrefix = procPrefixOf(fd);
-      const names = readdirSync(procPrefix, 'buffer').sort(Buffer.compare);
+      let names = readdirSync(procPrefix, 'buffer').sort(Buffer.compare);
+      if (this.#options.excludeCaches && isCache(names, procPrefix)) names = [CACHEDIR_TAG];
       const prefix = entry.path === DOT ? EMPTY : join(entry.path, SLASH);
       const { dev, ino } = entry;
       const level = { fd, parent, parentFd, name, dev, ino, prefix, names, next: 0, procPrefix };
@@ -399,6 +427,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
         entry.uid = Number(stat.uid);
         entry.gid = Number(stat.gid);
         entry.size = Number(stat.size);
+        entry.blocks = Number(stat.blocks);
         entry.mtimeNs = stat.mtimeNs;
         entry.ctimeNs = stat.ctimeNs;
         return fd;
@@ -423,6 +452,40 @@ export class TreeWalk implements Iterable<TreeEntry> {
     }
   }
 
+  /**
+   * What a directory has, as GNU tar's dumpdir: a letter, the name and a NUL for each, D for
+   * directories, Y for the rest; a NUL at the end. Null if it cannot be listed.
+   */
+  dumpdirOf(entry: TreeEntry): Buffer | null {
+    let fd = -1;
+    try {
+      fd = openSync(entry.access, OPEN_DIRECTORY);
+      const prefix = procPrefixOf(fd);
+      const found = readdirSync(prefix, { withFileTypes: true, encoding: 'buffer' });
+      const parts: Buffer[] = [];
+      const above = entry.path.equals(DOT) ? EMPTY : join(entry.path, SLASH);
+      for (const each of found.sort((a, b) => Buffer.compare(a.name, b.name))) {
+        const { name } = each;
+        const isDirectory = each.isDirectory();
+        if (this.#options.selector?.excludes(join(above, name), isDirectory)) continue;
+        parts.push(isDirectory ? DUMPDIR_DIRECTORY : DUMPDIR_OTHER, name, NUL);
+      }
+      parts.push(NUL);
+      return Buffer.concat(parts);
+    } catch (e) {
+      codeOf(e);
+      return null;
+    } finally {
+      if (fd >= 0) closeSync(fd);
+    }
+  }
+
+  /** True if the file is still what `open` found. */
+  isSame(entry: TreeEntry, fd: number): boolean {
+    const now = fstatSync(fd, BIGINT);
+    return now.ctimeNs === entry.ctimeNs && Number(now.size) === entry.size;
+  }
+
   /** True if the file is still what `open` found; false after a warning if it changed meanwhile. */
   isUnchanged(entry: TreeEntry, fd: number): boolean {
     const now = fstatSync(fd, BIGINT);
@@ -437,6 +500,22 @@ function typeOf(stat: BigIntStats): EntryType | undefined {
   const bits = stat.mode & S_IFMT;
   // The common case without a look-up by string.
   return bits === 0o100000n ? 'file' : fileTypes[String(bits)];
+}
+
+/** True if a directory says that it is a cache. */
+function isCache(names: readonly Buffer[], procPrefix: Buffer): boolean {
+  if (!names.some((name) => name.equals(CACHEDIR_TAG))) return false;
+  let fd = -1;
+  try {
+    fd = openSync(join(procPrefix, CACHEDIR_TAG), OPEN_FILE);
+    const start = Buffer.alloc(CACHEDIR_SIGNATURE.length);
+    return readSync(fd, start, 0, start.length, 0) > 0 && start.equals(CACHEDIR_SIGNATURE);
+  } catch (e) {
+    codeOf(e);
+    return false;
+  } finally {
+    if (fd >= 0) closeSync(fd);
+  }
 }
 
 function leave(level: Level): void {

@@ -44,6 +44,19 @@ export function pathProblem(path: Uint8Array): string | null {
   return null;
 }
 
+/** Slashes as NUL: then bytes compare as a walk goes, a directory before what is in it. */
+function walkKey(path: Buffer): Buffer {
+  if (path.length === 1 && path[0] === DOT) return Buffer.alloc(0);
+  const key = Buffer.from(path);
+  for (let at = key.indexOf(SLASH); at >= 0; at = key.indexOf(SLASH, at + 1)) key[at] = 0;
+  return key;
+}
+
+/** The order of a walk, for stored and for absolute paths: negative if `a` comes before `b`. */
+export function compareWalk(a: Buffer, b: Buffer): number {
+  return Buffer.compare(walkKey(a), walkKey(b));
+}
+
 /**
  * A path for messages and logs: on one line, without bytes that a terminal would obey. Not UTF-8:
  * each byte above ASCII as `\xNN`.

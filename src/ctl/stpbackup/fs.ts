@@ -4,14 +4,36 @@ import { ConfigurationError } from '../../backup/config-error.js';
 import { withServer } from './ask-server.js';
 import { parseHostPath, runSession, type SessionVerbOptions } from './session-verb.js';
 
-async function backUp(given: readonly string[], options: SessionVerbOptions): Promise<void> {
+interface FsOptions extends SessionVerbOptions {
+  readonly incremental?: boolean;
+  readonly full?: boolean;
+  readonly exclude?: readonly string[];
+  readonly oneFileSystem?: boolean;
+  readonly excludeCaches?: boolean;
+  readonly dryRun?: boolean;
+}
+
+async function backUp(given: readonly string[], options: FsOptions): Promise<void> {
   const all = given.map(parseHostPath);
   const hosts = new Set(all.map(({ host }) => host));
   const [host] = hosts;
   if (hosts.size !== 1) {
     throw new ConfigurationError(`one backup has one host, not ${[...hosts].join(' and ')}`);
   }
-  await runSession(options, '/v1/backup', { host, paths: all.map(({ path }) => path) });
+  if (options.incremental && options.full) {
+    throw new ConfigurationError('--incremental and --full exclude each other');
+  }
+  await runSession(options, '/v1/backup', {
+    host,
+    paths: all.map(({ path }) => path),
+    incremental: options.incremental ?? false,
+    dryRun: options.dryRun ?? false,
+    selection: {
+      exclude: options.exclude ?? [],
+      oneFileSystem: options.oneFileSystem ?? false,
+      excludeCaches: options.excludeCaches ?? false,
+    },
+  });
 }
 
 export function addFs(program: Command): void {
@@ -21,6 +43,17 @@ export function addFs(program: Command): void {
       .description('backs up file trees of a host into a new set')
       .argument('<host:path...>', 'host of the server configuration, and an absolute path there'),
   )
+    .option('--full', 'all of the trees, the default')
+    .option('--incremental', 'what differs from the last set of the same host and paths')
+    .option(
+      '--exclude <pattern>',
+      'leave out what matches, as in .gitignore, from / on; !PATTERN includes again; repeatable',
+      (pattern: string, before: string[]) => [...before, pattern],
+      [],
+    )
+    .option('--one-file-system', 'do not enter other file systems')
+    .option('--exclude-caches', 'of directories with a CACHEDIR.TAG only the tag')
+    .option('--dry-run', 'store nothing, say what would be stored')
     .option('--trace', "print the handshake's steps on the server's side to stderr")
     .option('--json', 'print the summary as one JSON object')
     .action(backUp);

@@ -1,11 +1,19 @@
 /** The command line of stpbackup. */
 import { Command } from 'commander';
 import { VERSION } from '../../daemon/version.js';
+import { addCat } from './cat.js';
+import { addCatalog } from './catalog.js';
+import { addCheck } from './check.js';
 import { addClient } from './client.js';
 import { addDb } from './db.js';
+import { addFind } from './find.js';
+import { addForget } from './forget.js';
 import { addFs } from './fs.js';
 import { addKey } from './key.js';
 import { addList } from './list.js';
+import { addLs } from './ls.js';
+import { addPrune } from './prune.js';
+import { addRepair } from './repair.js';
 import { addRestore } from './restore.js';
 import { addServer } from './server.js';
 
@@ -15,6 +23,7 @@ Exit codes:
   1  failed; the reason is on stderr, and no set was made
   2  wrong usage, or a value that is refused; nothing was tried
   3  complete with warnings: the files are named on stderr
+  4  check, repair: done, and something is damaged; it is named
 
 wal-push and wal-fetch, for PostgreSQL, explain themselves: stpbackup wal-push`;
 
@@ -33,6 +42,14 @@ export function stpbackupProgram(): Command {
   addDb(program);
   addRestore(program);
   addList(program);
+  addLs(program);
+  addFind(program);
+  addCat(program);
+  addCheck(program);
+  addForget(program);
+  addPrune(program);
+  addRepair(program);
+  addCatalog(program);
   addKey(program);
   return program;
 }

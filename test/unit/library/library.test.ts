@@ -192,7 +192,7 @@ test('a damaged summary is named beside the sound ones', (t) => {
       [ids[1]],
     );
     t.is(damaged[0]?.id, ids[0]);
-    t.regex(damaged[0]?.reason ?? '', /set\.json is damaged: format/);
+    t.regex(damaged[0]?.reason ?? '', /set\.json is damaged: its end/);
   });
 });
 

@@ -74,6 +74,11 @@ test('an entry comes back as it was', (t) => {
           dataOffset: 2048,
           blake3,
           changed: true,
+          stored: entry.size,
+          sparse: false,
+          xattrs: null,
+          superseded: false,
+          sameData: false,
         });
       },
     ),

@@ -44,6 +44,7 @@ function runOn(path: Buffer | string, program: string, args: string[]): void {
 
 export const testNative: RestoreNative = {
   setTimesNs: native().setTimesNs,
+  setXattr: native().setXattr,
   makeNode(path, mode, major, minor) {
     const type = new Map([
       [0o010000, 'p'],

@@ -1,0 +1,155 @@
+/** stpbackup check [SET...] */
+import { randomInt } from 'node:crypto';
+import type { Command } from 'commander';
+import { ConfigurationError } from '../../backup/config-error.js';
+import { monotonicMs } from '../../clock.js';
+import type { CheckDepth, SetProblem } from '../../library/check.js';
+import { checkLibrary, type LibraryCheck } from '../../library/check-library.js';
+import { humanDuration, humanSize, type OutputOptions, printable, sheet } from '../output.js';
+import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
+
+/** The check was done, and something is damaged. */
+export const EXIT_DAMAGED = 4;
+
+interface CheckOptions extends LibraryPlace, OutputOptions {
+  readonly structure?: true;
+  readonly data?: true;
+  readonly share?: string;
+  readonly seed?: string;
+}
+
+interface CheckDocument extends LibraryCheck {
+  readonly depth: CheckDepth['kind'];
+  readonly seed: number | null;
+  readonly seconds: number;
+  readonly found: readonly SetProblem[];
+}
+
+const SEED_MAX = 2 ** 31 - 1;
+/** Problems after this many are only counted: a disk that died has one for each file. */
+const PROBLEMS_KEPT_MAX = 10_000;
+
+/** Numbers from 0 to 1 that follow from the seed (splitmix, 32 bits). */
+function drawFrom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x9e3779b9) | 0;
+    let z = Math.imul(state ^ (state >>> 16), 0x21f0aaad);
+    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
+    return ((z ^ (z >>> 15)) >>> 0) / 2 ** 32;
+  };
+}
+
+function depthOf(options: CheckOptions, seed: number): CheckDepth {
+  const given = [options.structure, options.data, options.share].filter((o) => o !== undefined);
+  if (given.length > 1) {
+    throw new ConfigurationError('give one of --structure, --data and --share PERCENT');
+  }
+  if (options.data) return { kind: 'data' };
+  if (options.share === undefined) return { kind: 'structure' };
+  const percent = Number(options.share);
+  if (!(percent > 0 && percent <= 100)) {
+    throw new ConfigurationError(
+      `--share ${options.share} is not a percentage over 0 and up to 100`,
+    );
+  }
+  return { kind: 'share', share: percent / 100, draw: drawFrom(seed) };
+}
+
+function seedOf(options: CheckOptions): number {
+  if (options.seed === undefined) return randomInt(SEED_MAX);
+  const seed = Number(options.seed);
+  if (Number.isInteger(seed) && seed >= 0 && seed <= SEED_MAX) return seed;
+  throw new ConfigurationError(`--seed ${options.seed} is not a whole number up to ${SEED_MAX}`);
+}
+
+const LINE_PERIOD_MS = 5000;
+const BAR_PERIOD_MS = 200;
+
+/** A line on stderr now and then: how far, how fast, how long still. */
+class CheckProgress {
+  readonly #startMs = monotonicMs();
+  #shownMs = this.#startMs;
+  #drawn = false;
+
+  update(bytes: number, total: number): void {
+    const nowMs = monotonicMs();
+    const period = process.stderr.isTTY ? BAR_PERIOD_MS : LINE_PERIOD_MS;
+    if (nowMs - this.#shownMs < period) return;
+    this.#shownMs = nowMs;
+    const seconds = (nowMs - this.#startMs) / 1000;
+    const rate = bytes / seconds;
+    const left = rate > 0 ? humanDuration((total - bytes) / rate) : '-';
+    const share = total > 0 ? Math.floor((100 * bytes) / total) : 100;
+    const text = `${share} % of ${humanSize(total)}, ${humanSize(Math.round(rate))}/s, ${left} to go`;
+    process.stderr.write(process.stderr.isTTY ? `\r\x1b[K${text}` : `${text}\n`);
+    this.#drawn = process.stderr.isTTY;
+  }
+
+  clear(): void {
+    if (this.#drawn) process.stderr.write('\r\x1b[K');
+    this.#drawn = false;
+  }
+}
+
+function summaryText(d: CheckDocument): string {
+  const rate = humanSize(Math.round(d.bytes / Math.max(d.seconds, 0.001)));
+  const rows: [string, string][] = [
+    ['checked', d.depth === 'share' ? `structure, and a share of the data` : d.depth],
+    ['sets', `${d.sets}, ${d.damagedSets.length} damaged`],
+    ['entries', `${d.entries}`],
+    ['files read', `${d.filesRead}`],
+    ['media', `${d.bytes} bytes (${humanSize(d.bytes)})`],
+    ['time', `${d.seconds.toFixed(2)} s, ${rate}/s`],
+    ['problems', `${d.problems}`],
+  ];
+  if (d.seed !== null) rows.push(['seed', `${d.seed}`]);
+  return sheet(rows);
+}
+
+function check(names: readonly string[], options: CheckOptions): void {
+  const seed = seedOf(options);
+  const depth = depthOf(options, seed);
+  const startMs = monotonicMs();
+  const progress = new CheckProgress();
+  const found: SetProblem[] = [];
+  const result = checkLibrary(readLibrary(options), names, depth, {
+    onProblem(problem) {
+      if (found.length < PROBLEMS_KEPT_MAX) found.push(problem);
+      if (options.json) return;
+      progress.clear();
+      process.stderr.write(`${problem.set}: ${problem.part}: ${printable(problem.message)}\n`);
+    },
+    onProgress: (bytes, total) => progress.update(bytes, total),
+  });
+  progress.clear();
+  const document: CheckDocument = {
+    ...result,
+    depth: depth.kind,
+    seed: depth.kind === 'share' ? seed : null,
+    seconds: (monotonicMs() - startMs) / 1000,
+    found,
+  };
+  process.stdout.write(
+    options.json ? `${JSON.stringify(document, null, 2)}\n` : summaryText(document),
+  );
+  if (result.problems > 0) process.exitCode = EXIT_DAMAGED;
+}
+
+export function addCheck(program: Command): void {
+  withLibrary(
+    program
+      .command('check')
+      .description('checks that sets hold what they promise; all sets when none is named')
+      .argument('[set...]', 'ids of sets, the beginning of just one, or latest'),
+  )
+    .option(
+      '--structure',
+      'digests of summary and manifest, and each header of the media (default)',
+    )
+    .option('--data', 'structure, each digest of a file, and the digest of the whole media')
+    .option('--share <percent>', 'structure, and the data of a random share of the files')
+    .option('--seed <number>', 'draw the same share again')
+    .option('--json', 'print one JSON object')
+    .action(check);
+}

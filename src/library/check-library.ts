@@ -1,0 +1,88 @@
+/**
+ * Check of a whole library, or of some of its sets and all that these need: each set by itself, and
+ * that the sets of a chain are those that it was made from.
+ * Reads only. Blocks; any thread.
+ */
+import { isCoded, messageOf } from '../errors.js';
+import { type CheckDepth, checkSet, type SetProblem } from './check.js';
+import type { Library, StoredSet } from './library.js';
+import { openChain } from './set-tree.js';
+
+export interface LibraryCheckHooks {
+  onProblem(problem: SetProblem): void;
+  /** Bytes of media dealt with, of how many. Called often. */
+  onProgress?(bytes: number, total: number): void;
+}
+
+export interface LibraryCheck {
+  readonly sets: number;
+  readonly damagedSets: readonly string[];
+  readonly entries: number;
+  readonly filesRead: number;
+  /** Of media. */
+  readonly bytes: number;
+  readonly problems: number;
+}
+
+/** The sets named, and those that they need, each once. */
+function withChains(
+  library: Library,
+  names: readonly string[],
+  onBroken: (set: string, message: string) => void,
+): StoredSet[] {
+  const sets = new Map<string, StoredSet>();
+  for (const name of names) {
+    const set = library.openSet(name);
+    let chain = [set];
+    try {
+      chain = openChain(library, set);
+    } catch (e) {
+      if (!isCoded(e)) throw e;
+      onBroken(set.id, messageOf(e));
+    }
+    for (const each of chain) if (!sets.has(each.id)) sets.set(each.id, each);
+  }
+  return [...sets.values()];
+}
+
+/** @param names of sets as `openSet` takes them; none: all, damaged ones included */
+export function checkLibrary(
+  library: Library,
+  names: readonly string[],
+  depth: CheckDepth,
+  hooks: LibraryCheckHooks,
+): LibraryCheck {
+  let problems = 0;
+  const damagedSets = new Set<string>();
+  const onProblem = (problem: SetProblem): void => {
+    problems++;
+    damagedSets.add(problem.set);
+    hooks.onProblem(problem);
+  };
+  const listing = library.list();
+  const unreadable = names.length > 0 ? [] : listing.damaged;
+  for (const { id, reason } of unreadable) {
+    onProblem({ set: id, part: 'summary', path: null, message: reason });
+  }
+  const chosen = names.length > 0 ? names : listing.sets.map((s) => s.id);
+  const sets = withChains(library, chosen, (set, message) =>
+    onProblem({ set, part: 'parent', path: null, message }),
+  );
+  const total = sets.reduce((sum, set) => sum + set.summary.mediaBytes, 0);
+  let [before, entries, filesRead] = [0, 0, 0];
+  for (const set of sets) {
+    const onProgress = (bytes: number) => hooks.onProgress?.(before + bytes, total);
+    const done = checkSet(set, depth, { onProblem, onProgress });
+    entries += done.entries;
+    filesRead += done.filesRead;
+    before += set.summary.mediaBytes;
+  }
+  return {
+    sets: sets.length + unreadable.length,
+    damagedSets: [...damagedSets].sort(),
+    entries,
+    filesRead,
+    bytes: total,
+    problems,
+  };
+}

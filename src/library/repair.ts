@@ -1,0 +1,550 @@
+/**
+ * Repair: a library whose listed sets are all sound, and nothing lost on the way.
+ *
+ *   damaged                     what proves the rest         what is done
+ *   set.json                    manifest and media agree     a new one from the manifest
+ *   manifest of a full set      the media have their digest  a new one from the media
+ *   list                        manifest, the parent's list  a new one from these
+ *   headers, padding of media   every file has its digest    new ones from the manifest
+ *   anything else               -                            the set moves to damaged/
+ *   a set that it builds on is  -                            the set moves to damaged/
+ *   not there, or made anew
+ *
+ * Invariants: nothing is deleted; the old file of a repaired set goes to damaged/ID/ first. A new
+ * file is made in tmp/ID.partial, and takes the old one's place, by one rename each, only after the
+ * set as it would be has passed a check of all its data. Sets move with their children before them.
+ * So at every moment a set that was sound is sound and listed, and a damaged one no worse. A set in
+ * damaged/ that turns out whole, because its parent or a good copy came back, is listed again.
+ *
+ * Blocks; any thread.
+ */
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { isCoded, messageOf } from '../errors.js';
+import { checkSet, type SetProblem } from './check.js';
+import { digestOfFile } from './digest.js';
+import { moveSet } from './forget.js';
+import { writeAll } from './frames.js';
+import { ID_PATTERN, type Library, StoredSet } from './library.js';
+import {
+  type ChainLink,
+  encodeEntry,
+  encodeHeader,
+  encodeTrailer,
+  encodeWarning,
+  LineError,
+  type ManifestEntry,
+  ManifestReader,
+  type ManifestTrailer,
+  mediaDataBytes,
+  memberOf,
+} from './manifest.js';
+import { MediaCursor } from './media-cursor.js';
+import { paddedBytes, TAR_END_BYTES, TarHeaderWriter, type TarMember } from './pax.js';
+import { indexPathOf } from './set-tree.js';
+import {
+  INDEX_FILE,
+  MANIFEST_FILE,
+  MEDIA_FILE,
+  type SetSummary,
+  syncDirectory,
+} from './set-writer.js';
+import { encodeSummary, parentOf, readSummary, SUMMARY_FILE } from './summary.js';
+import { MemberError, memberDifference, readMember } from './tar-member.js';
+import { TreeMerge } from './tree-merge.js';
+
+export interface Repair {
+  readonly set: string;
+  readonly action: 'repaired' | 'moved' | 'returned' | 'busy';
+  /** What was made anew; null where nothing was. */
+  readonly part: SetProblem['part'] | null;
+  /** Why. */
+  readonly message: string;
+}
+
+/** What a set would be with new files in place of damaged ones. */
+interface Remedy {
+  readonly part: SetProblem['part'];
+  /** Makes the new files in `stage`, beside hard links of the others; the summary that goes with it. */
+  readonly make: (stage: string) => SetSummary;
+}
+
+const FILES = [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE];
+/** In the order in which they take their places. */
+const REPLACED = [MEDIA_FILE, MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE];
+const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+const LOST = 'the manifest was damaged and made anew from the media; its warnings are lost';
+
+const isIn = (directory: string, name: string): boolean => existsSync(join(directory, name));
+
+/** Null for what broken bytes and disks throw. */
+function attempt<T>(work: () => T): T | null {
+  try {
+    return work();
+  } catch (e) {
+    if (isCoded(e) || e instanceof MemberError || e instanceof LineError) return null;
+    throw e;
+  }
+}
+
+function problemOf(set: StoredSet): string | null {
+  let first: string | null = null;
+  checkSet(set, { kind: 'data' }, { onProblem: (p) => (first ??= p.message) });
+  return first;
+}
+
+/** Bytes into a new file of the stage, on the disk when it is closed. */
+class NewFile {
+  readonly #fd: number;
+  readonly #digest = new Blake3Hasher();
+  bytes = 0;
+
+  constructor(path: string) {
+    this.#fd = openSync(path, CREATE, 0o600);
+  }
+
+  put(data: Uint8Array): void {
+    writeAll(this.#fd, data);
+    this.#digest.update(data);
+    this.bytes += data.length;
+  }
+
+  /** Its BLAKE3. */
+  finish(): string {
+    fsyncSync(this.#fd);
+    this.close();
+    return this.#digest.digest('hex');
+  }
+
+  #open = true;
+  close(): void {
+    if (this.#open) closeSync(this.#fd);
+    this.#open = false;
+  }
+}
+
+function link(from: string, stage: string, names: readonly string[]): void {
+  for (const name of names) linkSync(join(from, name), join(stage, name));
+}
+
+type ListFacts = Pick<SetSummary, 'treeEntries' | 'indexBytes' | 'indexBlake3'>;
+
+/** A list in `stage` from the manifest there and the parent's list. */
+function makeList(library: Library, stage: string): ListFacts {
+  const manifest = new ManifestReader(join(stage, MANIFEST_FILE));
+  const parentId = manifest.header.chain?.at(-1)?.id;
+  const parent = parentId === undefined ? null : library.openSet(parentId);
+  const merge = new TreeMerge({
+    path: join(stage, INDEX_FILE),
+    ordinal: manifest.header.chain?.length ?? 0,
+    parent: parent && { path: indexPathOf(parent), blake3: parent.summary.indexBlake3 ?? '' },
+  });
+  try {
+    let isBegun = false;
+    for (const record of manifest) {
+      if (!isBegun && manifest.scanNs !== null) {
+        merge.begin(manifest.scanNs);
+        isBegun = true;
+      }
+      if (record.kind === 'deleted') merge.remove(record.path);
+      if (record.kind === 'entry') merge.put(record, manifest.lineOffset, manifest.line.length);
+    }
+    if (!isBegun && manifest.scanNs !== null) merge.begin(manifest.scanNs);
+    const { entries, bytes, blake3 } = merge.finish();
+    return { treeEntries: entries, indexBytes: bytes, indexBlake3: blake3 };
+  } finally {
+    merge.close();
+    manifest.close();
+  }
+}
+
+function writeSummary(stage: string, summary: SetSummary): SetSummary {
+  const text = encodeSummary(summary);
+  writeFileSync(join(stage, SUMMARY_FILE), text, { flag: 'wx', mode: 0o600, flush: true });
+  return summary;
+}
+
+/** From a manifest that keeps all rules; the media must agree with it. */
+function newSummary(library: Library, directory: string, id: string, stage: string): SetSummary {
+  const path = join(directory, MANIFEST_FILE);
+  const manifest = new ManifestReader(path);
+  const { setId: _id, ...header } = manifest.header;
+  for (const _record of manifest);
+  const { kind: _kind, ...totals } = manifest.trailer as ManifestTrailer;
+  const { bytes, blake3 } = digestOfFile(path);
+  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE]);
+  // Sets of databases have none.
+  const hasList = header.chain !== undefined || isIn(directory, INDEX_FILE);
+  return writeSummary(stage, {
+    id,
+    ...header,
+    finishedAt: statSync(path).mtime.toISOString(),
+    ...totals,
+    manifestBytes: bytes,
+    manifestBlake3: blake3,
+    ...(hasList && makeList(library, stage)),
+  });
+}
+
+/** The list alone: it is the one that set.json vouches for, or the set is not repaired. */
+function newList(library: Library, { directory, summary }: StoredSet, stage: string): SetSummary {
+  link(directory, stage, FILES);
+  makeList(library, stage);
+  return summary;
+}
+
+/**
+ * From media that have their digest. Those of an incremental set do not say what was deleted, nor
+ * what data an entry without data has.
+ */
+function newManifest(
+  library: Library,
+  directory: string,
+  summary: SetSummary,
+  stage: string,
+): SetSummary {
+  if (parentOf(summary) !== null) throw new MemberError('the media do not say all of the manifest');
+  const media = openSync(join(directory, MEDIA_FILE), constants.O_RDONLY | constants.O_NOFOLLOW);
+  const file = new NewFile(join(stage, MANIFEST_FILE));
+  try {
+    const { id, entries: _e, bytes: _b, warnings: _w, ...rest } = summary;
+    const {
+      finishedAt,
+      mediaBytes,
+      mediaBlake3,
+      manifestBytes: _m,
+      manifestBlake3: _d,
+      treeEntries: _t,
+      indexBytes,
+      indexBlake3: _l,
+      ...h
+    } = rest;
+    file.put(Buffer.from(encodeHeader({ setId: id, ...h })));
+    file.put(Buffer.from(encodeWarning(Buffer.from('.'), 'EBADMSG', LOST)));
+    const counted = copyMembers(new MediaCursor(media, directory, null), file);
+    const totals = { ...counted, mediaBytes, mediaBlake3, warnings: 1 };
+    file.put(Buffer.from(encodeTrailer(totals)));
+    const manifestBlake3 = file.finish();
+    link(directory, stage, [MEDIA_FILE]);
+    const digest = { manifestBytes: file.bytes, manifestBlake3 };
+    const list = indexBytes === undefined ? {} : makeList(library, stage);
+    return writeSummary(stage, { id, ...h, finishedAt, ...totals, ...digest, ...list });
+  } finally {
+    file.close();
+    closeSync(media);
+  }
+}
+
+/** Change time and inode are not in the media: zeros, which match no file of a source. */
+const UNKNOWN = { ctimeNs: 0n, ino: 0n, dev: 0n };
+
+interface CopiedMember {
+  readonly member: TarMember;
+  readonly headerOffset: number;
+  readonly dataOffset: number;
+  readonly blake3: string | null;
+}
+
+function lineOf({ member, headerOffset, dataOffset, blake3 }: CopiedMember, superseded: boolean) {
+  const { sparseBytes, size: stored, xattrs = null } = member;
+  const isSparse = sparseBytes !== undefined;
+  const facts = { ...member, ...UNKNOWN, size: sparseBytes ?? stored };
+  const rare = {
+    ...(isSparse && { sparse: true, stored }),
+    superseded,
+    ...(xattrs !== null && xattrs.length > 0 && { xattrs }),
+  };
+  return encodeEntry(facts, headerOffset, dataOffset, blake3, false, rare);
+}
+
+function copyMembers(cursor: MediaCursor, file: NewFile): { entries: number; bytes: number } {
+  let [entries, bytes] = [0, 0];
+  let last: CopiedMember | null = null;
+  for (;;) {
+    const headerOffset = cursor.offset;
+    const member = readMember((count) => cursor.take(count));
+    if (last !== null) {
+      // A file that was read again comes again: the last one counts.
+      const again = member?.path.equals(last.member.path) ?? false;
+      file.put(Buffer.from(lineOf(last, again)));
+    }
+    if (member === null) return { entries, bytes };
+    const dataOffset = cursor.offset;
+    const digest = member.type === 'file' ? new Blake3Hasher() : null;
+    if (digest !== null) cursor.pass(member.size, digest);
+    cursor.skip(paddedBytes(member.size) - member.size);
+    const blake3 = digest === null ? null : digest.digest('hex');
+    last = { member, headerOffset, dataOffset, blake3 };
+    entries++;
+    bytes += member.size;
+  }
+}
+
+/**
+ * The header blocks of an entry. What only the media say, the names that a directory has in an
+ * incremental set, stays as it is there; all else is made from the manifest.
+ */
+function headerOf(writer: TarHeaderWriter, entry: ManifestEntry, old: Buffer): Uint8Array {
+  if (entry.type === 'directory') {
+    let at = 0;
+    const found = attempt(() =>
+      readMember((bytes) => {
+        if (at + bytes > old.length) throw new MemberError('it is too long');
+        at += bytes;
+        return old.subarray(at - bytes, at);
+      }),
+    );
+    const isWhole = found !== null && at === old.length;
+    if (isWhole && memberDifference(found, memberOf(entry)) === null) return old;
+  }
+  const bytes = writer.write(memberOf(entry));
+  if (bytes !== old.length) throw new MemberError('its header has another length');
+  return writer.buffer.subarray(0, bytes);
+}
+
+/** Headers and padding from the manifest, data as it is. @throws MemberError: data is damaged, too */
+function newMedia(set: StoredSet, stage: string): SetSummary {
+  const fd = openSync(set.mediaPath, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const file = new NewFile(join(stage, MEDIA_FILE));
+  const header = new TarHeaderWriter();
+  try {
+    const cursor = new MediaCursor(fd, set.mediaPath, null);
+    for (const entry of set.manifest()) {
+      if (entry.kind !== 'entry') continue;
+      file.put(headerOf(header, entry, cursor.take(entry.dataOffset - cursor.offset)));
+      const stored = mediaDataBytes(entry);
+      const digest = new Blake3Hasher();
+      cursor.pass(stored, {
+        update(bytes) {
+          digest.update(bytes);
+          file.put(bytes);
+        },
+      });
+      if (stored > 0 && digest.digest('hex') !== entry.blake3) {
+        throw new MemberError('its data is damaged');
+      }
+      cursor.skip(paddedBytes(stored) - stored);
+      file.put(new Uint8Array(paddedBytes(stored) - stored));
+    }
+    file.put(new Uint8Array(TAR_END_BYTES));
+    file.finish();
+    const list = set.summary.indexBytes === undefined ? [] : [INDEX_FILE];
+    link(set.directory, stage, [MANIFEST_FILE, SUMMARY_FILE, ...list]);
+    return set.summary;
+  } finally {
+    file.close();
+    closeSync(fd);
+  }
+}
+
+/** What could be tried, the cheapest first. */
+function remediesOf(library: Library, directory: string, id: string): Remedy[] {
+  const summary = attempt(() => readSummary(directory, id));
+  if (summary === null) {
+    return [{ part: 'summary', make: (stage) => newSummary(library, directory, id, stage) }];
+  }
+  const set = new StoredSet(directory, summary);
+  const isSound = (verify: () => void): boolean =>
+    attempt(() => {
+      verify();
+      return true;
+    }) !== null;
+  if (!isSound(() => set.verifyManifest())) {
+    return [{ part: 'manifest', make: (stage) => newManifest(library, directory, summary, stage) }];
+  }
+  if (!isSound(() => set.verifyList())) {
+    return [{ part: 'list', make: (stage) => newList(library, set, stage) }];
+  }
+  return [{ part: 'media', make: (stage) => newMedia(set, stage) }];
+}
+
+class Repairer {
+  readonly done: Repair[] = [];
+  /** Sets whose manifest is not the one that their children were made from. */
+  readonly #remade = new Set<string>();
+  /** Sets that are whole again, their manifest being what it was; in a dry run: would be. */
+  readonly #mended = new Set<string>();
+  readonly #moving: { id: string; message: string }[] = [];
+
+  constructor(
+    private readonly library: Library,
+    private readonly dryRun: boolean,
+  ) {}
+
+  run(): Repair[] {
+    const sets = join(this.library.directory, 'sets');
+    for (const id of this.#idsIn(sets)) this.#examine(sets, id);
+    const damaged = join(this.library.directory, 'damaged');
+    for (const id of this.#idsIn(damaged)) {
+      if (!isIn(sets, id) && FILES.every((name) => isIn(join(damaged, id), name))) {
+        this.#examineMoved(damaged, id);
+      }
+    }
+    this.#moveAll();
+    return this.done;
+  }
+
+  #idsIn(room: string): string[] {
+    if (!existsSync(room)) return [];
+    return readdirSync(room)
+      .filter((name) => ID_PATTERN.test(name))
+      .sort();
+  }
+
+  #say(set: string, action: Repair['action'], part: Repair['part'], message: string): void {
+    this.done.push({ set, action, part, message });
+  }
+
+  #problemAt(room: string, id: string): string | null {
+    try {
+      return problemOf(new StoredSet(join(room, id), readSummary(join(room, id), id)));
+    } catch (e) {
+      if (!isCoded(e)) throw e;
+      return messageOf(e);
+    }
+  }
+
+  #examine(room: string, id: string): void {
+    const problem = this.#problemAt(room, id);
+    if (problem === null) return;
+    if (!existsSync(join(room, id))) return;
+    this.#withStage(id, (stage) => {
+      if (!this.#tryRemedies(join(room, id), id, stage, problem)) {
+        this.#moving.push({ id, message: problem });
+      }
+    });
+  }
+
+  /** A set that was moved comes back when it is whole; its parent is looked at with the others. */
+  #examineMoved(room: string, id: string): void {
+    if (this.#problemAt(room, id) !== null) return;
+    const sets = join(this.library.directory, 'sets');
+    if (this.#brokenLink(readSummary(join(room, id), id), this.library.list().sets)) return;
+    this.#say(id, 'returned', null, 'it is whole, and so is what it was made against');
+    if (this.dryRun) return;
+    this.library.exclusively(() => {
+      renameSync(join(room, id), join(sets, id));
+      syncDirectory(sets);
+      syncDirectory(room);
+    });
+  }
+
+  /** The first set of its chain that is not there, or not what it was; null if all are. */
+  #brokenLink({ chain = [] }: SetSummary, sets: readonly SetSummary[]): string | null {
+    const isThere = ({ id, manifestBlake3 }: ChainLink): boolean =>
+      sets.some((s) => s.id === id && s.manifestBlake3 === manifestBlake3);
+    const isBroken = (link: ChainLink): boolean =>
+      this.#remade.has(link.id) || (!this.#mended.has(link.id) && !isThere(link));
+    return chain.find(isBroken)?.id ?? null;
+  }
+
+  #withStage(id: string, work: (stage: string) => void): void {
+    const release = this.library.takeLock(id);
+    if (release === null) {
+      this.#say(id, 'busy', null, 'another process works on it; run repair again');
+      return;
+    }
+    const stage = join(this.library.directory, 'tmp', `${id}.partial`);
+    try {
+      work(stage);
+    } finally {
+      rmSync(stage, { recursive: true, force: true });
+      release();
+    }
+  }
+
+  #tryRemedies(directory: string, id: string, stage: string, problem: string): boolean {
+    for (const { part, make } of remediesOf(this.library, directory, id)) {
+      rmSync(stage, { recursive: true, force: true });
+      mkdirSync(stage, { mode: 0o700 });
+      const summary = attempt(() => make(stage));
+      if (summary === null || problemOf(new StoredSet(stage, summary)) !== null) continue;
+      this.#say(id, 'repaired', part, problem);
+      (part === 'manifest' ? this.#remade : this.#mended).add(id);
+      if (!this.dryRun) this.#replace(directory, id, stage);
+      return true;
+    }
+    return false;
+  }
+
+  /** The summary last: until then the set is as damaged as it was. */
+  #replace(directory: string, id: string, stage: string): void {
+    syncDirectory(stage);
+    const changed = REPLACED.filter(
+      (name) => isIn(stage, name) && !isSame(join(directory, name), join(stage, name)),
+    );
+    const home = join(this.library.directory, 'damaged', id);
+    mkdirSync(home, { recursive: true, mode: 0o700 });
+    for (const name of changed) keep(join(directory, name), home, name);
+    syncDirectory(home);
+    for (const name of changed) {
+      renameSync(join(stage, name), join(directory, name));
+      syncDirectory(directory);
+    }
+  }
+
+  /** Damaged sets and all that stands on them, children first. */
+  #moveAll(): void {
+    this.library.exclusively(() => {
+      const { sets } = this.library.list();
+      const present = new Set(this.#idsIn(join(this.library.directory, 'sets')));
+      const moved = new Set<string>();
+      const running = new Set(this.library.runningParents());
+      const move = (id: string, message: string): void => {
+        if (moved.has(id) || !present.has(id)) return;
+        moved.add(id);
+        if (running.has(id)) {
+          this.#say(id, 'busy', null, `a backup that runs is made against it; ${message}`);
+          return;
+        }
+        for (const child of sets) {
+          if (parentOf(child) === id) move(child.id, `its parent ${id} is damaged or not there`);
+        }
+        this.#say(id, 'moved', null, message);
+        if (!this.dryRun) moveSet(this.library, 'damaged', id);
+      };
+      for (const { id, message } of this.#moving) move(id, message);
+      for (const set of sets) {
+        const broken = this.#brokenLink(set, sets);
+        if (broken !== null) {
+          move(set.id, `set ${broken}, which it builds on, is not in the library as it was`);
+        }
+      }
+    });
+  }
+}
+
+function isSame(a: string, b: string): boolean {
+  const [x, y] = [a, b].map((path) => statSync(path, { throwIfNoEntry: false }));
+  return x !== undefined && x.ino === y?.ino && x.dev === y.dev;
+}
+
+/** A second name for a file that is about to be replaced; what was kept earlier stays. */
+function keep(path: string, home: string, name: string): void {
+  if (!existsSync(path)) return;
+  const taken = new Set(readdirSync(home));
+  let free = name;
+  for (let i = 2; taken.has(free); i++) free = `${name}.${i}`;
+  linkSync(path, join(home, free));
+}
+
+/**
+ * @param dryRun only says what would be done; it still needs room in `tmp` for what it tries
+ * @throws ENOSPC, EIO, EBUSY: what was not reached is as it was
+ */
+export const repairLibrary = (library: Library, dryRun: boolean): Repair[] =>
+  new Repairer(library, dryRun).run();

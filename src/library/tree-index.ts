@@ -1,0 +1,276 @@
+/**
+ * The list of a set: every entry of the tree as it was, in the order of the walk, in few bytes. A set
+ * has the whole list, however little of it is in its own media; so an incremental backup compares
+ * with one file, and a restore of any point reads one file, whatever the length of the chain.
+ *
+ * All numbers little-endian. 32 bytes of header: `stpd-tree 1` and zeros up to 16, then the scan's
+ * time (i64, ns, the client's clock). Then records, each:
+ *
+ *   offset  bytes
+ *   0       4   bytes of the record
+ *   4       1   type: place in `types`
+ *   5       1   flags: 1 not to be trusted next time, 2 sparse
+ *   6       2   bytes of the path
+ *   8       2   bytes of the link
+ *   10      2   permission bits
+ *   12      2   set of the manifest line: place in the chain, the full set is 0
+ *   14      2   set of the data
+ *   16, 20      uid, gid
+ *   24, 32      size, bytes stored (f64)
+ *   40, 48, 56  mtime, ctime (i64, ns), inode (u64)
+ *   64, 72      manifest line: offset (f64), bytes (u32, without newline)
+ *   80          offset of the data in its media (f64)
+ *   88      32  BLAKE3 of the data; zeros for what is no file
+ *   120         path, link
+ *
+ * Valid if and only if every record is as long as its parts, and the digest in set.json agrees. It
+ * can be made again from the manifests of the chain. Any thread; a reader belongs to one.
+ */
+import { readSync } from 'node:fs';
+import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { stpError } from '../errors.js';
+import { displayPath, type EntryType } from '../source/names.js';
+import type { ManifestEntry } from './manifest.js';
+
+export const INDEX_HEADER_BYTES = 32;
+const MAGIC = Buffer.from('stpd-tree 1\0\0\0\0\0');
+const RECORD_BYTES = 120;
+/** Two paths of 16 bits each. */
+const RECORD_BYTES_MAX = RECORD_BYTES + 2 * 65535;
+const READ_BYTES = 1 << 20;
+
+const types: readonly EntryType[] = [
+  'file',
+  'directory',
+  'symlink',
+  'hardlink',
+  'fifo',
+  'char',
+  'block',
+];
+
+const UNTRUSTED = 1;
+const SPARSE = 2;
+
+/**
+ * A change in the same tick of the file system's clock as the scan leaves no trace: entries as new as
+ * the scan less this are not trusted. FAT has the coarsest clock, 2 s.
+ */
+export const TICK_NS = 2_000_000_000n;
+
+export function encodeIndexHeader(scanNs: bigint): Buffer {
+  const header = Buffer.alloc(INDEX_HEADER_BYTES);
+  MAGIC.copy(header);
+  header.writeBigInt64LE(BigInt.asIntN(64, scanNs), 16);
+  return header;
+}
+
+/** Where an entry is: sets by their place in the chain. */
+export interface IndexPlace {
+  readonly set: number;
+  readonly lineOffset: number;
+  readonly lineBytes: number;
+  readonly dataSet: number;
+  readonly dataOffset: number;
+}
+
+export function encodeRecord(e: ManifestEntry, place: IndexPlace, scanNs: bigint): Buffer {
+  const linkBytes = e.link?.length ?? 0;
+  const record = Buffer.alloc(RECORD_BYTES + e.path.length + linkBytes);
+  const fresh = e.ctimeNs >= scanNs - TICK_NS || e.mtimeNs >= scanNs - TICK_NS;
+  record.writeUInt32LE(record.length, 0);
+  record[4] = types.indexOf(e.type);
+  record[5] = (fresh || e.changed ? UNTRUSTED : 0) | (e.sparse ? SPARSE : 0);
+  record.writeUInt16LE(e.path.length, 6);
+  record.writeUInt16LE(linkBytes, 8);
+  record.writeUInt16LE(e.mode, 10);
+  record.writeUInt16LE(place.set, 12);
+  record.writeUInt16LE(place.dataSet, 14);
+  record.writeUInt32LE(e.uid, 16);
+  record.writeUInt32LE(e.gid, 20);
+  record.writeDoubleLE(e.size, 24);
+  record.writeDoubleLE(e.stored, 32);
+  record.writeBigInt64LE(BigInt.asIntN(64, e.mtimeNs), 40);
+  record.writeBigInt64LE(BigInt.asIntN(64, e.ctimeNs), 48);
+  record.writeBigUInt64LE(BigInt.asUintN(64, e.ino), 56);
+  record.writeDoubleLE(place.lineOffset, 64);
+  record.writeUInt32LE(place.lineBytes, 72);
+  record.writeDoubleLE(place.dataOffset, 80);
+  if (e.blake3 !== null) record.write(e.blake3, 88, 'hex');
+  e.path.copy(record, RECORD_BYTES);
+  e.link?.copy(record, RECORD_BYTES + e.path.length);
+  return record;
+}
+
+/** Puts up to `bytes` into `into` at `at`; 0 at the end. */
+export type FillList = (into: Buffer, at: number, bytes: number) => number;
+
+/** Reads a list once. What `next` found is there until the next call. */
+export class TreeIndexReader {
+  readonly scanNs: bigint;
+  readonly #fill: FillList;
+  readonly #name: string;
+  readonly #digest = new Blake3Hasher();
+  #chunk = Buffer.allocUnsafeSlow(READ_BYTES + RECORD_BYTES_MAX);
+  #start = 0;
+  #end = 0;
+  /** Of the current record in the chunk; -1 before the first and behind the last. */
+  #at = -1;
+  #length = 0;
+
+  /** @param name for messages @throws EINVAL if it is no list */
+  constructor(name: string, fill: FillList) {
+    this.#name = name;
+    this.#fill = fill;
+    if (!this.#have(INDEX_HEADER_BYTES) || !this.#chunk.subarray(0, 16).equals(MAGIC)) {
+      throw this.#bad('it does not begin as one');
+    }
+    this.scanNs = this.#chunk.readBigInt64LE(16);
+    this.#start = INDEX_HEADER_BYTES;
+  }
+
+  static ofFile(name: string, fd: number): TreeIndexReader {
+    let position = 0;
+    return new TreeIndexReader(name, (into, at, bytes) => {
+      const read = readSync(fd, into, at, bytes, position);
+      position += read;
+      return read;
+    });
+  }
+
+  /** False at the end. @throws EINVAL for a record that is none */
+  next(): boolean {
+    this.#at = -1;
+    if (!this.#have(4)) {
+      if (this.#end > this.#start) throw this.#bad('it is cut');
+      return false;
+    }
+    const length = this.#chunk.readUInt32LE(this.#start);
+    if (length < RECORD_BYTES || length > RECORD_BYTES_MAX) throw this.#bad('a record is too long');
+    if (!this.#have(length)) throw this.#bad('it is cut');
+    this.#at = this.#start;
+    this.#length = length;
+    this.#start += length;
+    if (RECORD_BYTES + this.#u16(6) + this.#u16(8) !== length) {
+      throw this.#bad('the parts of a record do not fill it');
+    }
+    if (types[this.#chunk[this.#at + 4] as number] === undefined)
+      throw this.#bad('type is unknown');
+    return true;
+  }
+
+  get hasRecord(): boolean {
+    return this.#at >= 0;
+  }
+
+  #u16(offset: number): number {
+    return this.#chunk.readUInt16LE(this.#at + offset);
+  }
+  #double(offset: number): number {
+    return this.#chunk.readDoubleLE(this.#at + offset);
+  }
+
+  get path(): Buffer {
+    const start = this.#at + RECORD_BYTES;
+    return this.#chunk.subarray(start, start + this.#u16(6));
+  }
+  isAt(path: Buffer): boolean {
+    const start = this.#at + RECORD_BYTES;
+    const bytes = this.#u16(6);
+    return bytes === path.length && path.compare(this.#chunk, start, start + bytes) === 0;
+  }
+  get type(): EntryType {
+    return types[this.#chunk[this.#at + 4] as number] as EntryType;
+  }
+  get isTrusted(): boolean {
+    return ((this.#chunk[this.#at + 5] as number) & UNTRUSTED) === 0;
+  }
+  get isSparse(): boolean {
+    return ((this.#chunk[this.#at + 5] as number) & SPARSE) !== 0;
+  }
+  get size(): number {
+    return this.#double(24);
+  }
+  get stored(): number {
+    return this.#double(32);
+  }
+  get mtimeNs(): bigint {
+    return this.#chunk.readBigInt64LE(this.#at + 40);
+  }
+  get blake3(): string {
+    return this.#chunk.toString('hex', this.#at + 88, this.#at + 120);
+  }
+  get place(): IndexPlace {
+    return {
+      set: this.#u16(12),
+      dataSet: this.#u16(14),
+      lineOffset: this.#double(64),
+      lineBytes: this.#chunk.readUInt32LE(this.#at + 72),
+      dataOffset: this.#double(80),
+    };
+  }
+  /** The bytes of the record: valid until the next. */
+  get record(): Buffer {
+    return this.#chunk.subarray(this.#at, this.#at + this.#length);
+  }
+
+  /** True if nothing that shows differs. The device number is left out: it changes with a mount. */
+  looksLike(e: {
+    readonly type: EntryType;
+    readonly mode: number;
+    readonly uid: number;
+    readonly gid: number;
+    readonly size: number;
+    readonly mtimeNs: bigint;
+    readonly ctimeNs: bigint;
+    readonly ino: bigint;
+    readonly link: Buffer | null;
+  }): boolean {
+    const { type, mode, uid, gid, size, mtimeNs, ctimeNs, ino, link } = e;
+    const chunk = this.#chunk;
+    const at = this.#at;
+    return (
+      chunk.readBigInt64LE(at + 48) === ctimeNs &&
+      chunk.readBigInt64LE(at + 40) === mtimeNs &&
+      chunk.readBigUInt64LE(at + 56) === ino &&
+      this.#double(24) === size &&
+      this.type === type &&
+      this.#u16(10) === mode &&
+      chunk.readUInt32LE(at + 16) === uid &&
+      chunk.readUInt32LE(at + 20) === gid &&
+      this.#sameLink(link)
+    );
+  }
+
+  #sameLink(link: Buffer | null): boolean {
+    const bytes = this.#u16(8);
+    if (link === null) return bytes === 0;
+    const start = this.#at + RECORD_BYTES + this.#u16(6);
+    return link.length === bytes && link.compare(this.#chunk, start, start + bytes) === 0;
+  }
+
+  /** Of all that was read: the whole list once `next` was false. */
+  digest(): string {
+    return this.#digest.digest('hex');
+  }
+
+  #have(bytes: number): boolean {
+    while (this.#end - this.#start < bytes) {
+      if (this.#start > 0) {
+        this.#chunk.copyWithin(0, this.#start, this.#end);
+        this.#end -= this.#start;
+        this.#start = 0;
+      }
+      const read = this.#fill(this.#chunk, this.#end, this.#chunk.length - this.#end);
+      if (read === 0) return false;
+      this.#digest.update(this.#chunk.subarray(this.#end, this.#end + read));
+      this.#end += read;
+    }
+    return true;
+  }
+
+  #bad(rule: string): Error {
+    const where = this.#at >= 0 ? ` at ${displayPath(this.path)}` : '';
+    return stpError('EINVAL', `the list ${this.#name} is damaged${where}: ${rule}`);
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * Writes the list of a set (tree-index.ts): the parent's, with what the client says has changed.
+ *
+ * Both come in the order of the walk, so this is one merge: records of the parent that the client
+ * does not mention are copied as they are. An entry that says its data is the parent's is held
+ * against the parent's record. Synchronous; the thread of its set writer.
+ */
+import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
+import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { stpError } from '../errors.js';
+import { compareWalk, displayPath } from '../source/names.js';
+import { writeAll } from './frames.js';
+import { LineError, type ManifestEntry } from './manifest.js';
+import { encodeIndexHeader, encodeRecord, TreeIndexReader } from './tree-index.js';
+
+const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+const GATHER_BYTES = 1 << 20;
+/** The longest record. */
+const SLACK_BYTES = 1 << 18;
+
+export interface TreeMergeOptions {
+  readonly path: string;
+  /** Place of the set that is written in its chain. */
+  readonly ordinal: number;
+  readonly parent: { readonly path: string; readonly blake3: string } | null;
+}
+
+export class TreeMerge {
+  readonly #options: TreeMergeOptions;
+  readonly #fd: number;
+  readonly #parentFd: number;
+  readonly #parent: TreeIndexReader | null = null;
+  readonly #digest = new Blake3Hasher();
+  readonly #gathered = Buffer.allocUnsafeSlow(GATHER_BYTES + SLACK_BYTES);
+  #gatheredBytes = 0;
+  #bytes = 0;
+  #entries = 0;
+  #scanNs: bigint | null = null;
+  #last: Buffer | null = null;
+  #closed = false;
+
+  constructor(options: TreeMergeOptions) {
+    this.#options = options;
+    const { parent } = options;
+    this.#parentFd = parent === null ? -1 : openSync(parent.path, constants.O_RDONLY);
+    this.#fd = openSync(options.path, CREATE, 0o600);
+    if (parent === null) return;
+    this.#parent = TreeIndexReader.ofFile(parent.path, this.#parentFd);
+    this.#parent.next();
+  }
+
+  /** The scan's time; the latest possible one if the client does not say: nothing is trusted then. */
+  begin(scanNs: bigint): void {
+    if (this.#scanNs !== null) throw new LineError('scanNs comes twice, or behind an entry');
+    this.#scanNs = scanNs;
+    this.#write(encodeIndexHeader(scanNs));
+  }
+
+  put(entry: ManifestEntry, lineOffset: number, lineBytes: number): void {
+    const before = this.#last;
+    const match = this.#advanceTo(entry.path);
+    if (entry.superseded) {
+      // The same path comes again, or as a tombstone.
+      this.#last = before;
+      return;
+    }
+    let dataSet = this.#options.ordinal;
+    let { dataOffset } = entry;
+    if (entry.sameData) ({ dataSet, dataOffset } = this.#dataOf(entry, match));
+    const place = { set: this.#options.ordinal, lineOffset, lineBytes, dataSet, dataOffset };
+    this.#write(encodeRecord(entry, place, this.#scanNs ?? 0n));
+    this.#entries++;
+    if (match) this.#parent?.next();
+  }
+
+  #dataOf(entry: ManifestEntry, match: boolean): { dataSet: number; dataOffset: number } {
+    const parent = this.#parent;
+    const same =
+      match &&
+      parent?.type === 'file' &&
+      parent.size === entry.size &&
+      parent.stored === entry.stored &&
+      parent.isSparse === entry.sparse &&
+      parent.blake3 === entry.blake3;
+    if (same) return parent.place;
+    throw new LineError(`${displayPath(entry.path)} has sameData, but the parent has it not`);
+  }
+
+  remove(path: Buffer): void {
+    if (!this.#advanceTo(path)) {
+      throw new LineError(`${displayPath(path)} is deleted, but the parent has it not`);
+    }
+    this.#parent?.next();
+  }
+
+  /** Copies what the parent has before `path`; true if the parent then stands at it. */
+  #advanceTo(path: Buffer): boolean {
+    if (this.#scanNs === null) this.begin(0n);
+    if (this.#last !== null && compareWalk(this.#last, path) >= 0) {
+      throw new LineError(`${displayPath(path)} comes twice, or not in the order of the walk`);
+    }
+    this.#last = Buffer.from(path);
+    const parent = this.#parent;
+    if (parent === null) return false;
+    while (parent.hasRecord) {
+      if (parent.isAt(path)) return true;
+      if (compareWalk(parent.path, path) > 0) return false;
+      this.#copy(parent);
+    }
+    return false;
+  }
+
+  #copy(parent: TreeIndexReader): void {
+    this.#write(parent.record);
+    this.#entries++;
+    parent.next();
+  }
+
+  /** Copies the rest and puts all of it on the disk. @throws EINVAL if the parent's is damaged */
+  finish(): { entries: number; bytes: number; blake3: string } {
+    if (this.#scanNs === null) this.begin(0n);
+    const parent = this.#parent;
+    while (parent?.hasRecord) this.#copy(parent);
+    if (parent !== null && parent.digest() !== this.#options.parent?.blake3) {
+      const { path } = this.#options.parent as { path: string };
+      throw stpError('EINVAL', `${path} is damaged: its digest is another; make a full backup`);
+    }
+    this.#flush();
+    fsyncSync(this.#fd);
+    return { entries: this.#entries, bytes: this.#bytes, blake3: this.#digest.digest('hex') };
+  }
+
+  #write(bytes: Buffer): void {
+    bytes.copy(this.#gathered, this.#gatheredBytes);
+    this.#gatheredBytes += bytes.length;
+    if (this.#gatheredBytes >= GATHER_BYTES) this.#flush();
+  }
+
+  #flush(): void {
+    const bytes = this.#gathered.subarray(0, this.#gatheredBytes);
+    writeAll(this.#fd, bytes);
+    this.#digest.update(bytes);
+    this.#bytes += bytes.length;
+    this.#gatheredBytes = 0;
+  }
+
+  /** Harmless when done twice. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    closeSync(this.#fd);
+    if (this.#parentFd >= 0) closeSync(this.#parentFd);
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * A lock of the library that is waited for: held for moments, by one process of this machine, and
+ * gone with it. Blocks; any thread.
+ */
+import { closeSync, constants, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { monotonicMs } from '../clock.js';
+import { stpError } from '../errors.js';
+
+/** What is held longer than this is held by something that is stuck. */
+export const LOCK_WAIT_MS = 30_000;
+const RETRY_MS = 10;
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * Runs `work` while `LIBRARY/NAME` is locked. The file stays: it has no content and no meaning.
+ * @throws EBUSY if somebody holds it for longer than `waitMs`; what `work` throws
+ */
+export function withLock<T>(
+  directory: string,
+  name: string,
+  lockFile: (fd: number) => boolean,
+  work: () => T,
+  waitMs = LOCK_WAIT_MS,
+): T {
+  const path = join(directory, name);
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  try {
+    const startMs = monotonicMs();
+    while (!lockFile(fd)) {
+      if (monotonicMs() - startMs > waitMs) {
+        throw stpError('EBUSY', `${path} is held by another process; see fuser ${path}`);
+      }
+      Atomics.wait(sleeper, 0, 0, RETRY_MS);
+    }
+    return work();
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * Single changed bits in a set: `check --data` must find each, and none may restore silently.
+ */
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { isCoded } from '../../../src/errors.js';
+import { checkLibrary } from '../../../src/library/check-library.js';
+import { Library } from '../../../src/library/library.js';
+import { RestoreWriter, restoreSet } from '../../../src/library/restore.js';
+import { sendSet } from '../../../src/library/send-set.js';
+import { sendTree } from '../../../src/library/send-tree.js';
+import { chainThrough, openChain } from '../../../src/library/set-tree.js';
+import { INDEX_FILE, MANIFEST_FILE, MEDIA_FILE } from '../../../src/library/set-writer.js';
+import { storeSet } from '../../../src/library/store-set.js';
+import { SUMMARY_FILE } from '../../../src/library/summary.js';
+import { inDirectory, lockFile, MemoryPipe, randomFrom, run, testNative } from './stand-ins.js';
+
+/** Small, with long names and fractions of a second, so that headers are a good part of it. */
+export function makeSmallTree(root: string): void {
+  mkdirSync(join(root, 'd'.repeat(120)), { recursive: true });
+  for (const size of [0, 1, 511, 512, 3000])
+    writeFileSync(join(root, `f${size}`), 'x'.repeat(size));
+  writeFileSync(join(root, 'd'.repeat(120), 'e'.repeat(200)), 'deep');
+  testNative.setTimesNs(join(root, 'f512'), 1_700_000_000_123_456_789n, false);
+}
+
+/** What the header of a set says of the one that it is made against. */
+export const chainOn = (library: Library, parent: string) => ({
+  chain: chainThrough(library.openSet(parent).summary),
+});
+
+/** With a parent the set depends on that, although all of the tree is in it. */
+export function backUp(library: Library, source: string, more: { parent?: string } = {}): string {
+  const chain = more.parent === undefined ? {} : chainOn(library, more.parent);
+  const set = library.beginSet({ host: 'here', roots: [source], stpd: '0.0.0', ...chain });
+  const pipe = new MemoryPipe();
+  sendTree(pipe, [source]);
+  storeSet(pipe, set);
+  return set.commit().id;
+}
+
+/** Names, modes, times and data below a directory, as text. */
+function portrait(directory: string): string {
+  const facts = run('find', [
+    directory,
+    '-mindepth',
+    '1',
+    '-printf',
+    '%P %y %m %U %G %s %T@ %l\\n',
+  ]);
+  const files = readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((e) => e.isFile())
+    .map((e) => readFileSync(join(e.parentPath, e.name)).toString('latin1'));
+  return `${facts.toString().split('\n').sort().join('\n')}\n${files.sort().join('\0')}`;
+}
+
+/** What a restore says, or the portrait of what it made. */
+export function restored(
+  library: Library,
+  id: string,
+  target: string,
+  source: string,
+): string | null {
+  try {
+    const pipe = new MemoryPipe();
+    const set = library.openSet(id);
+    sendSet(pipe, set, { chain: openChain(library, set) });
+    let problems = 0;
+    const onProblem = () => problems++;
+    restoreSet(pipe, new RestoreWriter(target, { native: testNative, onProblem }));
+    return problems > 0 ? null : portrait(join(target, source));
+  } catch (e) {
+    if (!isCoded(e)) throw e;
+    return null;
+  } finally {
+    rmSync(target, { recursive: true, force: true });
+  }
+}
+
+export interface Flips {
+  readonly flips: number;
+  /** Where one was not found: file, byte and bit. */
+  readonly missed: readonly string[];
+  /** Where a restore gave something else and said nothing. */
+  readonly silent: readonly string[];
+}
+
+const files = [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE, INDEX_FILE];
+
+/** @param restores every how many flips one is restored, too */
+export function tryFlips(count: number, seed: number, restores: number): Flips {
+  return inDirectory((directory) => {
+    const random = randomFrom(seed);
+    const source = join(directory, 'source');
+    makeSmallTree(source);
+    const library = Library.open(join(directory, 'library'), { lockFile });
+    const id = backUp(library, source);
+    const target = join(directory, 'target');
+    const good = restored(library, id, target, source);
+    if (good === null) throw new Error('the set does not restore before any bit is changed');
+    const missed: string[] = [];
+    const silent: string[] = [];
+    for (let i = 0; i < count; i++) {
+      const path = join(library.directory, 'sets', id, files[i % files.length] as string);
+      const whole = readFileSync(path);
+      const at = Math.floor(random() * whole.length);
+      const bit = Math.floor(random() * 8);
+      const changed = Buffer.from(whole);
+      changed[at] = (whole[at] as number) ^ (1 << bit);
+      writeFileSync(path, changed);
+      const where = `${path}, byte ${at}, bit ${bit}`;
+      const { problems } = checkLibrary(library, [], { kind: 'data' }, { onProblem() {} });
+      if (problems === 0) missed.push(where);
+      if (i % restores === 0) {
+        const found = restored(library, id, target, source);
+        if (found !== null && found !== good) silent.push(where);
+      }
+      writeFileSync(path, whole);
+    }
+    return { flips: count, missed, silent };
+  });
+}
