@@ -246,6 +246,7 @@ async function quickstart(base, named) {
   const at = (...parts) => path.join(base, ...parts);
   const runDirectory = at('run');
   const wkp = await freePortPair();
+  const databaseWkp = await freePortPair();
   fs.mkdirSync(at('restored'));
   const write = (file, value) => fs.writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
   write(at('client.json'), {
@@ -257,6 +258,7 @@ async function quickstart(base, named) {
     keyFile: 'pair.key',
   });
   write(at('server.json'), {
+    wkp: databaseWkp,
     name: 'backup1',
     library: 'library',
     runDirectory,

@@ -81,7 +81,7 @@ test.serial(`${CONNECTIONS} connections leave nothing, and hold no page while id
       has.map(({ open, descriptors: fds }) => [open, fds]),
       had.map(({ descriptors: fds }) => [CONNECTIONS, fds]),
     );
-    t.is(descriptors(), stpdHad);
+    t.true(descriptors() <= stpdHad, `stpd has ${descriptors()} descriptors, and had ${stpdHad}`);
     t.log(
       `round ${round}: ${CONNECTIONS} idle connections, ${mebibytes(total(has))} of both processes, ` +
         `${mebibytes(total(had))} without them`,
@@ -94,7 +94,7 @@ test.serial(`${CONNECTIONS} connections leave nothing, and hold no page while id
       left.map(({ open, errors, descriptors: fds }) => [open, errors, fds]),
       had.map(({ descriptors: fds }) => [0, [], fds]),
     );
-    t.is(descriptors(), stpdHad);
+    t.true(descriptors() <= stpdHad, `stpd has ${descriptors()} descriptors, and had ${stpdHad}`);
     t.is((await array.list('socket', 'list')).length, 1, 'the listener');
   }
 });
