@@ -39,6 +39,10 @@ async function traffic(t: ExecutionContext): Promise<Traffic> {
   const { port = 0 } = await server.ask({ do: 'listen', port: 7000, backlog: 5 });
   await client.ask({ do: 'connect', port });
   await client.ask({ do: 'stream', socket: 0 });
+  /* The client's connect is done before the server took the connection from its queue. */
+  await until('bytes have moved', async () =>
+    (await socketList(array)).sockets.some(({ bytesReceived }) => bytesReceived > 0),
+  );
   return { array, server, client, port };
 }
 
@@ -102,9 +106,6 @@ function plausibleTop(t: ExecutionContext, figures: TopDocument['top'], array: A
 
 test('socket list and top show data on the move, read from memory', async (t) => {
   const { array } = await traffic(t);
-  await until('bytes have moved', async () =>
-    (await socketList(array)).sockets.some(({ bytesReceived }) => bytesReceived > 0),
-  );
   plausibleSockets(t, await socketList(array));
   plausibleTop(t, await top(array), array);
   const text = await array.stpctl('socket', 'list', '--state', 'listen');
