@@ -271,9 +271,10 @@ export interface Native {
    * @returns 0, or an error number
    */
   statInto(fd: number, name: Buffer | null, record: BigInt64Array): number;
-  /** A file that is just what `record` says and has no extended attributes; else -1. */
-  openPlain(dirFd: number, name: Buffer, flags: number, record: BigInt64Array): number;
-  /** Such a file whole to `offset` of `view`; false if it is another before or after, or fails. */
+  /**
+   * A small file whole to `offset` of `view`; false if it is not just what `record` says, before and
+   * after, or has extended attributes, or cannot be read.
+   */
   readWhole(
     dirFd: number,
     name: Buffer,

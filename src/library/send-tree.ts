@@ -220,41 +220,24 @@ class TreeSender {
       this.#sendHeader(entry);
       return true;
     }
-    const isPlain = known === null && !isSparse(entry.size, entry.blocks);
-    const plain = isPlain ? this.#sendPlain(entry) : 'other';
-    if (plain === 'sent') return true;
-    for (let reads = plain === 'changed' ? 2 : 1; ; reads++) {
+    if (known === null && this.#sendSmall(entry)) return true;
+    for (let reads = 1; ; reads++) {
       const fd = this.#walk.open(entry);
       if (fd < 0) return false;
       try {
         if (known !== null && reads === 1 && this.#sendSameData(entry, known, fd)) return true;
         const isLast = reads === READS_MAX || entry.size > AGAIN_BYTES_MAX;
-        const content = this.#contentOf(entry, fd);
-        if (this.#sendFile(entry, fd, content, this.#xattrsOf(entry, fd), isLast)) return true;
+        if (this.#sendFile(entry, fd, isLast)) return true;
       } finally {
         closeSync(fd);
       }
     }
   }
 
-  /** The common case: nothing about the file is unusual, or else it is to be taken step by step. */
-  #sendPlain(entry: TreeEntry): 'sent' | 'changed' | 'other' {
-    if (this.#sendSmall(entry)) return 'sent';
-    const fd = this.#walk.openPlain(entry);
-    if (fd < 0) return 'other';
-    try {
-      const content = { stored: entry.size, segments: null, map: null };
-      const isLast = entry.size > AGAIN_BYTES_MAX;
-      return this.#sendFile(entry, fd, content, null, isLast) ? 'sent' : 'changed';
-    } finally {
-      closeSync(fd);
-    }
-  }
-
-  /** In one call, if header and data fit what is left of the page. */
+  /** The common case, in one call: header and data fit a page, and nothing about it is unusual. */
   #sendSmall(entry: TreeEntry): boolean {
     const { size } = entry;
-    if (size > SMALL_BYTES_MAX) return false;
+    if (size > SMALL_BYTES_MAX || isSparse(size, entry.blocks)) return false;
     const headerBytes = this.#headers.write(entry);
     this.#hasher.reset();
     const sent = this.#frames.putMember(
@@ -357,14 +340,10 @@ class TreeSender {
   }
 
   /** Sends header and data; false if it changed meanwhile and is to be read again. */
-  #sendFile(
-    entry: TreeEntry,
-    fd: number,
-    { stored, map, segments }: Content,
-    xattrs: Xattr[] | null,
-    isLast: boolean,
-  ): boolean {
+  #sendFile(entry: TreeEntry, fd: number, isLast: boolean): boolean {
     const { size } = entry;
+    const { stored, map, segments } = this.#contentOf(entry, fd);
+    const xattrs = this.#xattrsOf(entry, fd);
     const sparse = map !== null ? { size: stored, sparseBytes: size } : {};
     this.#member({ ...entry, xattrs, ...sparse }, stored);
     this.#hasher.reset();

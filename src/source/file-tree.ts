@@ -475,28 +475,17 @@ export class TreeWalk implements Iterable<TreeEntry> {
   }
 
   /**
-   * Opens a plain file: what the walk saw, without extended attributes. The caller closes it.
-   * @returns -1: take it step by step, from `open` on
-   */
-  openPlain(entry: TreeEntry): number {
-    const flags = this.#plainFlags(entry);
-    return native().openPlain(entry.dirFd, entry.name, flags, this.#record);
-  }
-
-  /**
-   * All of a small plain file at `offset` of `view`, in one call, if it stays as it is meanwhile.
-   * False: take it step by step.
+   * All of a small file at `offset` of `view`, in one call, if it is what the walk saw before and
+   * after it is read; and has no extended attributes. False: take it step by step, from `open` on.
    */
   readWhole(entry: TreeEntry, view: Uint8Array, offset: number): boolean {
-    const flags = this.#plainFlags(entry);
-    return native().readWhole(entry.dirFd, entry.name, flags, this.#record, view, offset);
-  }
-
-  #plainFlags(entry: TreeEntry): number {
-    const isSeen = this.#record[6] === BigInt.asIntN(64, entry.ino);
-    assert(entry.type === 'file' && isSeen, 'the entry that the walk stands at');
+    assert(
+      entry.type === 'file' && this.#record[6] === BigInt.asIntN(64, entry.ino),
+      'of the walk',
+    );
     const isOwn = this.#euid === 0 || entry.uid === this.#euid;
-    return isOwn ? OPEN_FILE | O_NOATIME : OPEN_FILE;
+    const flags = isOwn ? OPEN_FILE | O_NOATIME : OPEN_FILE;
+    return native().readWhole(entry.dirFd, entry.name, flags, this.#record, view, offset);
   }
 
   /** True if the file is still what `open` found. */
