@@ -480,12 +480,12 @@ export class TreeWalk implements Iterable<TreeEntry> {
    */
   readWhole(entry: TreeEntry, view: Uint8Array, offset: number): boolean {
     assert(
-      entry.type === 'file' && this.#record[6] === BigInt.asIntN(64, entry.ino),
+      entry.type === 'file' && this.#record.words[6] === BigInt.asIntN(64, entry.ino),
       'of the walk',
     );
     const isOwn = this.#euid === 0 || entry.uid === this.#euid;
     const flags = isOwn ? OPEN_FILE | O_NOATIME : OPEN_FILE;
-    return native().readWhole(entry.dirFd, entry.name, flags, this.#record, view, offset);
+    return native().readWhole(entry.dirFd, entry.name, flags, this.#record.words, view, offset);
   }
 
   /** True if the file is still what `open` found. */
