@@ -1,5 +1,5 @@
 /**
- * A mover: a worker thread that has one storage stream and one job, seen from the event loop.
+ * A mover: a worker thread that has one data stream and one job, seen from the event loop.
  *
  * The stream is the worker's alone; what comes back are messages, and three numbers in memory that
  * both see, which whoever shows progress looks at when it likes. A mover ends by itself, done or
@@ -8,7 +8,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
-import type { StreamHandle } from '../socket/stp-socket.js';
+import { dropLink, type MoverLink } from './mover-link.js';
 import type { Complaint, Progress } from './protocol.js';
 
 /** Entry points in workers/. */
@@ -23,7 +23,7 @@ export type MoverEntry =
   | 'base-backup-sender';
 
 export interface MoverData<J> {
-  readonly handle: StreamHandle;
+  readonly link: MoverLink;
   readonly job: J;
   /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
   readonly progress: Float64Array;
@@ -88,17 +88,18 @@ export class Mover<R> {
 
   static start<J, R>(
     entry: MoverEntry,
-    handle: StreamHandle,
+    link: MoverLink,
     job: J,
     onComplaint: (complaint: Complaint) => void,
   ): Mover<R> {
     const progress = new Float64Array(new SharedArrayBuffer(PROGRESS_NUMBERS * 8));
-    const workerData: MoverData<J> = { handle, job, progress };
+    const workerData: MoverData<J> = { link, job, progress };
     const worker = new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), {
       workerData,
-      transferList: [handle.port],
+      transferList: link.mechanism === 'stp' ? [link.handle.port] : [],
       name: entry,
     });
+    worker.on('exit', () => dropLink(link));
     return new Mover<R>(worker, progress, onComplaint);
   }
 
