@@ -15,6 +15,7 @@ import { orAborted } from './deadline.js';
 import type { RestoreSetJob, RestoreSetResult, SendTreeJob } from './jobs.js';
 import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
 import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
+import { moverLink } from './mover-link.js';
 import {
   type BackupRequest,
   type FromServer,
@@ -46,13 +47,13 @@ function startMover(session: EstablishedClient, roots: Roots): AnyMover {
   if (stream === undefined) throw stpError('EPROTO', 'the session has no data stream');
   // Checked first: a refused request must not cost a thread.
   const job = request.op === 'backup' ? sendTreeJob(request, roots) : restoreJob(request, roots);
-  const handle = storage.detach(stream);
+  const link = moverLink(storage, stream);
   const onComplaint = (complaint: object): void => void errors.send(complaint).catch(() => {});
   return request.op === 'backup'
-    ? Mover.start<SendTreeJob, null>('backup-sender', handle, job as SendTreeJob, onComplaint)
+    ? Mover.start<SendTreeJob, null>('backup-sender', link, job as SendTreeJob, onComplaint)
     : Mover.start<RestoreSetJob, RestoreSetResult>(
         'restore-receiver',
-        handle,
+        link,
         job as RestoreSetJob,
         onComplaint,
       );
@@ -77,8 +78,8 @@ export const prepareClientJob = (): void => Mover.prepare('backup-sender');
 
 /** Runs the session's request to its end. Rejects with the reason, which the server is told. */
 export async function runClientJob(session: EstablishedClient, roots: Roots): Promise<void> {
-  const { control, network, signal } = session;
-  const before = network.traffic().inet;
+  const { control, signal } = session;
+  const before = inetOf(session);
   const mover = startMover(session, roots);
   const judged = verdict(session);
   judged.catch(() => {});
@@ -92,7 +93,7 @@ export async function runClientJob(session: EstablishedClient, roots: Roots): Pr
     const { totals } = await orAborted(signal, Promise.race([mover.done, early]));
     clearInterval(report);
     await session.errors.flushed();
-    await control.send(summaryOf(totals, before, network.traffic().inet));
+    await control.send(summaryOf(totals, before, inetOf(session)));
     await orAborted(signal, judged);
   } catch (e) {
     throw await bestReason(e, judged);
@@ -100,6 +101,12 @@ export async function runClientJob(session: EstablishedClient, roots: Roots): Pr
     clearInterval(report);
     await mover.stop();
   }
+}
+
+/** Of the control connections of all sessions, and of this one's data should it go there, too. */
+function inetOf({ network, storage }: EstablishedClient): Traffic {
+  const [common, own] = [network.traffic().inet, storage.traffic().inet];
+  return { sent: common.sent + own.sent, received: common.received + own.received };
 }
 
 interface Traffic {

@@ -49,3 +49,6 @@ export const SEGMENT_BYTES_MAX = 1 << 30;
 
 /** What one piece of a WAL file on its way takes of memory. */
 export const SEGMENT_PIECE_BYTES = 1 << 20;
+
+/** What a mover sends or receives at a time over the network: four pages, for fewer system calls. */
+export const NETWORK_PAGE_BYTES = 4 << 16;

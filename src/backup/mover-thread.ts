@@ -12,8 +12,27 @@ import {
   RELEASE,
   type Totals,
 } from './mover.js';
+import type { MoverLink } from './mover-link.js';
+import { NetworkStream } from './network-stream.js';
 import { reasonOf } from './reason.js';
 import { pathFromBytes } from './wire-path.js';
+
+/** A stream of either mechanism, as a mover uses it. */
+type DataStream = Pick<
+  BlockingStream,
+  | 'reserve'
+  | 'commit'
+  | 'peek'
+  | 'consume'
+  | 'shutdown'
+  | 'close'
+  | 'abort'
+  | 'bytesSent'
+  | 'bytesReceived'
+>;
+
+const openLink = (link: MoverLink): DataStream =>
+  link.mechanism === 'stp' ? new BlockingStream(link.handle) : new NetworkStream(link.socket);
 
 /** Where in the progress array the bytes through the stream stand. */
 const MOVED = 2;
@@ -22,10 +41,10 @@ const MOVED = 2;
 export class MoverStream {
   /** Told to the event loop without a message: [entries, bytes of file data, bytes moved]. */
   readonly progress: Float64Array;
-  readonly #stream: BlockingStream;
+  readonly #stream: DataStream;
   #complaints = 0;
 
-  constructor(stream: BlockingStream, progress: Float64Array) {
+  constructor(stream: DataStream, progress: Float64Array) {
     this.#stream = stream;
     this.progress = progress;
   }
@@ -88,8 +107,8 @@ export async function hold(totals: Totals): Promise<void> {
 export async function runMover<J, R>(
   run: (job: J, stream: MoverStream) => MoverResult<R> | Promise<MoverResult<R>>,
 ): Promise<void> {
-  const { handle, job, progress } = (await nextMessage()) as MoverData<J>;
-  const stream = new BlockingStream(handle);
+  const { link, job, progress } = (await nextMessage()) as MoverData<J>;
+  const stream = openLink(link);
   try {
     const { totals, result } = await run(job, new MoverStream(stream, progress));
     stream.close();

@@ -1,5 +1,5 @@
 /**
- * A mover: a worker thread that has one storage stream and one job, seen from the event loop.
+ * A mover: a worker thread that has one data stream and one job, seen from the event loop.
  *
  * The stream is the worker's alone; what comes back are messages, and three numbers in memory that
  * both see, which whoever shows progress looks at when it likes. A mover ends by itself, done or
@@ -8,7 +8,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
-import type { StreamHandle } from '../socket/stp-socket.js';
+import { dropLink, type MoverLink } from './mover-link.js';
 import type { Complaint, Progress } from './protocol.js';
 
 /** Entry points in workers/. */
@@ -25,7 +25,7 @@ export type MoverEntry =
 /** The first message to a worker. */
 export interface MoverData<J> {
   readonly type: 'job';
-  readonly handle: StreamHandle;
+  readonly link: MoverLink;
   readonly job: J;
   /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
   readonly progress: Float64Array;
@@ -113,7 +113,7 @@ export class Mover<R> {
 
   static start<J, R>(
     entry: MoverEntry,
-    handle: StreamHandle,
+    link: MoverLink,
     job: J,
     onComplaint: (complaint: Complaint) => void,
   ): Mover<R> {
@@ -121,8 +121,9 @@ export class Mover<R> {
     const worker = spares.get(entry) ?? startWorker(entry);
     spares.delete(entry);
     worker.ref();
-    const data: MoverData<J> = { type: 'job', handle, job, progress };
-    worker.postMessage(data, [handle.port]);
+    const data: MoverData<J> = { type: 'job', link, job, progress };
+    worker.postMessage(data, link.mechanism === 'stp' ? [link.handle.port] : []);
+    worker.once('exit', () => dropLink(link));
     return new Mover<R>(worker, progress, onComplaint);
   }
 

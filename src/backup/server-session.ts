@@ -9,7 +9,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { STPConnect, Traffic } from '../connect/stp-connect.js';
 import { isCoded, stpError } from '../errors.js';
-import type { StreamHandle } from '../socket/stp-socket.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import { orAborted } from './deadline.js';
 import { serverHandshake } from './handshake-server.js';
@@ -17,6 +16,7 @@ import type { Trace } from './handshake-steps.js';
 import { REASON_GRACE_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { isConsequence } from './mover.js';
+import { type MoverLink, moverLink } from './mover-link.js';
 import {
   type ClientSummary,
   type Complaint,
@@ -29,6 +29,8 @@ import {
 
 export interface SessionOptions {
   readonly config: ServerConfig;
+  /** That carries the data; NO_STG: the network does. */
+  readonly stg: string;
   readonly connect: STPConnect;
   readonly client: ClientAddress;
   readonly onStep: Trace;
@@ -75,12 +77,12 @@ export class ServerSession {
 
   /** Figs. 4 and 4A. Throws `StepError`; nothing is left open then. */
   static async open(options: SessionOptions): Promise<ServerSession> {
-    const { config, connect, client, onStep, signal } = options;
+    const { config, stg, connect, client, onStep, signal } = options;
     const made = await serverHandshake({
       connect,
       identity: config.name,
       client,
-      stg: config.stg,
+      stg,
       streams: STREAMS,
       trace: onStep,
       signal,
@@ -90,8 +92,8 @@ export class ServerSession {
   }
 
   /** Gives the data stream to a thread; once, before the client may send on it. */
-  detach(): StreamHandle {
-    return this.#options.connect.detach(this.#stream);
+  detach(): MoverLink {
+    return moverLink(this.#options.connect, this.#stream);
   }
 
   /** Asks for the work; resolves when the client's thread has its stream. */

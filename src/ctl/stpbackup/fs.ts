@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
 import { withServer } from './ask-server.js';
-import { parseHostPath, runSession, type SessionVerbOptions } from './session-verb.js';
+import { parseHostPath, runSession, type SessionVerbOptions, withSession } from './session-verb.js';
 
 interface FsOptions extends SessionVerbOptions {
   readonly incremental?: boolean;
@@ -37,12 +37,11 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
 }
 
 export function addFs(program: Command): void {
-  withServer(
-    program
-      .command('fs')
-      .description('backs up file trees of a host into a new set')
-      .argument('<host:path...>', 'host of the server configuration, and an absolute path there'),
-  )
+  const fs = program
+    .command('fs')
+    .description('backs up file trees of a host into a new set')
+    .argument('<host:path...>', 'host of the server configuration, and an absolute path there');
+  withSession(withServer(fs))
     .option('--full', 'all of the trees, the default')
     .option('--incremental', 'what differs from the last set of the same host and paths')
     .option(
@@ -54,7 +53,5 @@ export function addFs(program: Command): void {
     .option('--one-file-system', 'do not enter other file systems')
     .option('--exclude-caches', 'of directories with a CACHEDIR.TAG only the tag')
     .option('--dry-run', 'store nothing, say what would be stored')
-    .option('--trace', "print the handshake's steps on the server's side to stderr")
-    .option('--json', 'print the summary as one JSON object')
     .action(backUp);
 }
