@@ -11,11 +11,9 @@
  * themselves (check-library.ts). Reads only. What is wrong is told by `onProblem`; the check of a set goes on as far as what is
  * left makes sense. Blocks; any thread.
  */
-import { closeSync } from 'node:fs';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf } from '../errors.js';
 import { displayPath } from '../source/names.js';
-import { digestOfFile } from './digest.js';
 import type { StoredSet } from './library.js';
 import {
   endOffset,
@@ -24,6 +22,7 @@ import {
   mediaDataBytes,
   memberOf,
 } from './manifest.js';
+import { digestOfMedia, type MediaReader, openMediaIn } from './media.js';
 import { MediaCursor } from './media-cursor.js';
 import { paddedBytes, TAR_END_BYTES } from './pax.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
@@ -99,17 +98,22 @@ class SetChecker {
 
   #wholeMedia(): void {
     this.#guard('media', () => {
-      const { summary, mediaPath } = this.set;
-      if (digestOfFile(mediaPath).blake3 === summary.mediaBlake3) return;
-      this.#problem('media', null, `${mediaPath} does not have its digest`);
+      const media = openMediaIn(this.set.directory);
+      try {
+        if (digestOfMedia(media) === this.set.summary.mediaBlake3) return;
+        this.#problem('media', null, `${media.name} does not have its digest`);
+      } finally {
+        media.close();
+      }
     });
   }
 
   #walk(): void {
-    let fd = -1;
-    if (!this.#guard('media', () => (fd = this.set.openMedia()))) return;
+    let opened: MediaReader | null = null;
+    if (!this.#guard('media', () => (opened = this.set.openMedia()))) return;
+    const media = opened as unknown as MediaReader;
     const whole = this.depth.kind === 'data' ? new Blake3Hasher() : null;
-    const cursor = new MediaCursor(fd, this.set.mediaPath, whole);
+    const cursor = new MediaCursor(media, whole);
     let manifest: ManifestReader | null = null;
     try {
       this.#guard('manifest', () => {
@@ -121,7 +125,7 @@ class SetChecker {
       });
     } finally {
       (manifest as ManifestReader | null)?.close();
-      closeSync(fd);
+      media.close();
     }
   }
 

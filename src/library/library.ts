@@ -32,11 +32,11 @@ import { isCoded, messageOf, stpError } from '../errors.js';
 import { digestOfFile } from './digest.js';
 import type { ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
+import { MEDIA_FILE, type MediaReader, openMediaIn } from './media.js';
 import {
   explainDiskError,
   INDEX_FILE,
   MANIFEST_FILE,
-  MEDIA_FILE,
   type SetPlace,
   type SetSummary,
   SetWriter,
@@ -103,14 +103,14 @@ export class StoredSet {
     verifyFile(join(this.directory, INDEX_FILE), indexBytes, indexBlake3);
   }
   /** The caller closes it. @throws EINVAL if its size is not what the summary says */
-  openMedia(): number {
-    const fd = openSync(this.mediaPath, constants.O_RDONLY | constants.O_NOFOLLOW);
-    const { size } = fstatSync(fd);
-    if (size === this.summary.mediaBytes) return fd;
-    closeSync(fd);
+  openMedia(): MediaReader {
+    const media = openMediaIn(this.directory);
+    if (media.bytes === this.summary.mediaBytes) return media;
+    media.close();
+    const { name, bytes } = media;
     throw stpError(
       'EINVAL',
-      `${this.mediaPath} has ${size} bytes instead of ${this.summary.mediaBytes}; the set is damaged`,
+      `${name} has ${bytes} bytes instead of ${this.summary.mediaBytes}; the set is damaged`,
     );
   }
 }

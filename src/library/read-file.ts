@@ -1,7 +1,6 @@
 /**
  * One file out of a set. Nothing is passed on before all of it has its digest. Blocks; any thread.
  */
-import { closeSync } from 'node:fs';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
@@ -89,10 +88,10 @@ export function readFileOf(chain: readonly StoredSet[], path: Buffer, to: ByteSi
   verifyTree(chain);
   const { entry, dataSet, dataOffset } = findFile(chain, path);
   assertFile(entry, path);
-  const fd = dataSet.openMedia();
+  const media = dataSet.openMedia();
   try {
     const isWhole = (sink: ByteSink): boolean => {
-      const cursor = new MediaCursor(fd, dataSet.mediaPath, null);
+      const cursor = new MediaCursor(media, null);
       cursor.skip(dataOffset);
       const digest = new Blake3Hasher();
       if (!entry.sparse) cursor.pass(entry.stored, both(digest, sink));
@@ -103,6 +102,6 @@ export function readFileOf(chain: readonly StoredSet[], path: Buffer, to: ByteSi
     if (!isWhole({ update() {} })) throw stpError('EBADMSG', damaged);
     if (!isWhole(to)) throw stpError('EBADMSG', damaged);
   } finally {
-    closeSync(fd);
+    media.close();
   }
 }

@@ -33,11 +33,11 @@ import {
   type ManifestHeader,
   mediaDataBytes,
 } from './manifest.js';
+import { createMedia, type MediaWriter } from './media.js';
 import { TAR_END_BYTES } from './pax.js';
 import { encodeSummary, SUMMARY_FILE } from './summary.js';
 import { TreeMerge } from './tree-merge.js';
 
-export const MEDIA_FILE = 'media.tar';
 export const MANIFEST_FILE = 'manifest.jsonl';
 export const INDEX_FILE = 'tree.index';
 
@@ -101,9 +101,8 @@ export function syncDirectory(path: string): void {
 export class SetWriter {
   readonly id: string;
   readonly #place: SetPlace;
-  readonly #mediaFd: number;
+  readonly #media: MediaWriter;
   readonly #manifestFd: number;
-  readonly #mediaDigest = new Blake3Hasher();
   readonly #manifestDigest = new Blake3Hasher();
   /** Null for a set without a list. */
   readonly #merge: TreeMerge | null;
@@ -113,7 +112,6 @@ export class SetWriter {
   #gatheredBytes = 0;
   #manifestBytes = 0;
   #lineNumber = 0;
-  #mediaBytes = 0;
   /** Where the next entry's header must be. */
   #entriesEnd = 0;
   #entries = 0;
@@ -125,7 +123,7 @@ export class SetWriter {
   constructor(place: SetPlace) {
     this.id = place.header.setId;
     this.#place = place;
-    this.#mediaFd = openSync(join(place.partialDirectory, MEDIA_FILE), CREATE, 0o600);
+    this.#media = createMedia(place.partialDirectory);
     this.#manifestFd = openSync(join(place.partialDirectory, MANIFEST_FILE), CREATE, 0o600);
     this.#merge =
       place.hasList === false
@@ -152,9 +150,7 @@ export class SetWriter {
   /** Appends the payload of the MEDIA frame that `frames` stands at. */
   media(frames: FrameReader): void {
     assert(this.#state === 'open', 'the set is open');
-    const { length } = frames;
-    this.#guard(() => frames.toFile(this.#mediaFd, this.#mediaDigest));
-    this.#mediaBytes += length;
+    this.#guard(() => frames.pass(frames.owed, (page) => this.#media.append(page)));
   }
 
   /**
@@ -199,7 +195,7 @@ export class SetWriter {
       throw new LineError(`${shown} is not at ${this.#entriesEnd}, where the entry before ended`);
     }
     const end = endOffset(record);
-    if (end > this.#mediaBytes) throw new LineError(`${shown} ends behind the media received`);
+    if (end > this.#media.bytes) throw new LineError(`${shown} ends behind the media received`);
     this.#entriesEnd = end;
     this.#entries++;
     this.#bytes += mediaDataBytes(record);
@@ -228,8 +224,8 @@ export class SetWriter {
    */
   commit(): SetSummary {
     assert(this.#state === 'open', 'the set is open');
-    if (this.#entriesEnd !== this.#mediaBytes) {
-      const extra = this.#mediaBytes - this.#entriesEnd;
+    if (this.#entriesEnd !== this.#media.bytes) {
+      const extra = this.#media.bytes - this.#entriesEnd;
       this.abort();
       throw stpError('EPROTO', `the client sent ${extra} bytes of media that no entry names`);
     }
@@ -248,15 +244,11 @@ export class SetWriter {
 
   #finishFiles(): SetSummary {
     const { setId, ...header } = this.#place.header;
-    const end = new Uint8Array(TAR_END_BYTES);
-    writeAll(this.#mediaFd, end);
-    this.#mediaDigest.update(end);
-    const mediaBytes = this.#mediaBytes + end.length;
+    this.#media.append(new Uint8Array(TAR_END_BYTES));
     const totals = {
       entries: this.#entries,
       bytes: this.#bytes,
-      mediaBytes,
-      mediaBlake3: this.#mediaDigest.digest('hex'),
+      ...this.#media.finish(),
       warnings: this.#warnings,
     };
     this.#gather(Buffer.from(encodeTrailer(totals)));
@@ -280,7 +272,6 @@ export class SetWriter {
       mode: 0o600,
       flush: true,
     });
-    fsyncSync(this.#mediaFd);
     fsyncSync(this.#manifestFd);
     this.#closeFiles();
     return summary;
@@ -299,7 +290,7 @@ export class SetWriter {
   #closeFiles(): void {
     if (!this.#filesOpen) return;
     this.#filesOpen = false;
-    closeSync(this.#mediaFd);
+    this.#media.close();
     closeSync(this.#manifestFd);
     this.#merge?.close();
   }
