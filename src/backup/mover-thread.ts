@@ -5,13 +5,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../assert.js';
 import { BlockingStream } from '../socket/blocking-stream.js';
-import {
-  type MoverData,
-  type MoverMessage,
-  type MoverResult,
-  RELEASE,
-  type Totals,
-} from './mover.js';
+import type { MoverData, MoverMessage, MoverResult, Release, Totals } from './mover.js';
 import { pathFromBytes } from './protocol.js';
 import { reasonOf } from './reason.js';
 
@@ -67,18 +61,18 @@ export class MoverStream {
 
 const post = (message: MoverMessage<unknown>): void => parentPort?.postMessage(message);
 
-/** All is moved; waits until the event loop says that both sides agree. */
-export async function hold(totals: Totals): Promise<void> {
+/** Tells what other movers of the session need to know. */
+export const begun = (place: string): void => post({ type: 'begun', place });
+
+/** All is moved; waits until the event loop says that both sides agree. Returns what it brings. */
+export async function hold<T>(totals: Totals): Promise<T> {
   const port = parentPort;
   assert(port !== null, 'a mover runs in a worker');
-  const released = new Promise<void>((resolve) => {
-    port.once('message', (message) => {
-      assert(message === RELEASE, 'a mover is told one thing only');
-      resolve();
-    });
+  const released = new Promise<T>((resolve) => {
+    port.once('message', (message: Release) => resolve(message.release as T));
   });
   post({ type: 'held', totals });
-  await released;
+  return await released;
 }
 
 /** Runs the one job of this worker and ends it. */

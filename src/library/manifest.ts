@@ -50,7 +50,7 @@ export interface ManifestHeader {
  * Media of one set: one for each stream of its backup, and of each run that it was resumed from.
  * Restores hold all of them open.
  */
-export const MEDIA_MAX = 256;
+export const MEDIA_MAX = 64;
 
 /** A set that a later one needs, and how to know that it is still the same. */
 export interface ChainLink {
@@ -137,11 +137,12 @@ export interface ManifestTrailer {
   readonly mediaBytes: number;
   readonly mediaBlake3: string;
   /** Of the media from 1 on; left out where there are none. */
-  readonly moreMedia?: readonly MediumFacts[];
+  readonly moreMedia?: readonly FurtherMedium[];
   readonly warnings: number;
 }
 
-export interface MediumFacts {
+/** As `mediaBytes` and `mediaBlake3` of medium 0. */
+export interface FurtherMedium {
   readonly bytes: number;
   readonly blake3: string;
 }
@@ -419,13 +420,16 @@ function trailerOf(o: Fields): ManifestTrailer {
 }
 
 /** @throws LineError if it does not say what the media from 1 on are */
-export function moreMediaOf(value: unknown): MediumFacts[] {
+export function moreMediaOf(value: unknown): FurtherMedium[] {
   if (!Array.isArray(value) || value.length >= MEDIA_MAX) {
     throw new LineError(`moreMedia is not a list of fewer than ${MEDIA_MAX} media`);
   }
   return value.map((item: unknown) => {
     const o = (typeof item === 'object' && item !== null ? item : {}) as Fields;
-    const facts = { bytes: integer(o, 'bytes', Number.MAX_SAFE_INTEGER), blake3: text(o, 'blake3') };
+    const facts = {
+      bytes: integer(o, 'bytes', Number.MAX_SAFE_INTEGER),
+      blake3: text(o, 'blake3'),
+    };
     if (!HEX.test(facts.blake3)) throw new LineError('a digest of moreMedia is not 64 hex digits');
     return facts;
   });
@@ -522,8 +526,7 @@ export class MediaTiling {
       const where = medium === 0 ? '' : ` of medium ${medium}`;
       throw new LineError(`${what} is not at ${end}${where}, where the entry before ended`);
     }
-    this.ends[medium] =
-      record.kind === 'void' ? headerOffset + record.bytes : endOffset(record);
+    this.ends[medium] = record.kind === 'void' ? headerOffset + record.bytes : endOffset(record);
   }
 }
 
