@@ -35,7 +35,7 @@ async function store(
     return { totals: stream.totals(entries, bytes), result: null };
   }
   const set = beginSet(library, job, parent);
-  begun(set.partialDirectory);
+  begun({ set: set.id, directory: set.partialDirectory });
   const { entries, bytes } = storeSet(stream, set, stream.progress, list);
   const totals = stream.totals(entries, bytes);
   // The client has its own account of what it sent: no set appears before the two agree.

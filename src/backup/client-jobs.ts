@@ -16,6 +16,7 @@ import type { ReadLaneJob, RestoreSetJob, RestoreSetResult, SendTreeJob } from '
 import { openLanes } from './lanes.js';
 import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
 import { type AnyMover, isConsequence, Mover, MoverGroup, type Totals } from './mover.js';
+import { moverLink } from './mover-link.js';
 import {
   type BackupRequest,
   type FromServer,
@@ -56,7 +57,7 @@ function startMover(session: EstablishedClient, roots: Roots): AnyMover {
   }
   return Mover.start<RestoreSetJob, RestoreSetResult>(
     'restore-receiver',
-    storage.detach(stream),
+    moverLink(storage, stream),
     job as RestoreSetJob,
     onComplaint,
   );
@@ -72,7 +73,7 @@ function startSenders(
   const { walk, lanes } = openLanes(others.length);
   const sender = Mover.start<SendTreeJob, null>(
     'backup-sender',
-    storage.detach(first),
+    moverLink(storage, first),
     { ...job, lanes: walk },
     onComplaint,
     walk.map(({ port }) => port),
@@ -80,7 +81,7 @@ function startSenders(
   const readers = lanes.map((lane, i) =>
     Mover.start<ReadLaneJob, null>(
       'lane-reader',
-      storage.detach(others[i] as number),
+      moverLink(storage, others[i] as number),
       lane,
       onComplaint,
       [lane.port],
@@ -106,8 +107,8 @@ const restoreJob = (request: RestoreRequest, { restoreRoots }: Roots): RestoreSe
 
 /** Runs the session's request to its end. Rejects with the reason, which the server is told. */
 export async function runClientJob(session: EstablishedClient, roots: Roots): Promise<void> {
-  const { control, network, signal } = session;
-  const before = network.traffic().inet;
+  const { control, signal } = session;
+  const before = inetOf(session);
   const mover = startMover(session, roots);
   const judged = verdict(session);
   judged.catch(() => {});
@@ -121,7 +122,7 @@ export async function runClientJob(session: EstablishedClient, roots: Roots): Pr
     const { totals } = await orAborted(signal, Promise.race([mover.done, early]));
     clearInterval(report);
     await session.errors.flushed();
-    await control.send(summaryOf(totals, before, network.traffic().inet));
+    await control.send(summaryOf(totals, before, inetOf(session)));
     await orAborted(signal, judged);
   } catch (e) {
     throw await bestReason(e, judged);
@@ -129,6 +130,12 @@ export async function runClientJob(session: EstablishedClient, roots: Roots): Pr
     clearInterval(report);
     await mover.stop();
   }
+}
+
+/** Of the control connections of all sessions, and of this one's data should it go there, too. */
+function inetOf({ network, storage }: EstablishedClient): Traffic {
+  const [common, own] = [network.traffic().inet, storage.traffic().inet];
+  return { sent: common.sent + own.sent, received: common.received + own.received };
 }
 
 interface Traffic {

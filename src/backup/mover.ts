@@ -1,5 +1,5 @@
 /**
- * A mover: a worker thread that has one storage stream and one job, seen from the event loop.
+ * A mover: a worker thread that has one data stream and one job, seen from the event loop.
  *
  * The stream is the worker's alone; what comes back are messages, and three numbers in memory that
  * both see, which whoever shows progress looks at when it likes. A mover ends by itself, done or
@@ -8,7 +8,7 @@
  */
 import { type MessagePort, Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
-import type { StreamHandle } from '../socket/stp-socket.js';
+import { dropLink, type MoverLink } from './mover-link.js';
 import type { Complaint, Progress } from './protocol.js';
 
 /** Entry points in workers/. */
@@ -25,7 +25,7 @@ export type MoverEntry =
   | 'base-backup-sender';
 
 export interface MoverData<J> {
-  readonly handle: StreamHandle;
+  readonly link: MoverLink;
   readonly job: J;
   /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
   readonly progress: Float64Array;
@@ -36,7 +36,7 @@ export interface MoverData<J> {
  * for `release`, sent by `Mover.release`.
  */
 export type MoverMessage<R> =
-  | { readonly type: 'begun'; readonly place: string }
+  | { readonly type: 'begun'; readonly place: SetPlaceFacts }
   | { readonly type: 'complaint'; readonly complaint: Complaint }
   | { readonly type: 'held'; readonly totals: Totals }
   | { readonly type: 'done'; readonly totals: Totals; readonly result: R }
@@ -49,6 +49,12 @@ export interface Totals {
   /** Everything that went through the stream. */
   readonly moved: number;
   readonly complaints: number;
+}
+
+/** Where a set is being made. */
+export interface SetPlaceFacts {
+  readonly set: string;
+  readonly directory: string;
 }
 
 /** What a mover is told that holds. */
@@ -80,7 +86,7 @@ function deferred<T>(): {
 
 export class Mover<R> {
   readonly #worker: Worker;
-  readonly #begun = deferred<string>();
+  readonly #begun = deferred<SetPlaceFacts>();
   readonly #held = deferred<Totals>();
   readonly #done = deferred<MoverResult<R>>();
 
@@ -98,19 +104,20 @@ export class Mover<R> {
 
   static start<J, R>(
     entry: MoverEntry,
-    handle: StreamHandle,
+    link: MoverLink,
     job: J,
     onComplaint: (complaint: Complaint) => void,
     /** Of what the job has: goes to the thread for good. */
     ports: readonly MessagePort[] = [],
   ): Mover<R> {
     const progress = new Float64Array(new SharedArrayBuffer(PROGRESS_NUMBERS * 8));
-    const workerData: MoverData<J> = { handle, job, progress };
+    const workerData: MoverData<J> = { link, job, progress };
     const worker = new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), {
       workerData,
-      transferList: [handle.port, ...ports],
+      transferList: [...(link.mechanism === 'stp' ? [link.handle.port] : []), ...ports],
       name: entry,
     });
+    worker.on('exit', () => dropLink(link));
     return new Mover<R>(worker, progress, onComplaint);
   }
 
@@ -120,7 +127,7 @@ export class Mover<R> {
   }
 
   /** What the mover says when it has begun; not all do. */
-  get begun(): Promise<string> {
+  get begun(): Promise<SetPlaceFacts> {
     return this.#begun.promise;
   }
 
