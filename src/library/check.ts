@@ -183,7 +183,7 @@ class SetChecker {
 
   #entry(open: OpenMedium, entry: ManifestEntry): void {
     const { cursor } = open;
-    this.#entries++;
+    if (!entry.again) this.#entries++;
     this.#member(open, entry);
     // A header that was not understood may have taken less than is its own.
     cursor.skip(entry.dataOffset - cursor.offset);

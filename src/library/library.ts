@@ -32,7 +32,7 @@ import { isCoded, messageOf, stpError } from '../errors.js';
 import { digestOfFile } from './digest.js';
 import type { FurtherMedium, ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
-import { MEDIA_FILE, type MediaReader, openMediaIn } from './media.js';
+import { type MediaReader, mediumFile, openMediaIn } from './media.js';
 import {
   explainDiskError,
   INDEX_FILE,
@@ -79,7 +79,10 @@ export class StoredSet {
     return this.summary.id;
   }
   get mediaPath(): string {
-    return join(this.directory, MEDIA_FILE);
+    return this.mediumPath(0);
+  }
+  mediumPath(medium: number): string {
+    return join(this.directory, mediumFile(medium));
   }
   get manifestPath(): string {
     return join(this.directory, MANIFEST_FILE);

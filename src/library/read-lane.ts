@@ -5,7 +5,6 @@
  *
  * Worker thread: all of it blocks.
  */
-import { closeSync } from 'node:fs';
 import { refreshEntry, type TreeEntry, type TreeWarning } from '../source/file-tree.js';
 import { encodeTotals, FRAME_END } from './frames.js';
 import { isLastRead, MemberSender } from './send-member.js';
@@ -27,7 +26,7 @@ export class ReadLane extends MemberSender {
   #bytes = 0;
   #warnings: TreeWarning[] = [];
 
-  /** @throws what the stream throws: the file is closed then */
+  /** @throws what the stream throws */
   do(job: LaneJob): LaneResult {
     const entry = received(job.entry);
     if (job.kind === 'file') this.#file(entry, job.fd);
@@ -38,6 +37,7 @@ export class ReadLane extends MemberSender {
       }));
       this.member({ ...entry, xattrs: xattrs ?? null }, 0);
       this.line(entry, 0, null, false, { again: true, xattrs: xattrs ?? null });
+      this.#entries = 0;
     }
     const result = {
       lines: this.#lines,
@@ -53,12 +53,8 @@ export class ReadLane extends MemberSender {
   }
 
   #file(entry: TreeEntry, fd: number): void {
-    try {
-      for (let reads = 1; !this.sendFile(entry, fd, isLastRead(reads, entry)); reads++) {
-        refreshEntry(entry, fd);
-      }
-    } finally {
-      closeSync(fd);
+    for (let reads = 1; !this.sendFile(entry, fd, isLastRead(reads, entry)); reads++) {
+      refreshEntry(entry, fd);
     }
   }
 

@@ -203,7 +203,7 @@ export class SetWriter {
     if (record.medium === 0 && endOffset(record) > this.#media.bytes) {
       throw new LineError(`${displayPath(record.path)} ends behind the media received`);
     }
-    this.#entries++;
+    if (!record.again) this.#entries++;
     this.#bytes += mediaDataBytes(record);
     this.#guard(() => this.#merge?.put(record, this.#lineOffset, lineBytes));
   }
