@@ -17,20 +17,13 @@ import type { SendSetJob, StoreMediumResult, StoreSetJob, StoreSetResult } from 
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
 import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
 import type { MoverLink } from './mover-link.js';
-import {
-  type ClientSummary,
-  type Complaint,
-  type Progress,
-  pathText,
-  pathToBytes,
-  type Selection,
-  type WirePath,
-} from './protocol.js';
+import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
 import { NO_STG } from './wire.js';
+import { pathText, pathToBytes, type WirePath } from './wire-path.js';
 
 /** What a caller is told while a session runs. */
 export interface SessionEvents {
@@ -236,6 +229,7 @@ class SessionRun {
     const listBytes = parent?.summary.indexBytes ?? 0;
     // Nothing but the walk is done, which is one.
     const streams = dryRun ? 1 : (order.streams ?? 1);
+    Mover.prepare('backup-receiver');
     return this.#session({ via: order.via, streams }, async (session, keep) => {
       const onComplaint = (complaint: Complaint): void => this.#complain(complaint);
       const [first, ...others] = session.detachAll() as [MoverLink, ...MoverLink[]];
@@ -286,6 +280,7 @@ class SessionRun {
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
     const job: SendSetJob = { library: config.library, set, selected };
+    Mover.prepare('restore-sender');
     return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1 });
       const mover = keep(

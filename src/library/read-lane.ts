@@ -17,7 +17,7 @@ const bufferOf = (bytes: Uint8Array): Buffer =>
 const received = (entry: TreeEntry): TreeEntry => ({
   ...entry,
   path: bufferOf(entry.path),
-  access: bufferOf(entry.access),
+  name: bufferOf(entry.name),
 });
 
 export class ReadLane extends MemberSender {
