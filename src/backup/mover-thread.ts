@@ -5,12 +5,13 @@
 import { type MessagePort, parentPort } from 'node:worker_threads';
 import { assert } from '../assert.js';
 import { BlockingStream } from '../socket/blocking-stream.js';
-import {
-  type MoverData,
-  type MoverMessage,
-  type MoverResult,
-  RELEASE,
-  type Totals,
+import type {
+  MoverData,
+  MoverMessage,
+  MoverResult,
+  Release,
+  SetPlaceFacts,
+  Totals,
 } from './mover.js';
 import type { MoverLink } from './mover-link.js';
 import { NetworkStream } from './network-stream.js';
@@ -96,11 +97,14 @@ const nextMessage = (): Promise<unknown> =>
     ownPort().once('message', resolve);
   });
 
-/** All is moved; waits until the event loop says that both sides agree. */
-export async function hold(totals: Totals): Promise<void> {
+/** Tells what other movers of the session need to know. */
+export const begun = (place: SetPlaceFacts): void => post({ type: 'begun', place });
+
+/** All is moved; waits until the event loop says that both sides agree. Returns what it brings. */
+export async function hold<T>(totals: Totals): Promise<T> {
   const released = nextMessage();
   post({ type: 'held', totals });
-  assert((await released) === RELEASE, 'a mover with a job is told one thing only');
+  return ((await released) as Release).release as T;
 }
 
 /** Runs the one job of this worker and ends it. */

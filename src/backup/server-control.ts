@@ -8,7 +8,7 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","selection":{"exclude",
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","selection":{"exclude",
  *                       "oneFileSystem","excludeCaches"},"via"} answer: events, one JSON a line
  *     POST /v1/restore  {"set","host","target","paths","via"}   the same
  *
@@ -25,7 +25,7 @@ import { messageOf, stpError } from '../errors.js';
 import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
-import { PATHS_MAX } from './limits.js';
+import { PATHS_MAX, STREAMS_MAX } from './limits.js';
 import { type Complaint, type Progress, pathSchema, selectionSchema } from './protocol.js';
 import { reasonOf } from './reason.js';
 import type { BackupServer, SessionEvents, SessionReport } from './server.js';
@@ -40,6 +40,7 @@ const backupBody = z.strictObject({
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  streams: z.number().int().min(1).max(STREAMS_MAX).optional(),
   via,
   selection: selectionSchema.partial().default({}),
 });

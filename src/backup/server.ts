@@ -13,9 +13,10 @@ import { reasonOf as lackOf } from '../socket/reason.js';
 import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import { StepError, type StepRecord } from './handshake-steps.js';
-import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
+import type { SendSetJob, StoreMediumResult, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
-import { type AnyMover, Mover, type Totals } from './mover.js';
+import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
+import type { MoverLink } from './mover-link.js';
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
@@ -82,6 +83,8 @@ export interface BackupOrder {
   readonly incremental?: boolean;
   /** Nothing is stored: the report says what would be. */
   readonly dryRun?: boolean;
+  /** Data streams, each with a medium of its own in the set; 1 to STREAMS_MAX. 1 where absent. */
+  readonly streams?: number | undefined;
   /** 'array' where absent. */
   readonly via?: Use;
 }
@@ -175,6 +178,16 @@ export class BackupServer {
 /** Stands for a set that was not made. */
 const DRY_RUN = 'none';
 
+/** How a session's data goes. */
+interface Way {
+  readonly via: Use | undefined;
+  readonly streams: number;
+}
+
+/** When all has come in: a stream of another medium that breaks is the end, too. */
+const heldWith = (mover: Pick<Mover<unknown>, 'held'>, others: Promise<unknown>): Promise<Totals> =>
+  Promise.race([mover.held, others.then(() => mover.held)]);
+
 interface OpenSession {
   readonly session: ServerSession;
   /** Of this session alone. */
@@ -214,29 +227,46 @@ class SessionRun {
       hasList: true,
     };
     const listBytes = parent?.summary.indexBytes ?? 0;
+    // Nothing but the walk is done, which is one.
+    const streams = dryRun ? 1 : (order.streams ?? 1);
     Mover.prepare('backup-receiver');
-    return this.#session(order.via, async (session, keep) => {
+    return this.#session({ via: order.via, streams }, async (session, keep) => {
+      const onComplaint = (complaint: Complaint): void => this.#complain(complaint);
+      const [first, ...others] = session.detachAll() as [MoverLink, ...MoverLink[]];
       const mover = keep(
-        Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', session.detach(), job, (c) =>
-          this.#complain(c),
-        ),
+        Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', first, job, onComplaint),
       );
+      const storers: Mover<StoreMediumResult>[] = [];
       try {
-        const request = { op: 'backup' as const, host, paths: [...paths], streams: 1 };
-        await session.request({ ...request, selection, listBytes, dryRun });
+        const request = { op: 'backup' as const, host, paths: [...paths], streams };
+        // Not waited for: the client does not wait long for it, and data that is early waits.
+        const ready = session.request({ ...request, selection, listBytes, dryRun });
+        ready.catch(() => {});
+        if (others.length > 0) {
+          const place = await session.wait(mover.begun);
+          for (const [i, link] of others.entries()) {
+            const more = { ...place, medium: 1 + i };
+            storers.push(keep(Mover.start('medium-storer', link, more, onComplaint)));
+          }
+        }
+        await ready;
+        const stored = Promise.all(storers.map((storer) => storer.done));
+        stored.catch(() => {});
         const received = await session.wait(
-          dryRun ? mover.done.then((done) => done.totals) : mover.held,
+          dryRun ? mover.done.then((done) => done.totals) : heldWith(mover, stored),
         );
+        const further = await session.wait(stored);
         const summary = await session.summary();
-        agree(this.client.name, received, summary);
-        mover.release();
-        const { result, totals } = await session.wait(mover.done);
+        const sum = sumTotals([received, ...further.map(({ totals }) => totals)]);
+        agree(this.client.name, sum, summary);
+        mover.release(further.map(({ result }) => result));
+        const { result } = await session.wait(mover.done);
         const set = result?.id ?? DRY_RUN;
         await session.finish({ type: 'committed', set });
-        const report = this.#report('backup', set, totals, summary, session);
+        const report = this.#report('backup', set, sum, summary, session);
         return parent === undefined ? report : { ...report, parent: parent.id };
       } catch (e) {
-        await mover.stop();
+        await Promise.all([mover, ...storers].map((each) => each.stop()));
         this.#sweep();
         throw e;
       }
@@ -251,7 +281,7 @@ class SessionRun {
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
     const job: SendSetJob = { library: config.library, set, selected };
     Mover.prepare('restore-sender');
-    return this.#session(order.via, async (session, keep) => {
+    return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1 });
       const mover = keep(
         Mover.start<SendSetJob, null>('restore-sender', session.detach(), job, (c) =>
@@ -268,7 +298,7 @@ class SessionRun {
 
   /** Opens a session, does the work, and leaves nothing running whatever comes. */
   async #session(
-    use: Use | undefined,
+    way: Way,
     work: (
       session: ServerSession,
       keep: <R>(mover: Mover<R>) => Mover<R>,
@@ -279,7 +309,7 @@ class SessionRun {
       movers.push(mover);
       return mover;
     };
-    const { session, connect } = await this.#open(use);
+    const { session, connect } = await this.#open(way);
     try {
       return await work(session, keep);
     } catch (e) {
@@ -293,11 +323,11 @@ class SessionRun {
   }
 
   /** A session over the array or the network; decided here, once, before any data moves. */
-  async #open(use: Use = 'array'): Promise<OpenSession> {
-    if (use !== 'array-first') return this.#openVia(use);
+  async #open({ via = 'array', streams }: Way): Promise<OpenSession> {
+    if (via !== 'array-first') return this.#openVia(via, streams);
     let lack: string;
     try {
-      return await this.#openVia('array');
+      return await this.#openVia('array', streams);
     } catch (e) {
       if (this.signal.aborted || !isLack(e)) throw e;
       lack = messageOf(e);
@@ -305,14 +335,14 @@ class SessionRun {
     this.options.log.warn(`session with ${this.client.name} goes over the network: ${lack}`);
     this.#viaReason = lack;
     try {
-      return await this.#openVia('network');
+      return await this.#openVia('network', streams);
     } catch (e) {
       const { code, message } = reasonOf(e);
       throw stpError(code, `${message} (not through the array: ${lack})`);
     }
   }
 
-  async #openVia(via: Via): Promise<OpenSession> {
+  async #openVia(via: Via, streams: number): Promise<OpenSession> {
     const { config, storage } = this.options;
     const stg = via === 'array' ? config.stg : NO_STG;
     const connect = via === 'array' ? await storage.connectFor(stg) : new STPConnect();
@@ -322,6 +352,7 @@ class SessionRun {
         stg,
         connect,
         client: this.client,
+        streams,
         onStep: (record) => this.events.step(record),
         onProgress: (progress) => this.events.progress(progress),
         onComplaint: (complaint) => this.#complain(complaint),
