@@ -20,12 +20,16 @@ export type MoverEntry =
   | 'stream-sender'
   | 'stream-storer'
   | 'stream-receiver'
-  | 'base-backup-sender';
+  | 'base-backup-sender'
+  | 'sqlite-sender';
 
 export interface MoverData<J> {
   readonly handle: StreamHandle;
   readonly job: J;
-  /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
+  /**
+   * Entries, bytes of file data, bytes through the stream: so far; and how many bytes of file data
+   * there will be, 0 where nobody knows. On a SharedArrayBuffer.
+   */
   readonly progress: Float64Array;
 }
 
@@ -46,7 +50,7 @@ export interface Totals {
 }
 
 export const RELEASE = 'release';
-const PROGRESS_NUMBERS = 3;
+const PROGRESS_NUMBERS = 4;
 
 export interface MoverResult<R> {
   readonly totals: Totals;
@@ -103,8 +107,9 @@ export class Mover<R> {
   }
 
   get progress(): Progress {
-    const [entries = 0, bytes = 0, moved = 0] = this.numbers;
-    return { type: 'progress', entries, bytes, moved };
+    const [entries = 0, bytes = 0, moved = 0, total = 0] = this.numbers;
+    const known = total > 0 ? { total: Math.max(total, bytes) } : {};
+    return { type: 'progress', entries, bytes, moved, ...known };
   }
 
   /** When all is moved but nothing is final yet: see `release`. */
