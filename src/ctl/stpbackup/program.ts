@@ -16,6 +16,7 @@ import { addPrune } from './prune.js';
 import { addRepair } from './repair.js';
 import { addRestore } from './restore.js';
 import { addServer } from './server.js';
+import { addWal } from './wal-library.js';
 
 const EXIT_CODES_HELP = `
 Exit codes:
@@ -50,6 +51,7 @@ export function stpbackupProgram(): Command {
   addPrune(program);
   addRepair(program);
   addCatalog(program);
+  addWal(program);
   addKey(program);
   return program;
 }
