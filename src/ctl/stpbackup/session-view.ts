@@ -3,9 +3,10 @@
  * stdout has the result; what happens on the way goes to stderr. Main thread.
  */
 import { type StepRecord, traceLine } from '../../backup/handshake-steps.js';
-import { type Complaint, pathText } from '../../backup/protocol.js';
+import type { Complaint } from '../../backup/protocol.js';
 import type { SessionReport } from '../../backup/server.js';
 import type { ServerEvent } from '../../backup/server-control.js';
+import { pathText } from '../../backup/wire-path.js';
 import { humanSize, printable, sheet } from '../output.js';
 import { ProgressView } from './progress-view.js';
 
