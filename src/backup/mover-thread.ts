@@ -37,10 +37,12 @@ const openLink = (link: MoverLink): DataStream =>
 
 /** Where in the progress array the bytes through the stream stand. */
 const MOVED = 2;
+/** Where the bytes of data stand that there will be. */
+export const TOTAL = 3;
 
 /** The stream of a job, with its bytes counted. */
 export class MoverStream {
-  /** Told to the event loop without a message: [entries, bytes of file data, bytes moved]. */
+  /** Told to the event loop without a message: [entries, bytes of file data, bytes moved, total]. */
   readonly progress: Float64Array;
   readonly #stream: DataStream;
   #complaints = 0;

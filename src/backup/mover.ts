@@ -22,14 +22,18 @@ export type MoverEntry =
   | 'stream-sender'
   | 'stream-storer'
   | 'stream-receiver'
-  | 'base-backup-sender';
+  | 'base-backup-sender'
+  | 'sqlite-sender';
 
 /** The first message to a worker. */
 export interface MoverData<J> {
   readonly type: 'job';
   readonly link: MoverLink;
   readonly job: J;
-  /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
+  /**
+   * Entries, bytes of file data, bytes through the stream: so far; and how many bytes of file data
+   * there will be, 0 where nobody knows. On a SharedArrayBuffer.
+   */
   readonly progress: Float64Array;
 }
 
@@ -63,7 +67,7 @@ export interface SetPlaceFacts {
 export interface Release {
   readonly release: unknown;
 }
-const PROGRESS_NUMBERS = 3;
+const PROGRESS_NUMBERS = 4;
 
 export interface MoverResult<R> {
   readonly totals: Totals;
@@ -147,8 +151,9 @@ export class Mover<R> {
   }
 
   get progress(): Progress {
-    const [entries = 0, bytes = 0, moved = 0] = this.numbers;
-    return { type: 'progress', entries, bytes, moved };
+    const [entries = 0, bytes = 0, moved = 0, total = 0] = this.numbers;
+    const known = total > 0 ? { total: Math.max(total, bytes) } : {};
+    return { type: 'progress', entries, bytes, moved, ...known };
   }
 
   /** What the mover says when it has begun; not all do. */
