@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { Catalog, loadSqlite, type Sqlite } from '../../../src/library/catalog.js';
+import { Catalog } from '../../../src/library/catalog.js';
 import { nameMatcher } from '../../../src/library/find.js';
 import { Library } from '../../../src/library/library.js';
 import { openChain, treeOf } from '../../../src/library/set-tree.js';
@@ -9,7 +9,6 @@ import { backUp, makeSmallTree } from './flips.js';
 import { inDirectory, lockFile, randomFrom } from './stand-ins.js';
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
-const sqlite = loadSqlite();
 const all = () => true;
 
 /** What find says of everything there is, by the catalog. */
@@ -38,19 +37,10 @@ const withCatalog = (body: (library: Library, catalog: Catalog, source: string) 
     const library = Library.open(join(directory, 'library'), { lockFile });
     backUp(library, source);
     backUp(library, source);
-    body(library, new Catalog(library, sqlite as Sqlite), source);
+    body(library, new Catalog(library), source);
   });
 
-// A skipped test says nothing: one that runs tells why.
-if (sqlite === null) {
-  test('the catalog is not tested: better-sqlite3 is not installed for this Node', (t) => {
-    t.log('npm install --no-save better-sqlite3, then run this file again');
-    t.pass();
-  });
-}
-const usable = sqlite === null ? test.skip : test;
-
-usable('it says what the manifests say, and follows what is made and removed', (t) => {
+test('it says what the manifests say, and follows what is made and removed', (t) => {
   withCatalog((library, catalog, source) => {
     t.is(everything(catalog), scanned(library));
     writeFileSync(join(source, 'new'), 'n');
@@ -63,7 +53,7 @@ usable('it says what the manifests say, and follows what is made and removed', (
   });
 });
 
-usable('a catalog that was not finished, is cut, or is gone is made anew', (t) => {
+test('a catalog that was not finished, is cut, or is gone is made anew', (t) => {
   withCatalog((library, catalog) => {
     const good = everything(catalog);
     const path = join(library.directory, 'catalog.sqlite');
@@ -78,7 +68,7 @@ usable('a catalog that was not finished, is cut, or is gone is made anew', (t) =
   });
 });
 
-usable('listings over a catalog with a changed bit equal those over a new one', (t) => {
+test('listings over a catalog with a changed bit equal those over a new one', (t) => {
   t.log(`seed ${seed}`);
   const random = randomFrom(seed);
   withCatalog((library, catalog) => {
