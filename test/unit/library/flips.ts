@@ -41,7 +41,7 @@ export function backUp(library: Library, source: string, more: { parent?: string
 }
 
 /** Names, modes, times and data below a directory, as text. */
-function portrait(directory: string): string {
+export function portrait(directory: string): string {
   const facts = run('find', [
     directory,
     '-mindepth',
