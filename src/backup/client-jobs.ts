@@ -70,7 +70,7 @@ function startSenders(
   [first, ...others]: readonly [number, ...number[]],
   onComplaint: (complaint: object) => void,
 ): AnyMover {
-  const { walk, lanes } = openLanes(others.length);
+  const { walk, lanes } = openLanes(others.length, job.firstMedium);
   const sender = Mover.start<SendTreeJob, null>(
     'backup-sender',
     moverLink(storage, first),
@@ -92,6 +92,8 @@ function startSenders(
 
 const sendTreeJob = (request: BackupRequest, { roots }: Roots): SendTreeJob => ({
   lanes: [],
+  incremental: request.incremental,
+  firstMedium: request.firstMedium,
   roots: request.paths.map((path) => assertBelowRoots(pathToBytes(path), roots)),
   selection: request.selection,
   listBytes: request.listBytes,

@@ -98,6 +98,7 @@ async function store(
     meta: { host, roots: [setLabel(request.kind, request.name)], stpd: version },
     parent: null,
     dryRun: false,
+    adopted: null,
     // One file, which an incremental set can be made against.
     hasList: request.kind === 'sqlite',
   };

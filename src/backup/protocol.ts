@@ -11,6 +11,7 @@
  * are not UTF-8 travel as base64. Any thread.
  */
 import { z } from 'zod';
+import { MEDIA_MAX } from '../library/manifest.js';
 import { PATTERN_BYTES_MAX, PATTERNS_MAX } from '../source/exclude.js';
 import { PATH_BYTES_MAX, PATHS_MAX, STREAMS_MAX } from './limits.js';
 
@@ -47,6 +48,10 @@ export const requestSchema = z.discriminatedUnion('op', [
     // Length of the parent's list, which the client fetches through the stream; 0: a full backup.
     listBytes: count.default(0),
     dryRun: z.boolean().default(false),
+    // Directories say what is in them.
+    incremental: z.boolean().default(false),
+    // Number of the first medium to make; lower ones are what an interrupted backup left.
+    firstMedium: count.max(MEDIA_MAX - 1).default(0),
   }),
   z.strictObject({
     op: z.literal('restore'),

@@ -8,11 +8,11 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","selection":{"exclude",
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","resume","streams","selection":{"exclude",
  *                       "oneFileSystem","excludeCaches"},"via"} answer: events, one JSON a line
  *     POST /v1/restore  {"set","host","target","paths","via"}   the same
  *
- * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
+ * Events are `step`, `progress`, `complaint`, `notice` and, last, `done` or `failed`. Closing the request gives
  * the session up. The socket has mode 0600 from its first instant: whoever may open it may do
  * everything. Event loop only.
  */
@@ -40,6 +40,7 @@ const backupBody = z.strictObject({
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  resume: z.boolean().default(true),
   streams: z.number().int().min(1).max(STREAMS_MAX).optional(),
   via,
   selection: selectionSchema.partial().default({}),
@@ -56,6 +57,7 @@ const restoreBody = z.strictObject({
 export type ServerEvent =
   | { readonly event: 'step'; readonly record: StepRecord }
   | { readonly event: 'progress'; readonly progress: Progress }
+  | { readonly event: 'notice'; readonly text: string }
   | { readonly event: 'complaint'; readonly complaint: Complaint }
   | { readonly event: 'done'; readonly report: SessionReport }
   | { readonly event: 'failed'; readonly code: string; readonly message: string };
@@ -104,6 +106,7 @@ async function streamSession(
           if (!response.writableNeedDrain) emit({ event: 'progress', progress });
         },
         complaint: (complaint) => emit({ event: 'complaint', complaint }),
+        notice: (text) => emit({ event: 'notice', text }),
       },
       gone.signal,
     );

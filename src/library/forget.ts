@@ -14,6 +14,7 @@
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { stpError } from '../errors.js';
+import { pruneInterrupted } from './interrupted.js';
 import { ID_PATTERN, type Library, type LibraryListing } from './library.js';
 import { keepParents, type Verdict } from './retention.js';
 import { type SetSummary, syncDirectory } from './set-writer.js';
@@ -83,6 +84,8 @@ function freeName(home: string, id: string): string {
 
 export interface Pruned {
   readonly sets: readonly string[];
+  /** Backups that were interrupted and not resumed for INTERRUPTED_DAYS_MAX. */
+  readonly interrupted: readonly string[];
   readonly bytes: number;
 }
 
@@ -116,7 +119,7 @@ export function prune(library: Library, dryRun: boolean): Pruned {
       release?.();
     }
   }
-  return { sets, bytes };
+  return { sets, bytes, interrupted: pruneInterrupted(library, dryRun, Date.now()) };
 }
 
 function namesIn(directory: string): string[] {

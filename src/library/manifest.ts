@@ -218,6 +218,13 @@ function encodeRare(rare: RareFacts): string {
   return text;
 }
 
+/** An entry's line once more, of a member that does not count any more. */
+export function encodeDead(entry: ManifestEntry): string {
+  const { headerOffset, dataOffset, blake3, changed, type } = entry;
+  const rare = { ...entry, superseded: type === 'file', again: type === 'directory' };
+  return encodeEntry(entry, headerOffset, dataOffset, blake3, changed, rare);
+}
+
 export const encodeTombstone = (path: Buffer): string =>
   `{"deleted":true,${field('path', path)}}\n`;
 
@@ -546,8 +553,11 @@ export function memberOf(entry: ManifestEntry): TarMember {
 
 const READ_BYTES = 256 * 1024;
 
-/** Lines of a file, each without its newline; the view is valid until the next one. */
-function* linesOf(fd: number): Generator<Buffer, void, void> {
+/**
+ * Lines of a file, each without its newline; the view is valid until the next one.
+ * @param mayBeCut a last line without an end is none
+ */
+export function* linesOf(fd: number, mayBeCut = false): Generator<Buffer, void, void> {
   let chunk = Buffer.allocUnsafeSlow(READ_BYTES);
   let start = 0;
   let end = 0;
@@ -570,7 +580,7 @@ function* linesOf(fd: number): Generator<Buffer, void, void> {
     }
     const bytes = readSync(fd, chunk, end, chunk.length - end, null);
     if (bytes === 0) {
-      if (end > 0) throw new LineError('it has no end: the file was cut');
+      if (end > 0 && !mayBeCut) throw new LineError('it has no end: the file was cut');
       return;
     }
     end += bytes;

@@ -17,18 +17,17 @@ import {
   LineError,
   type ManifestEntry,
 } from './manifest.js';
-import { INDEX_FILE, type SetSummary } from './set-writer.js';
+import { INDEX_FILE, type ParentList, type SetSummary } from './set-writer.js';
+import { isAtOrBelow } from './stored-path.js';
 import { TreeIndexReader } from './tree-index.js';
 
-const SLASH = 0x2f;
-
-const isAtOrBelow = (path: Buffer, top: Buffer): boolean =>
-  (top.length === 1 && top[0] === 0x2e) ||
-  (path.length >= top.length &&
-    path.compare(top, 0, top.length, 0, top.length) === 0 &&
-    (path.length === top.length || path[top.length] === SLASH));
-
 export const indexPathOf = (set: StoredSet): string => `${set.directory}/${INDEX_FILE}`;
+
+/** What a new set builds on. */
+export const listOf = (set: StoredSet): ParentList => ({
+  path: indexPathOf(set),
+  blake3: set.summary.indexBlake3 ?? '',
+});
 
 /** What a set is called that a new one builds on: all before it, then itself. */
 export const chainThrough = (summary: SetSummary): ChainLink[] => [

@@ -9,7 +9,8 @@
  *   offset  bytes
  *   0       4   bytes of the record
  *   4       1   type: place in `types`
- *   5       1   flags: 1 not to be trusted next time, 2 sparse
+ *   5       1   flags: 1 not to be trusted next time, 2 sparse, 4 kept of an interrupted
+ *               backup, 8 the same and it has attributes
  *   6       2   bytes of the path
  *   8       2   bytes of the link
  *   10      2   permission bits
@@ -52,6 +53,8 @@ const types: readonly EntryType[] = [
 
 const UNTRUSTED = 1;
 const SPARSE = 2;
+const KEPT = 4;
+const XATTRS = 8;
 
 /**
  * A change in the same tick of the file system's clock as the scan leaves no trace: entries as new as
@@ -76,13 +79,22 @@ export interface IndexPlace {
   readonly dataOffset: number;
 }
 
-export function encodeRecord(e: ManifestEntry, place: IndexPlace, scanNs: bigint): Buffer {
+export function encodeRecord(
+  e: ManifestEntry,
+  place: IndexPlace,
+  scanNs: bigint,
+  isKept = false,
+): Buffer {
   const linkBytes = e.link?.length ?? 0;
   const record = Buffer.alloc(RECORD_BYTES + e.path.length + linkBytes);
   const fresh = e.ctimeNs >= scanNs - TICK_NS || e.mtimeNs >= scanNs - TICK_NS;
   record.writeUInt32LE(record.length, 0);
   record[4] = types.indexOf(e.type);
-  record[5] = (fresh || e.changed ? UNTRUSTED : 0) | (e.sparse ? SPARSE : 0);
+  record[5] =
+    (fresh || e.changed ? UNTRUSTED : 0) |
+    (e.sparse ? SPARSE : 0) |
+    (isKept ? KEPT : 0) |
+    (isKept && (e.xattrs?.length ?? 0) > 0 ? XATTRS : 0);
   record.writeUInt16LE(e.path.length, 6);
   record.writeUInt16LE(linkBytes, 8);
   record.writeUInt16LE(e.mode, 10);
@@ -187,6 +199,13 @@ export class TreeIndexReader {
   }
   get isTrusted(): boolean {
     return ((this.#chunk[this.#at + 5] as number) & UNTRUSTED) === 0;
+  }
+  /** Not in the parent, but in the set that is being made. */
+  get isKept(): boolean {
+    return ((this.#chunk[this.#at + 5] as number) & KEPT) !== 0;
+  }
+  get hasXattrs(): boolean {
+    return ((this.#chunk[this.#at + 5] as number) & XATTRS) !== 0;
   }
   get isSparse(): boolean {
     return ((this.#chunk[this.#at + 5] as number) & SPARSE) !== 0;

@@ -23,6 +23,8 @@ export interface TreeMergeOptions {
   /** Place of the set that is written in its chain. */
   readonly ordinal: number;
   readonly parent: { readonly path: string; readonly blake3: string } | null;
+  /** The list is of what is kept of an interrupted backup, and says so of each entry. */
+  readonly isKept?: boolean;
 }
 
 export class TreeMerge {
@@ -71,7 +73,7 @@ export class TreeMerge {
     if (entry.sameData) ({ dataSet, dataMedium, dataOffset } = this.#dataOf(entry, match));
     const at = { set: this.#options.ordinal, lineOffset, lineBytes };
     const place = { ...at, dataSet, dataMedium, dataOffset };
-    this.#write(encodeRecord(entry, place, this.#scanNs ?? 0n));
+    this.#write(encodeRecord(entry, place, this.#scanNs ?? 0n, this.#options.isKept));
     this.#entries++;
     if (match) this.#parent?.next();
   }
@@ -97,6 +99,13 @@ export class TreeMerge {
       throw new LineError(`${displayPath(path)} is deleted, but the parent has it not`);
     }
     this.#parent?.next();
+  }
+
+  /** The same of what the parent may not have; false if so. */
+  removeIfThere(path: Buffer): boolean {
+    const isThere = this.#advanceTo(path);
+    if (isThere) this.#parent?.next();
+    return isThere;
   }
 
   /** Copies what the parent has before `path`; true if the parent then stands at it. */

@@ -13,6 +13,8 @@ interface FsOptions extends SessionVerbOptions {
   readonly excludeCaches?: boolean;
   readonly dryRun?: boolean;
   readonly streams?: number;
+  /** False with --no-resume. */
+  readonly resume?: boolean;
 }
 
 function parseStreams(text: string): number {
@@ -37,6 +39,7 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
     incremental: options.incremental ?? false,
     dryRun: options.dryRun ?? false,
     streams: options.streams,
+    resume: options.resume ?? true,
     selection: {
       exclude: options.exclude ?? [],
       oneFileSystem: options.oneFileSystem ?? false,
@@ -62,6 +65,7 @@ export function addFs(program: Command): void {
     .option('--one-file-system', 'do not enter other file systems')
     .option('--exclude-caches', 'of directories with a CACHEDIR.TAG only the tag')
     .option('--streams <n>', 'streams that read large files at a time, 1 to 8', parseStreams)
+    .option('--no-resume', 'send everything again that an interrupted backup left')
     .option('--dry-run', 'store nothing, say what would be stored')
     .action(backUp);
 }
