@@ -5,11 +5,9 @@ import { ConfigurationError } from '../../backup/config-error.js';
 import { monotonicMs } from '../../clock.js';
 import type { CheckDepth, SetProblem } from '../../library/check.js';
 import { checkLibrary, type LibraryCheck } from '../../library/check-library.js';
+import { EXIT_DAMAGED } from '../command-line.js';
 import { humanDuration, humanSize, type OutputOptions, printable, sheet } from '../output.js';
 import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
-
-/** The check was done, and something is damaged. */
-export const EXIT_DAMAGED = 4;
 
 interface CheckOptions extends LibraryPlace, OutputOptions {
   readonly structure?: true;

@@ -17,8 +17,9 @@ import { StorageAccess } from '../../backup/storage-access.js';
 import { monotonicMs } from '../../clock.js';
 import { STPConnect } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
+import { EXIT_WARNINGS } from '../command-line.js';
 import { humanSize, sheet } from '../output.js';
-import { complaintText, EXIT_WARNINGS } from './session-view.js';
+import { complaintText } from './session-view.js';
 
 interface Common {
   readonly config: string;

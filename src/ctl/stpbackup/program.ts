@@ -1,9 +1,11 @@
 /** The command line of stpbackup. */
 import { Command } from 'commander';
 import { VERSION } from '../../daemon/version.js';
+import { EXIT_CODES_HELP } from '../command-line.js';
 import { addCat } from './cat.js';
 import { addCatalog } from './catalog.js';
 import { addCheck } from './check.js';
+import { addCheckConfig } from './check-config.js';
 import { addClient } from './client.js';
 import { addDb } from './db.js';
 import { addFind } from './find.js';
@@ -17,14 +19,7 @@ import { addRepair } from './repair.js';
 import { addRestore } from './restore.js';
 import { addServer } from './server.js';
 
-const EXIT_CODES_HELP = `
-Exit codes:
-  0  complete
-  1  failed; the reason is on stderr, and no set was made
-  2  wrong usage, or a value that is refused; nothing was tried
-  3  complete with warnings: the files are named on stderr
-  4  check, repair: done, and something is damaged; it is named
-
+const WAL_HELP = `
 wal-push and wal-fetch, for PostgreSQL, explain themselves: stpbackup wal-push`;
 
 export function stpbackupProgram(): Command {
@@ -35,7 +30,7 @@ export function stpbackupProgram(): Command {
     .version(VERSION)
     .exitOverride()
     .showHelpAfterError('(add --help for help)')
-    .addHelpText('after', EXIT_CODES_HELP);
+    .addHelpText('after', EXIT_CODES_HELP + WAL_HELP);
   addClient(program);
   addServer(program);
   addFs(program);
@@ -50,6 +45,7 @@ export function stpbackupProgram(): Command {
   addPrune(program);
   addRepair(program);
   addCatalog(program);
+  addCheckConfig(program);
   addKey(program);
   return program;
 }

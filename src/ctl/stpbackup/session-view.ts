@@ -8,6 +8,7 @@ import { type Complaint, type Progress, pathText } from '../../backup/protocol.j
 import type { SessionReport } from '../../backup/server.js';
 import type { ServerEvent } from '../../backup/server-control.js';
 import { monotonicMs } from '../../clock.js';
+import { EXIT_WARNINGS } from '../command-line.js';
 import { humanSize, printable, sheet } from '../output.js';
 
 export interface ViewOptions {
@@ -19,8 +20,6 @@ export interface ViewOptions {
 const LINE_PERIOD_MS = 5000;
 /** Complaints after this many are only counted: the JSON document has more. */
 const COMPLAINTS_SHOWN_MAX = 20;
-
-export const EXIT_WARNINGS = 3;
 
 export class SessionView {
   report: SessionReport | undefined;

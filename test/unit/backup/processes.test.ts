@@ -123,7 +123,7 @@ test.serial('back up, list and restore; exit codes; SIGTERM ends both roles', as
   }
   t.false(existsSync(join(h.base, 'control.sock')));
   const gone = await h.ask('list');
-  t.is(gone.code, 1);
+  t.is(gone.code, 5);
   t.regex(gone.stderr, /no stpbackup server answers on .*control\.sock; start it with/);
 });
 
