@@ -22,8 +22,9 @@ import {
   pathToBytes,
   type RestoreRequest,
 } from './protocol.js';
+import { slowedTo, throttleOf } from './throttle.js';
 
-type Roots = Pick<ClientConfig, 'roots' | 'restoreRoots'>;
+type Roots = Pick<ClientConfig, 'roots' | 'restoreRoots' | 'limits'>;
 
 /** What the server says after its request: settles once. */
 async function verdict({ control }: EstablishedClient): Promise<string> {
@@ -48,13 +49,21 @@ function startMover(session: EstablishedClient, roots: Roots): AnyMover {
   const job = request.op === 'backup' ? sendTreeJob(request, roots) : restoreJob(request, roots);
   const handle = storage.detach(stream);
   const onComplaint = (complaint: object): void => void errors.send(complaint).catch(() => {});
+  const throttle = throttleOf(roots.limits);
   return request.op === 'backup'
-    ? Mover.start<SendTreeJob, null>('backup-sender', handle, job as SendTreeJob, onComplaint)
+    ? Mover.start<SendTreeJob, null>(
+        'backup-sender',
+        handle,
+        job as SendTreeJob,
+        onComplaint,
+        slowedTo(throttle, request.bytesPerSecond),
+      )
     : Mover.start<RestoreSetJob, RestoreSetResult>(
         'restore-receiver',
         handle,
         job as RestoreSetJob,
         onComplaint,
+        throttle,
       );
 }
 

@@ -59,7 +59,7 @@ const after = command
 /** What slows the data's threads down, for others to go first. */
 const limits = {
   limitRate: z
-    .union([z.number().int().min(1).max(RATE_MAX), z.string().regex(RATE_PATTERN)], {
+    .union([z.number().int().min(1).max(RATE_MAX), z.string().regex(RATE_PATTERN, RATE_RULE)], {
       error: RATE_RULE,
     })
     .optional()

@@ -44,6 +44,7 @@ import { LineChannel } from './line-channel.js';
 import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
 import type { Complaint, Progress } from './protocol.js';
 import { reasonOf } from './reason.js';
+import { slowedTo, throttleOf } from './throttle.js';
 
 export interface DatabaseClientOptions {
   readonly config: ClientConfig;
@@ -57,6 +58,8 @@ export interface DatabaseClientOptions {
   readonly onComplaint?: ((complaint: Complaint) => void) | undefined;
   readonly onRefused?: ((peer: string, reason: string) => void) | undefined;
   readonly signal: AbortSignal;
+  /** Not faster than this; the configurations of both sides may say less. */
+  readonly bytesPerSecond?: number | undefined;
 }
 
 /** What a session did. */
@@ -120,7 +123,9 @@ export class DatabaseSession {
       this.options.onComplaint?.(complaint);
       void this.control.send({ type: 'complaint', complaint });
     };
-    return Mover.start<J, R>(entry, storage.detach(data), job, onComplaint);
+    const { config, bytesPerSecond } = this.options;
+    const throttle = slowedTo(throttleOf(config.limits), bytesPerSecond);
+    return Mover.start<J, R>(entry, storage.detach(data), job, onComplaint, throttle);
   }
 
   /**

@@ -30,6 +30,7 @@ import { SEGMENT_PIECE_BYTES } from './limits.js';
 import { Mover } from './mover.js';
 import { reasonOf } from './reason.js';
 import { agree } from './server.js';
+import { throttleOf } from './throttle.js';
 
 export interface DatabaseJobOptions {
   readonly config: ServerConfig;
@@ -103,6 +104,7 @@ async function store(
     storage.detach(session.data),
     job,
     () => {},
+    throttleOf(config.limits),
   );
   let committed = false;
   try {
@@ -176,6 +178,7 @@ async function fetchSet(
     storage.detach(session.data),
     job,
     () => {},
+    throttleOf(config.limits),
   );
   try {
     const said = summaryOf(session, log);

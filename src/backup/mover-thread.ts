@@ -14,6 +14,7 @@ import {
 } from './mover.js';
 import { pathFromBytes } from './protocol.js';
 import { reasonOf } from './reason.js';
+import { applyPriority, Pacer } from './throttle.js';
 
 /** Where in the progress array the bytes through the stream stand. */
 const MOVED = 2;
@@ -23,11 +24,13 @@ export class MoverStream {
   /** Told to the event loop without a message: [entries, bytes of file data, bytes moved]. */
   readonly progress: Float64Array;
   readonly #stream: BlockingStream;
+  readonly #pacer: Pacer;
   #complaints = 0;
 
-  constructor(stream: BlockingStream, progress: Float64Array) {
+  constructor(stream: BlockingStream, progress: Float64Array, pacer: Pacer) {
     this.#stream = stream;
     this.progress = progress;
+    this.#pacer = pacer;
   }
 
   reserve(): Uint8Array {
@@ -37,6 +40,7 @@ export class MoverStream {
   commit(bytes: number): void {
     this.#stream.commit(bytes);
     this.progress[MOVED] = this.#stream.bytesSent;
+    if (!this.#pacer.isFree) this.#pacer.take(bytes);
   }
 
   peek(): Uint8Array | null {
@@ -46,6 +50,7 @@ export class MoverStream {
   consume(bytes: number): void {
     this.#stream.consume(bytes);
     this.progress[MOVED] = this.#stream.bytesReceived;
+    if (!this.#pacer.isFree) this.#pacer.take(bytes);
   }
 
   /** No more bytes from here. */
@@ -85,10 +90,12 @@ export async function hold(totals: Totals): Promise<void> {
 export async function runMover<J, R>(
   run: (job: J, stream: MoverStream) => MoverResult<R> | Promise<MoverResult<R>>,
 ): Promise<void> {
-  const { handle, job, progress } = workerData as MoverData<J>;
+  const { handle, job, progress, throttle } = workerData as MoverData<J>;
   const stream = new BlockingStream(handle);
   try {
-    const { totals, result } = await run(job, new MoverStream(stream, progress));
+    applyPriority(throttle);
+    const pacer = new Pacer(throttle.paces);
+    const { totals, result } = await run(job, new MoverStream(stream, progress, pacer));
     stream.close();
     post({ type: 'done', totals, result });
   } catch (e) {

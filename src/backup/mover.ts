@@ -10,6 +10,7 @@ import { Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
 import type { Complaint, Progress } from './protocol.js';
+import type { Throttle } from './throttle.js';
 
 /** Entry points in workers/. */
 export type MoverEntry =
@@ -27,6 +28,7 @@ export interface MoverData<J> {
   readonly job: J;
   /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
   readonly progress: Float64Array;
+  readonly throttle: Throttle;
 }
 
 /** Worker to event loop. `held` waits for `release`, sent by `Mover.release`. */
@@ -91,9 +93,10 @@ export class Mover<R> {
     handle: StreamHandle,
     job: J,
     onComplaint: (complaint: Complaint) => void,
+    throttle: Throttle = { paces: [] },
   ): Mover<R> {
     const progress = new Float64Array(new SharedArrayBuffer(PROGRESS_NUMBERS * 8));
-    const workerData: MoverData<J> = { handle, job, progress };
+    const workerData: MoverData<J> = { handle, job, progress, throttle };
     const worker = new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), {
       workerData,
       transferList: [handle.port],

@@ -62,6 +62,8 @@ export const requestSchema = z.discriminatedUnion('op', [
     // Length of the parent's list, which the client fetches through the stream; 0: a full backup.
     listBytes: count.default(0),
     dryRun: z.boolean().default(false),
+    // What this session may move a second, where it is asked for less than both sides allow.
+    bytesPerSecond: count.min(1).optional(),
   }),
   z.strictObject({
     op: z.literal('restore'),

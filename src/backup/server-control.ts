@@ -8,9 +8,10 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","selection":{"exclude",
- *                       "oneFileSystem","excludeCaches"}} answer: events, one JSON object a line
- *     POST /v1/restore  {"set","host","target","paths"}   the same
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","bytesPerSecond","selection":
+ *                       {"exclude","oneFileSystem","excludeCaches"}}
+ *                       answer: events, one JSON object a line
+ *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond"}   the same
  *
  * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
  * the session up. The socket has mode 0600 from its first instant: whoever may open it may do
@@ -33,11 +34,13 @@ import type { BackupServer, SessionEvents, SessionReport } from './server.js';
 const BODY_BYTES_MAX = 4 << 20;
 
 const paths = z.array(pathSchema).max(PATHS_MAX, `at most ${PATHS_MAX} paths`);
+const bytesPerSecond = z.number().int().min(1).optional();
 const backupBody = z.strictObject({
   host: z.string(),
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  bytesPerSecond,
   selection: selectionSchema.partial().default({}),
 });
 const restoreBody = z.strictObject({
@@ -45,6 +48,7 @@ const restoreBody = z.strictObject({
   host: z.string(),
   target: pathSchema,
   paths: paths.default([]),
+  bytesPerSecond,
 });
 
 /** One line of the answer to a session's request. */

@@ -27,6 +27,7 @@ import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
+import { slowedTo, throttleOf } from './throttle.js';
 
 /** What a caller is told while a session runs. */
 export interface SessionEvents {
@@ -77,6 +78,8 @@ export interface BackupOrder {
   readonly incremental?: boolean;
   /** Nothing is stored: the report says what would be. */
   readonly dryRun?: boolean;
+  /** Not faster than this; the configurations of both sides may say less. */
+  readonly bytesPerSecond?: number | undefined;
 }
 
 export interface RestoreOrder {
@@ -85,6 +88,8 @@ export interface RestoreOrder {
   readonly target: WirePath;
   /** Absolute paths as they were; none: all of the set. */
   readonly paths: readonly WirePath[];
+  /** Not faster than this; the configurations of both sides may say less. */
+  readonly bytesPerSecond?: number | undefined;
 }
 
 export class BackupServer {
@@ -181,7 +186,7 @@ class SessionRun {
 
   async backup(order: BackupOrder): Promise<SessionReport> {
     const { config, version } = this.options;
-    const { host, paths, dryRun = false } = order;
+    const { host, paths, dryRun = false, bytesPerSecond } = order;
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = order.selection ?? {};
     const selection = { exclude, oneFileSystem, excludeCaches };
     const roots = paths.map(pathText);
@@ -197,13 +202,17 @@ class SessionRun {
     const listBytes = parent?.summary.indexBytes ?? 0;
     return this.#session(async (session, keep) => {
       const mover = keep(
-        Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', session.detach(), job, (c) =>
-          this.#complain(c),
+        Mover.start<StoreSetJob, StoreSetResult>(
+          'backup-receiver',
+          session.detach(),
+          job,
+          (c) => this.#complain(c),
+          throttleOf(config.limits),
         ),
       );
       try {
         const request = { op: 'backup' as const, host, paths: [...paths], streams: 1 };
-        await session.request({ ...request, selection, listBytes, dryRun });
+        await session.request({ ...request, selection, listBytes, dryRun, bytesPerSecond });
         const received = await session.wait(
           dryRun ? mover.done.then((done) => done.totals) : mover.held,
         );
@@ -233,8 +242,12 @@ class SessionRun {
     return this.#session(async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1 });
       const mover = keep(
-        Mover.start<SendSetJob, null>('restore-sender', session.detach(), job, (c) =>
-          this.#complain(c),
+        Mover.start<SendSetJob, null>(
+          'restore-sender',
+          session.detach(),
+          job,
+          (c) => this.#complain(c),
+          slowedTo(throttleOf(config.limits), order.bytesPerSecond),
         ),
       );
       const { totals } = await session.wait(mover.done);

@@ -19,6 +19,7 @@ import { STPConnect } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
 import { EXIT_WARNINGS } from '../command-line.js';
 import { humanSize, sheet } from '../output.js';
+import { withRate } from './session-verb.js';
 import { complaintText } from './session-view.js';
 
 interface Common {
@@ -26,6 +27,7 @@ interface Common {
   readonly trace?: true;
   readonly json?: true;
   readonly name?: string;
+  readonly limitRate?: number;
 }
 interface BackupOptions extends Common {
   readonly command?: string;
@@ -78,6 +80,7 @@ async function run(
       onComplaint: (complaint) => say(complaintText(complaint)),
       onRefused: (peer, reason) => say(`refused ${peer}: ${reason}`),
       signal: interrupted.signal,
+      bytesPerSecond: options.limitRate,
     });
     const seconds = (monotonicMs() - startMs) / 1000;
     print(options, { ...report, seconds, networkBytes: network.traffic().inet });
@@ -147,7 +150,7 @@ async function restore(
 }
 
 const common = (command: Command): Command =>
-  command
+  withRate(command)
     .requiredOption('--config <file>', 'configuration of the client, JSON')
     .option('--trace', "print the handshake's steps to stderr")
     .option('--json', 'print the summary as one JSON object to stdout');

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
 import { withServer } from './ask-server.js';
-import { parseHostPath, runSession, type SessionVerbOptions } from './session-verb.js';
+import { parseHostPath, runSession, type SessionVerbOptions, withRate } from './session-verb.js';
 
 interface FsOptions extends SessionVerbOptions {
   readonly incremental?: boolean;
@@ -37,11 +37,13 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
 }
 
 export function addFs(program: Command): void {
-  withServer(
-    program
-      .command('fs')
-      .description('backs up file trees of a host into a new set')
-      .argument('<host:path...>', 'host of the server configuration, and an absolute path there'),
+  withRate(
+    withServer(
+      program
+        .command('fs')
+        .description('backs up file trees of a host into a new set')
+        .argument('<host:path...>', 'host of the server configuration, and an absolute path there'),
+    ),
   )
     .option('--full', 'all of the trees, the default')
     .option('--incremental', 'what differs from the last set of the same host and paths')

@@ -1,10 +1,28 @@
 /** What `fs` and `restore` share: HOST:PATH, the running of a session, Ctrl-C. Main thread. */
+import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
+import { parseRate, RATE_RULE } from '../../backup/rate.js';
 import { stpError } from '../../errors.js';
 import { askSession, type ServerOptions } from './ask-server.js';
 import { SessionView, type ViewOptions } from './session-view.js';
 
-export interface SessionVerbOptions extends ServerOptions, ViewOptions {}
+export interface SessionVerbOptions extends ServerOptions, ViewOptions {
+  readonly limitRate?: number;
+}
+
+/** A rate as an option. */
+export function typedRate(given: string): number {
+  const rate = parseRate(given);
+  if (rate === null) throw new ConfigurationError(`--limit-rate ${given}: ${RATE_RULE}`);
+  return rate;
+}
+
+export const withRate = (command: Command): Command =>
+  command.option(
+    '--limit-rate <rate>',
+    'move at most so many bytes a second, such as 100M; the configurations may allow less',
+    typedRate,
+  );
 
 export interface HostPath {
   readonly host: string;
@@ -32,7 +50,8 @@ export async function runSession(
   process.once('SIGTERM', onSignal);
   try {
     const onEvent = view.onEvent.bind(view);
-    await askSession(options, path, body, onEvent, interrupted.signal);
+    const order = { ...body, bytesPerSecond: options.limitRate };
+    await askSession(options, path, order, onEvent, interrupted.signal);
   } finally {
     view.end();
     process.off('SIGINT', onSignal);
