@@ -3,7 +3,8 @@
  *
  * First connection, control and status:
  *   server -> client   request (once), then committed or cancel
- *   client -> server   ready, progress (at most ten a second), then summary or failed
+ *   client -> server   ready, progress (at most ten a second), then summary or failed;
+ *                      after committed: after, if the summary announced it
  * Second connection, errors:
  *   client -> server   complaint, one a line
  *
@@ -78,6 +79,8 @@ export const summarySchema = z.strictObject({
   moved: count,
   complaints: count,
   inet: z.strictObject({ sent: count, received: count }),
+  // Commands come after the verdict: the client has one more word then.
+  after: z.boolean().optional(),
 });
 export type ClientSummary = z.infer<typeof summarySchema>;
 
@@ -86,6 +89,8 @@ export const fromClientSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('ready') }),
   progressSchema,
   summarySchema,
+  // What came after the verdict is over; with how many complaints.
+  z.strictObject({ type: z.literal('after'), complaints: count }),
   z.strictObject({ type: z.literal('failed'), reason: text }),
 ]);
 export type FromClient = z.infer<typeof fromClientSchema>;

@@ -215,7 +215,7 @@ class SessionRun {
         mover.release();
         const { result, totals } = await session.wait(mover.done);
         const set = result?.id ?? DRY_RUN;
-        await session.finish({ type: 'committed', set });
+        await session.committed(set, summary);
         const report = this.#report('backup', set, totals, summary, session);
         return parent === undefined ? report : { ...report, parent: parent.id };
       } catch (e) {
