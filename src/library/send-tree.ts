@@ -2,7 +2,8 @@
  * Backup, the client's side: a file tree becomes one stream of frames.
  *
  * A file's bytes go file to page (read(2)) and are hashed there; nothing of them is copied again. A
- * small file costs open, fstat, read, fstat, close and no call of the stream. The header announces
+ * small file costs one call of the addon (open, fstat, flistxattr, read, fstat, close), and none of the
+ * stream. The header announces
  * the size that fstat gave: a file that shrinks or fails meanwhile is filled up with zeros; one that
  * grows is cut. A file that changed is read again, and what was sent of it is superseded; one that
  * changes each time, or is large, stays as it is, marked `changed` and reported.
@@ -19,9 +20,15 @@ import { assert } from '../assert.js';
 import { realtimeNs } from '../clock.js';
 import { isCoded, stpError } from '../errors.js';
 import { Selector } from '../source/exclude.js';
-import { type TreeEntry, TreeWalk, type TreeWarning } from '../source/file-tree.js';
+import { accessOf, type TreeEntry, TreeWalk, type TreeWarning } from '../source/file-tree.js';
 import { compareWalk, displayPath } from '../source/names.js';
-import { type DataSegments, encodeSparseMap, type Segment, segmentsOf } from '../source/sparse.js';
+import {
+  type DataSegments,
+  encodeSparseMap,
+  isSparse,
+  type Segment,
+  segmentsOf,
+} from '../source/sparse.js';
 import { XATTRS_BYTES_MAX, type Xattr, xattrsOf } from '../source/xattrs.js';
 import {
   encodeTotals,
@@ -57,6 +64,9 @@ const AGAIN_BYTES_MAX = 64 << 20;
  * most this much, which is still in the page cache when it is read again.
  */
 const COMPARE_BYTES_MAX = 64 << 20;
+
+/** Larger ones seldom fit what is left of a page. */
+const SMALL_BYTES_MAX = 48 << 10;
 
 /** Of a manifest line, beside two paths with every byte escaped. */
 const XATTRS_LINE_BYTES_MAX = LINE_BYTES_MAX - 220 * 1024;
@@ -210,6 +220,7 @@ class TreeSender {
       this.#sendHeader(entry);
       return true;
     }
+    if (known === null && this.#sendSmall(entry)) return true;
     for (let reads = 1; ; reads++) {
       const fd = this.#walk.open(entry);
       if (fd < 0) return false;
@@ -223,8 +234,27 @@ class TreeSender {
     }
   }
 
+  /** The common case, in one call: header and data fit a page, and nothing about it is unusual. */
+  #sendSmall(entry: TreeEntry): boolean {
+    const { size } = entry;
+    if (size > SMALL_BYTES_MAX || isSparse(size, entry.blocks)) return false;
+    const headerBytes = this.#headers.write(entry);
+    this.#hasher.reset();
+    const sent = this.#frames.putMember(
+      this.#headers.buffer.subarray(0, headerBytes),
+      size,
+      (view, at) => this.#walk.readWhole(entry, view, at),
+      this.#hasher,
+    );
+    if (!sent) return false;
+    this.#headerBytes = headerBytes;
+    this.#progress[1] = (this.#progress[1] as number) + size;
+    this.#line(entry, size, this.#hasher.digest('hex'), false, null);
+    return true;
+  }
+
   #sendHeader(entry: TreeEntry): void {
-    const xattrs = entry.type === 'hardlink' ? null : this.#xattrsOf(entry, entry.access);
+    const xattrs = entry.type === 'hardlink' ? null : this.#xattrsOf(entry, accessOf(entry));
     const isListed = this.#previous !== null && entry.type === 'directory';
     const dumpdir = isListed ? this.#walk.dumpdirOf(entry) : null;
     this.#member({ ...entry, xattrs, dumpdir }, 0);
@@ -324,15 +354,16 @@ class TreeSender {
     const failure = this.#moveAll(fd, segments ?? [{ offset: 0, bytes: size }]);
     this.#frames.putZeros(this.#frames.owed - (paddedBytes(stored) - stored), this.#hasher);
     this.#frames.putZeros(this.#frames.owed);
-    const again = failure === null && !isLast && !this.#walk.isSame(entry, fd);
+    const changed = failure === null && !this.#walk.isSame(entry, fd);
+    const again = changed && !isLast;
     if (failure !== null) this.#warnUnreadable(entry, failure);
-    const whole = failure === null && (again || this.#walk.isUnchanged(entry, fd));
+    else if (changed && isLast) this.#walk.reportChanged(entry);
     const rare: RareFacts = {
       ...(map !== null && { sparse: true, stored }),
       superseded: again,
       xattrs,
     };
-    this.#line(entry, stored, this.#hasher.digest('hex'), !whole || again, rare);
+    this.#line(entry, stored, this.#hasher.digest('hex'), failure !== null || changed, rare);
     return !again;
   }
 
