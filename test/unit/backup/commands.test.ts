@@ -66,7 +66,10 @@ test('a command is told what it is for, and how it went', async (t) => {
 
 test('before that fails names exit status and last words; after still runs', async (t) => {
   const { commands, said } = place(t);
-  const all = commands({ before: 'echo one >&2; echo no snapshot >&2; exit 7', after: say('after') });
+  const all = commands({
+    before: 'echo one >&2; echo no snapshot >&2; exit 7',
+    after: say('after'),
+  });
   const e = await t.throwsAsync(all.before(never), { code: 'ECHILD' });
   t.regex(e?.message ?? '', /^ECHILD: before \(.*\) failed with exit status 7: one; no snapshot$/);
   t.deepEqual(await all.after({ failure: e }), []);
