@@ -177,7 +177,7 @@ async function move(
     clearInterval(report);
     await session.errors.flushed();
     const summary = summaryOf(totals, before, network.traffic().inet);
-    await control.send({ ...summary, ...(after && { after }) });
+    await control.send({ ...summary, times: mover.times, ...(after && { after }) });
     return { totals, set: await orAborted(signal, judged) };
   } finally {
     clearInterval(report);

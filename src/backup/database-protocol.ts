@@ -13,7 +13,7 @@
 import { z } from 'zod';
 import { HOST_NAME_PATTERN } from './config.js';
 import { SEGMENT_BYTES_MAX } from './limits.js';
-import { complaintSchema, progressSchema } from './protocol.js';
+import { complaintSchema, progressSchema, timesSchema } from './protocol.js';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(16 << 10);
@@ -73,7 +73,11 @@ export type WalAnswer = z.infer<typeof walAnswerSchema>;
 export const fromDatabaseServerSchema = z.discriminatedUnion('type', [
   // The server's mover has its stream: data may come, or does.
   z.strictObject({ type: z.literal('ready'), set: text, roots: z.array(text).max(1024) }),
-  z.strictObject({ type: z.literal('committed'), set: text }),
+  z.strictObject({
+    type: z.literal('committed'),
+    set: text,
+    times: timesSchema.optional(),
+  }),
   z.strictObject({ type: z.literal('cancel'), reason: text }),
 ]);
 export type FromDatabaseServer = z.infer<typeof fromDatabaseServerSchema>;

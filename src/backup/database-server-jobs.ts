@@ -118,7 +118,7 @@ async function store(
     assert(result !== null, 'what is no dry run makes a set');
     committed = true;
     log.info(`${request.kind} ${request.name} of ${host}: ${result.id}, ${result.bytes} bytes`);
-    await lastWord(session, { type: 'committed', set: result.id });
+    await lastWord(session, { type: 'committed', set: result.id, times: mover.times });
   } finally {
     await mover.stop();
     if (!committed) sweep(options, library);
@@ -186,7 +186,7 @@ async function fetchSet(
     const { totals } = await orAborted(signal, Promise.race([bestOf(mover.done, said), failed]));
     agree(host, totals, { ...(await orAborted(signal, said)) });
     log.info(`restore of ${set.id} to ${host}: ${totals.bytes} bytes`);
-    await lastWord(session, { type: 'committed', set: set.id });
+    await lastWord(session, { type: 'committed', set: set.id, times: mover.times });
   } finally {
     await mover.stop();
   }

@@ -12,6 +12,7 @@ import {
   RELEASE,
   type Totals,
 } from './mover.js';
+import { Stopwatch } from './mover-times.js';
 import { reasonOf } from './reason.js';
 import { applyPriority, Pacer } from './throttle.js';
 import { pathFromBytes } from './wire-path.js';
@@ -25,33 +26,50 @@ export class MoverStream {
   readonly progress: Float64Array;
   readonly #stream: BlockingStream;
   readonly #pacer: Pacer;
+  readonly #watch: Stopwatch;
   #complaints = 0;
 
   constructor(stream: BlockingStream, progress: Float64Array, pacer: Pacer) {
     this.#stream = stream;
     this.progress = progress;
     this.#pacer = pacer;
+    this.#watch = new Stopwatch(progress);
   }
 
   reserve(): Uint8Array {
-    return this.#stream.reserve();
+    const fromMs = performance.now();
+    const view = this.#stream.reserve();
+    this.#watch.waited(fromMs, this.#waits);
+    return view;
   }
 
   commit(bytes: number): void {
+    const fromMs = performance.now();
     this.#stream.commit(bytes);
+    this.#watch.moved(fromMs);
     this.progress[MOVED] = this.#stream.bytesSent;
-    if (!this.#pacer.isFree) this.#pacer.take(bytes);
+    if (!this.#pacer.isFree) this.#watch.slowed(this.#pacer.take(bytes));
   }
 
   peek(): Uint8Array | null {
-    return this.#stream.peek();
+    const fromMs = performance.now();
+    const view = this.#stream.peek();
+    this.#watch.waited(fromMs, this.#waits);
+    return view;
   }
 
   consume(bytes: number): void {
+    const fromMs = performance.now();
     this.#stream.consume(bytes);
+    this.#watch.moved(fromMs);
     this.progress[MOVED] = this.#stream.bytesReceived;
-    if (!this.#pacer.isFree) this.#pacer.take(bytes);
+    if (!this.#pacer.isFree) this.#watch.slowed(this.#pacer.take(bytes));
   }
+
+  readonly #waits = (): number => {
+    const { waitsForEmptyPage, waitsForFullPage } = this.#stream.counters();
+    return waitsForEmptyPage + waitsForFullPage;
+  };
 
   /** No more bytes from here. */
   shutdown(): void {
@@ -65,6 +83,7 @@ export class MoverStream {
   }
 
   totals(entries: number, bytes: number): Totals {
+    this.#watch.end();
     const moved = this.#stream.bytesSent + this.#stream.bytesReceived;
     return { entries, bytes, moved, complaints: this.#complaints };
   }

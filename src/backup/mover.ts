@@ -9,6 +9,7 @@
 import { Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
 import type { StreamHandle } from '../socket/stp-socket.js';
+import { MOVER_NUMBERS, type MoverTimes, timesOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
 import type { Throttle } from './throttle.js';
 
@@ -50,7 +51,6 @@ export interface Totals {
 }
 
 export const RELEASE = 'release';
-const PROGRESS_NUMBERS = 3;
 
 export interface MoverResult<R> {
   readonly totals: Totals;
@@ -120,7 +120,7 @@ export class Mover<R> {
     onComplaint: (complaint: Complaint) => void,
     throttle: Throttle = { paces: [] },
   ): Mover<R> {
-    const progress = new Float64Array(new SharedArrayBuffer(PROGRESS_NUMBERS * 8));
+    const progress = new Float64Array(new SharedArrayBuffer(MOVER_NUMBERS * 8));
     const worker = spares.get(entry) ?? startWorker(entry);
     spares.delete(entry);
     worker.ref();
@@ -132,6 +132,11 @@ export class Mover<R> {
   get progress(): Progress {
     const [entries = 0, bytes = 0, moved = 0] = this.numbers;
     return { type: 'progress', entries, bytes, moved };
+  }
+
+  /** Where its time has gone so far. */
+  get times(): MoverTimes {
+    return timesOf(this.numbers);
   }
 
   /** When all is moved but nothing is final yet: see `release`. */
@@ -178,7 +183,7 @@ export class Mover<R> {
 }
 
 /** What there is to know of a mover whatever its result. */
-export type AnyMover = Pick<Mover<unknown>, 'progress' | 'done' | 'stop'>;
+export type AnyMover = Pick<Mover<unknown>, 'progress' | 'times' | 'done' | 'stop'>;
 
 /** Codes that tell only that the other side is gone: it may have said why elsewhere. */
 const CONSEQUENCES = new Set(['ECONNRESET', 'EPIPE', 'ENODATA', 'ECANCELED', 'EBADF', 'EPROTO']);

@@ -69,8 +69,17 @@ export const progressSchema = z.strictObject({
   entries: count,
   bytes: count,
   moved: count,
+  // What the server thinks that bytes and entries become, where it can.
+  total: count.optional(),
+  totalEntries: count.optional(),
 });
 export type Progress = z.infer<typeof progressSchema>;
+
+const ms = z.number().min(0).max(Number.MAX_SAFE_INTEGER);
+/** Where the time of a side's movers went: mover-times.ts. */
+export const timesSchema = z.strictObject({
+  ...{ wall: ms, peer: ms, array: ms, rate: ms, user: ms, system: ms },
+});
 
 export const summarySchema = z.strictObject({
   type: z.literal('summary'),
@@ -79,6 +88,7 @@ export const summarySchema = z.strictObject({
   moved: count,
   complaints: count,
   inet: z.strictObject({ sent: count, received: count }),
+  times: timesSchema.optional(),
   // Commands come after the verdict: the client has one more word then.
   after: z.boolean().optional(),
 });

@@ -7,13 +7,15 @@
 import { monotonicMs } from '../clock.js';
 import { stpError } from '../errors.js';
 import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
-import { openParent } from '../library/set-tree.js';
+import { lastSetOf, openParent } from '../library/set-tree.js';
+import type { SetSummary } from '../library/set-writer.js';
 import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import type { StepRecord } from './handshake-steps.js';
 import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
 import { type AnyMover, Mover, type Totals } from './mover.js';
+import { type MoverTimes, type Slowest, slowestOf, type Waited, waitedOf } from './mover-times.js';
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
@@ -50,6 +52,10 @@ export interface SessionReport {
   readonly memoryBytes: number;
   /** On the wire, as each side counts: TLS and the handshake are in the server's. */
   readonly networkBytes: { readonly server: NetworkBytes; readonly client: NetworkBytes };
+  /** Shares of the time in which a side waited for that part; null from a client that does not say. */
+  readonly waited: (Waited & { readonly slowest: Slowest }) | null;
+  /** Where the time of each side's movers went, ms. */
+  readonly times: { readonly client: MoverTimes | null; readonly server: MoverTimes };
   readonly warnings: number;
   readonly complaints: readonly Complaint[];
 }
@@ -205,6 +211,7 @@ class SessionRun {
         ),
       );
       try {
+        this.#expectTree(host, roots, order.incremental ?? false);
         const request = { op: 'backup' as const, host, paths: [...paths], streams: 1 };
         await session.request({ ...request, selection, listBytes, dryRun, bytesPerSecond });
         const received = await session.wait(
@@ -216,7 +223,7 @@ class SessionRun {
         const { result, totals } = await session.wait(mover.done);
         const set = result?.id ?? DRY_RUN;
         await session.committed(set, summary);
-        const report = this.#report('backup', set, totals, summary, session);
+        const report = this.#report('backup', set, totals, summary, session, mover.times);
         return parent === undefined ? report : { ...report, parent: parent.id };
       } catch (e) {
         await mover.stop();
@@ -229,7 +236,9 @@ class SessionRun {
   async restore(order: RestoreOrder): Promise<SessionReport> {
     const { config } = this.options;
     // Opened here first: a wrong name should cost no session.
-    const set = this.library.openSet(order.set).id;
+    const stored = this.library.openSet(order.set);
+    const set = stored.id;
+    if (order.paths.length === 0) this.#expect(stored.summary, true);
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
     const job: SendSetJob = { library: config.library, set, selected };
@@ -249,7 +258,7 @@ class SessionRun {
       const summary = await session.summary();
       agree(this.client.name, totals, summary);
       await session.finish({ type: 'committed', set });
-      return this.#report('restore', set, totals, summary, session);
+      return this.#report('restore', set, totals, summary, session, mover.times);
     });
   }
 
@@ -274,7 +283,7 @@ class SessionRun {
         connect,
         client: this.client,
         onStep: (record) => this.events.step(record),
-        onProgress: (progress) => this.events.progress(progress),
+        onProgress: (progress) => this.events.progress({ ...progress, ...this.#expected }),
         onComplaint: (complaint) => this.#complain(complaint),
         signal: this.signal,
       });
@@ -299,6 +308,24 @@ class SessionRun {
     }
   }
 
+  /** What there will be, for who watches. */
+  #expected: { readonly total?: number; readonly totalEntries?: number } = {};
+
+  /** By the last set of the same trees; where there is none, nobody knows. */
+  #expectTree(host: string, roots: readonly string[], isIncremental: boolean): void {
+    const last = lastSetOf(this.library, host, roots);
+    if (last !== undefined) this.#expect(last, !isIncremental);
+  }
+
+  #expect({ bytes, entries, treeEntries, chain }: SetSummary, countsBytes: boolean): void {
+    // How much data a chain's tree has, or has changed, no summary says.
+    const isFull = chain === undefined || chain.length === 0;
+    this.#expected = {
+      ...(isFull && countsBytes && { total: bytes }),
+      totalEntries: treeEntries ?? entries,
+    };
+  }
+
   #complaintCount = 0;
 
   #complain(complaint: Complaint): void {
@@ -314,8 +341,11 @@ class SessionRun {
     totals: Totals,
     summary: ClientSummary,
     session: ServerSession,
+    server: MoverTimes,
   ): SessionReport {
     const { entries, bytes, moved } = totals;
+    const client = summary.times ?? null;
+    const waited = client === null ? null : waitedOf(client, server);
     return {
       op,
       host: this.client.name,
@@ -325,6 +355,8 @@ class SessionRun {
       seconds: (monotonicMs() - this.#startMs) / 1000,
       memoryBytes: moved,
       networkBytes: { server: session.inet, client: summary.inet },
+      waited: waited && { ...waited, slowest: slowestOf(waited) },
+      times: { client, server },
       warnings: this.#complaintCount,
       complaints: this.#complaints,
     };

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
 import { withServer } from './ask-server.js';
-import { parseHostPath, runSession, type SessionVerbOptions, withRate } from './session-verb.js';
+import { parseHostPath, runSession, type SessionVerbOptions, withOutput } from './session-verb.js';
 
 interface FsOptions extends SessionVerbOptions {
   readonly incremental?: boolean;
@@ -37,7 +37,7 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
 }
 
 export function addFs(program: Command): void {
-  withRate(
+  withOutput(
     withServer(
       program
         .command('fs')
@@ -57,6 +57,5 @@ export function addFs(program: Command): void {
     .option('--exclude-caches', 'of directories with a CACHEDIR.TAG only the tag')
     .option('--dry-run', 'store nothing, say what would be stored')
     .option('--trace', "print the handshake's steps on the server's side to stderr")
-    .option('--json', 'print the summary as one JSON object')
     .action(backUp);
 }

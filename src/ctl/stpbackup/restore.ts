@@ -1,10 +1,10 @@
 /** stpbackup restore SET HOST:TARGET [PATH...] */
 import type { Command } from 'commander';
 import { withServer } from './ask-server.js';
-import { parseHostPath, runSession, type SessionVerbOptions, withRate } from './session-verb.js';
+import { parseHostPath, runSession, type SessionVerbOptions, withOutput } from './session-verb.js';
 
 export function addRestore(program: Command): void {
-  withRate(
+  withOutput(
     withServer(
       program
         .command('restore')
@@ -15,7 +15,6 @@ export function addRestore(program: Command): void {
     ),
   )
     .option('--trace', "print the handshake's steps on the server's side to stderr")
-    .option('--json', 'print the summary as one JSON object')
     .action(async (set: string, to: string, paths: string[], options: SessionVerbOptions) => {
       const { host, path: target } = parseHostPath(to);
       await runSession(options, '/v1/restore', { set, host, target, paths });

@@ -17,12 +17,16 @@ export function typedRate(given: string): number {
   return rate;
 }
 
-export const withRate = (command: Command): Command =>
-  command.option(
-    '--limit-rate <rate>',
-    'move at most so many bytes a second, such as 100M; the configurations may allow less',
-    typedRate,
-  );
+/** Adds what every session has. */
+export const withOutput = (command: Command): Command =>
+  command
+    .option(
+      '--limit-rate <rate>',
+      'move at most so many bytes a second, such as 100M; the configurations may allow less',
+      typedRate,
+    )
+    .option('--quiet', 'say nothing unless something is wrong')
+    .option('--json', 'print events, one JSON object a line (docs/events.schema.json)');
 
 export interface HostPath {
   readonly host: string;
@@ -44,6 +48,20 @@ export async function runSession(
   body: object,
 ): Promise<void> {
   const view = new SessionView(options);
+  try {
+    await follow(view, options, path, body);
+  } catch (e) {
+    view.failed(e);
+    throw e;
+  }
+}
+
+async function follow(
+  view: SessionView,
+  options: SessionVerbOptions,
+  path: string,
+  body: object,
+): Promise<void> {
   const interrupted = new AbortController();
   const onSignal = (): void => interrupted.abort();
   process.once('SIGINT', onSignal);
