@@ -143,18 +143,25 @@ static void SetXattr(const Napi::CallbackInfo& info) {
 }
 
 /*
- * What a record of statInto has, in this order; src/source/file-stat.ts reads it. Times are
- * nanoseconds since 1970.
+ * What a record of statInto has, in this order; src/source/file-stat.ts reads it. Doubles up to
+ * the number of links (JavaScript's numbers: reading 64-bit words makes an object each), whole words
+ * from there on. Times are nanoseconds since 1970.
  */
 enum StatWord { kMode, kUid, kGid, kSize, kBlocks, kNlink, kIno, kDev, kRdev, kMtime, kCtime, kWords };
 
+static int64_t doubleWord(double value) {
+  int64_t word;
+  memcpy(&word, &value, sizeof word);
+  return word;
+}
+
 static void putStat(const struct stat& s, int64_t* words) {
-  words[kMode] = s.st_mode;
-  words[kUid] = s.st_uid;
-  words[kGid] = s.st_gid;
-  words[kSize] = s.st_size;
-  words[kBlocks] = s.st_blocks;
-  words[kNlink] = int64_t(s.st_nlink);
+  words[kMode] = doubleWord(double(s.st_mode));
+  words[kUid] = doubleWord(double(s.st_uid));
+  words[kGid] = doubleWord(double(s.st_gid));
+  words[kSize] = doubleWord(double(s.st_size));
+  words[kBlocks] = doubleWord(double(s.st_blocks));
+  words[kNlink] = doubleWord(double(s.st_nlink));
   words[kIno] = int64_t(s.st_ino);
   words[kDev] = int64_t(s.st_dev);
   words[kRdev] = int64_t(s.st_rdev);
@@ -214,9 +221,12 @@ static Napi::Value ReadWhole(const Napi::CallbackInfo& info) {
   const int64_t* words = statWords(info, 3);
   auto view = info[4].As<Napi::Uint8Array>();
   const size_t offset = size_t(wholeNumber(info, 5, "offset", view.ByteLength()));
-  const size_t size = size_t(words[kSize]);
+  double announced;
+  memcpy(&announced, words + kSize, sizeof announced);
   const auto no = [&] { return Napi::Boolean::New(env, false); };
-  if (words[kSize] < 0 || size > view.ByteLength() - offset || !copyName(info[1], name)) return no();
+  const double room = double(view.ByteLength() - offset);
+  if (!(announced >= 0 && announced <= room) || !copyName(info[1], name)) return no();
+  const size_t size = size_t(announced);
   const int flags = int(wholeNumber(info, 2, "flags", INT32_MAX)) | O_CLOEXEC;
   const int fd = openat(int(wholeNumber(info, 0, "dirFd", INT32_MAX)), name, flags);
   if (fd < 0) return no();

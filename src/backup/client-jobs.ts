@@ -13,9 +13,11 @@ import type { EstablishedClient } from './client.js';
 import { BackupCommands, type CommandLog } from './commands.js';
 import type { ClientConfig } from './config.js';
 import { orAborted } from './deadline.js';
-import type { RestoreSetJob, RestoreSetResult, SendTreeJob } from './jobs.js';
+import type { ReadLaneJob, RestoreSetJob, RestoreSetResult, SendTreeJob } from './jobs.js';
+import { openLanes } from './lanes.js';
 import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
-import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
+import { type AnyMover, isConsequence, Mover, MoverGroup, type Totals } from './mover.js';
+import { moverLink } from './mover-link.js';
 import {
   type BackupRequest,
   type FromServer,
@@ -24,7 +26,7 @@ import {
   type RestoreRequest,
 } from './protocol.js';
 import { reasonOf } from './reason.js';
-import { slowedTo, throttleOf } from './throttle.js';
+import { slowedTo, type Throttle, throttleOf } from './throttle.js';
 import { pathText, pathToBytes } from './wire-path.js';
 
 type Roots = Pick<ClientConfig, 'roots' | 'restoreRoots' | 'limits' | 'commands'>;
@@ -46,31 +48,58 @@ async function verdict({ control }: EstablishedClient): Promise<string> {
 
 function startMover(session: EstablishedClient, roots: Roots): AnyMover {
   const { request, storage, errors } = session;
-  const [stream] = session.streams;
+  const [stream, ...others] = session.streams;
   if (stream === undefined) throw stpError('EPROTO', 'the session has no data stream');
+  if (others.length > 0 && (request.op !== 'backup' || request.dryRun)) {
+    throw stpError('EPROTO', 'only a backup has several data streams');
+  }
   // Checked first: a refused request must not cost a thread.
   const job = request.op === 'backup' ? sendTreeJob(request, roots) : restoreJob(request, roots);
-  const handle = storage.detach(stream);
   const onComplaint = (complaint: object): void => void errors.send(complaint).catch(() => {});
   const throttle = throttleOf(roots.limits);
-  return request.op === 'backup'
-    ? Mover.start<SendTreeJob, null>(
-        'backup-sender',
-        handle,
-        job as SendTreeJob,
-        onComplaint,
-        slowedTo(throttle, request.bytesPerSecond),
-      )
-    : Mover.start<RestoreSetJob, RestoreSetResult>(
-        'restore-receiver',
-        handle,
-        job as RestoreSetJob,
-        onComplaint,
-        throttle,
-      );
+  if (request.op === 'backup') {
+    const slowed = slowedTo(throttle, request.bytesPerSecond);
+    return startSenders(job as SendTreeJob, storage, [stream, ...others], onComplaint, slowed);
+  }
+  return Mover.start<RestoreSetJob, RestoreSetResult>(
+    'restore-receiver',
+    moverLink(storage, stream),
+    job as RestoreSetJob,
+    onComplaint,
+    { throttle },
+  );
+}
+
+/** The thread of the walk, and one for each further stream. */
+function startSenders(
+  job: SendTreeJob,
+  storage: EstablishedClient['storage'],
+  [first, ...others]: readonly [number, ...number[]],
+  onComplaint: (complaint: object) => void,
+  throttle: Throttle,
+): AnyMover {
+  const { walk, lanes } = openLanes(others.length);
+  const sender = Mover.start<SendTreeJob, null>(
+    'backup-sender',
+    moverLink(storage, first),
+    { ...job, lanes: walk },
+    onComplaint,
+    { throttle, ports: walk.map(({ port }) => port) },
+  );
+  const readers = lanes.map((lane, i) =>
+    Mover.start<ReadLaneJob, null>(
+      'lane-reader',
+      moverLink(storage, others[i] as number),
+      lane,
+      onComplaint,
+      { throttle, ports: [lane.port] },
+    ),
+  );
+  return readers.length === 0 ? sender : new MoverGroup([sender, ...readers]);
 }
 
 const sendTreeJob = (request: BackupRequest, { roots }: Roots): SendTreeJob => ({
+  lanes: [],
   roots: request.paths.map((path) => assertBelowRoots(pathToBytes(path), roots)),
   selection: request.selection,
   listBytes: request.listBytes,
@@ -163,8 +192,8 @@ async function move(
   judged: Promise<string>,
   after: boolean,
 ): Promise<Moved> {
-  const { control, network, signal } = session;
-  const before = network.traffic().inet;
+  const { control, signal } = session;
+  const before = inetOf(session);
   const mover = startMover(session, roots);
   const report = setInterval(() => void control.send(mover.progress), PROGRESS_PERIOD_MS);
   try {
@@ -176,13 +205,19 @@ async function move(
     const { totals } = await orAborted(signal, Promise.race([mover.done, early]));
     clearInterval(report);
     await session.errors.flushed();
-    const summary = summaryOf(totals, before, network.traffic().inet);
+    const summary = summaryOf(totals, before, inetOf(session));
     await control.send({ ...summary, times: mover.times, ...(after && { after }) });
     return { totals, set: await orAborted(signal, judged) };
   } finally {
     clearInterval(report);
     await mover.stop();
   }
+}
+
+/** Of the control connections of all sessions, and of this one's data should it go there, too. */
+function inetOf({ network, storage }: EstablishedClient): Traffic {
+  const [common, own] = [network.traffic().inet, storage.traffic().inet];
+  return { sent: common.sent + own.sent, received: common.received + own.received };
 }
 
 interface Traffic {

@@ -86,6 +86,11 @@ export interface Digest {
   update(bytes: Uint8Array): unknown;
 }
 
+/** Bytes by position; 0 at the end. */
+export interface ByteReader {
+  read(into: Uint8Array, at: number, bytes: number, offset: number): number;
+}
+
 /** Why a header is not one; null if it is. `length` was read as two 32-bit halves. */
 export function frameProblem(
   type: number,
@@ -237,10 +242,17 @@ export class FrameWriter {
    * @throws FileReadError if the file fails: the frame stays consistent, the caller owes the rest
    */
   putFile(fd: number, position: number, bytes: number, digest: Digest | null): number {
+    this.#file.fd = fd;
+    return this.putFrom(this.#file, position, bytes, digest);
+  }
+  readonly #file = new FileBytes();
+
+  /** The same from anything that is read by position; what it throws passes. */
+  putFrom(from: ByteReader, position: number, bytes: number, digest: Digest | null): number {
     let moved = 0;
     while (moved < bytes) {
       const room = Math.min(bytes - moved, this.#room());
-      const read = readInto(fd, this.#view, this.#filled, room, position + moved);
+      const read = from.read(this.#view, this.#filled, room, position + moved);
       if (read === 0) break;
       digest?.update(this.#view.subarray(this.#filled, this.#filled + read));
       this.#pay(read);
@@ -298,11 +310,14 @@ export class FileReadError extends Error {
   }
 }
 
-function readInto(fd: number, into: Uint8Array, at: number, bytes: number, from: number): number {
-  try {
-    return readSync(fd, into, at, bytes, from);
-  } catch (e) {
-    throw isCoded(e) ? new FileReadError(e.code) : e;
+class FileBytes implements ByteReader {
+  fd = -1;
+  read(into: Uint8Array, at: number, bytes: number, offset: number): number {
+    try {
+      return readSync(this.fd, into, at, bytes, offset);
+    } catch (e) {
+      throw isCoded(e) ? new FileReadError(e.code) : e;
+    }
   }
 }
 
@@ -374,15 +389,26 @@ export class FrameReader {
 
   /** As `toFile`, for the next `count` bytes of the payload, from `position` of the file on. */
   partToFile(fd: number, digest: Digest | null, count: number, position: number | null): void {
+    let at = position;
+    this.pass(count, (page) => {
+      if (fd < 0) return;
+      digest?.update(page);
+      writeAll(fd, page, page.length, at);
+      if (at !== null) at += page.length;
+    });
+  }
+
+  /**
+   * Passes the next `count` bytes of the payload on, from where they are: a view is good during its
+   * call only, and whoever sends may still change what it shows.
+   */
+  pass(count: number, to: (page: Uint8Array) => void): void {
     assert(count <= this.#owed, 'a part is within its frame');
     for (let left = count; left > 0; ) {
       const page = this.#source.peek();
       if (page === null) throw this.#ended();
       const bytes = Math.min(page.length, left);
-      if (fd >= 0) {
-        digest?.update(bytes === page.length ? page : page.subarray(0, bytes));
-        writeAll(fd, page, bytes, position === null ? null : position + count - left);
-      }
+      to(bytes === page.length ? page : page.subarray(0, bytes));
       this.#source.consume(bytes);
       this.#owed -= bytes;
       left -= bytes;

@@ -42,6 +42,9 @@ export const eventSchema = z.discriminatedUnion('event', [
       entries: count,
       bytes: count,
       seconds: amount,
+      via: z.enum(['array', 'network']).optional().describe('of fs and restore'),
+      viaReason: z.string().optional().describe('why not through the array'),
+      movedBytes: count.optional().describe('through either, all together'),
       memoryBytes: count.describe('through the array'),
       networkBytes: z
         .union([z.object({ server: traffic, client: traffic }), traffic])

@@ -25,6 +25,7 @@ const VERBS: Readonly<Record<string, () => Promise<AddVerb>>> = {
   repair: async () => (await import('./repair.js')).addRepair,
   catalog: async () => (await import('./catalog.js')).addCatalog,
   'check-config': async () => (await import('./check-config.js')).addCheckConfig,
+  wal: async () => (await import('./wal-library.js')).addWal,
   key: async () => (await import('./key.js')).addKey,
 };
 

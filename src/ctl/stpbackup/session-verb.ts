@@ -1,13 +1,15 @@
 /** What `fs` and `restore` share: HOST:PATH, the running of a session, Ctrl-C. Main thread. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
 import { parseRate, RATE_RULE } from '../../backup/rate.js';
+import type { Use } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
 import { askSession, type ServerOptions } from './ask-server.js';
 import { SessionView, type ViewOptions } from './session-view.js';
 
 export interface SessionVerbOptions extends ServerOptions, ViewOptions {
   readonly limitRate?: number;
+  readonly via?: Use;
 }
 
 /** A rate as an option. */
@@ -27,6 +29,15 @@ export const withOutput = (command: Command): Command =>
     )
     .option('--quiet', 'say nothing unless something is wrong')
     .option('--json', 'print events, one JSON object a line (docs/events.schema.json)');
+/** Adds what all sessions have. */
+export const withSession = (command: Command): Command =>
+  withOutput(command)
+    .addOption(
+      new Option('--via <way>', 'what the data goes over; array-first: the network if need be')
+        .choices(['array', 'network', 'array-first'])
+        .default('array'),
+    )
+    .option('--trace', "print the handshake's steps on the server's side to stderr");
 
 export interface HostPath {
   readonly host: string;
@@ -68,7 +79,7 @@ async function follow(
   process.once('SIGTERM', onSignal);
   try {
     const onEvent = view.onEvent.bind(view);
-    const order = { ...body, bytesPerSecond: options.limitRate };
+    const order = { ...body, via: options.via, bytesPerSecond: options.limitRate };
     await askSession(options, path, order, onEvent, interrupted.signal);
   } finally {
     view.end();

@@ -3,15 +3,25 @@ import type { MoverTimes, Slowest, Waited } from '../../backup/mover-times.js';
 
 interface Times {
   readonly waited: (Waited & { readonly slowest: Slowest }) | null;
+  /** Over the network it is the network that stands between the sides. */
+  readonly via?: 'array' | 'network' | undefined;
   readonly times: { readonly client: MoverTimes | null; readonly server: MoverTimes | null };
 }
 
-const sentences: Readonly<Record<keyof Waited, string>> = {
-  clientDisk: "the client's disk is the slowest part",
-  serverDisk: "the server's disk is the slowest part",
-  array: 'the array is the slowest part',
-  rateLimit: 'the rate limit is what slows it',
-};
+function sentenceOf(slowest: Slowest, via: string): string {
+  switch (slowest) {
+    case null:
+      return 'no part held the others up';
+    case 'clientDisk':
+      return "the client's disk is the slowest part";
+    case 'serverDisk':
+      return "the server's disk is the slowest part";
+    case 'array':
+      return `the ${via} is the slowest part`;
+    case 'rateLimit':
+      return 'the rate limit is what slows it';
+  }
+}
 
 const percent = (share: number): string => `${Math.round(100 * share)} %`;
 const seconds = (ms: number): string => `${(Math.max(0, ms) / 1000).toFixed(2)} s`;
@@ -24,18 +34,17 @@ function sideText({ wall, peer, array, rate, user, system }: MoverTimes): string
   return `${work} (${cpu}), ${seconds(peer)} waiting for the other side${slowed}`;
 }
 
-export function waitedRows({ waited, times }: Times): [string, string][] {
+export function waitedRows({ waited, times, via = 'array' }: Times): [string, string][] {
   if (waited === null) return [];
   const { clientDisk, array, serverDisk, rateLimit, slowest } = waited;
   const limit = rateLimit > 0 ? `, rate limit ${percent(rateLimit)}` : '';
   const parts = [
     `client disk ${percent(clientDisk)}`,
-    `array ${percent(array)}`,
+    `${via} ${percent(array)}`,
     `server disk ${percent(serverDisk)}${limit}`,
   ];
-  const sentence = slowest === null ? 'no part held the others up' : sentences[slowest];
   return [
-    ['waited for', `${parts.join(', ')}: ${sentence}`],
+    ['waited for', `${parts.join(', ')}: ${sentenceOf(slowest, via)}`],
     ...(times.client === null ? [] : ([['client', sideText(times.client)]] as [string, string][])),
     ...(times.server === null ? [] : ([['server', sideText(times.server)]] as [string, string][])),
   ];
