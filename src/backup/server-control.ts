@@ -8,9 +8,10 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","selection":{"exclude",
- *                       "oneFileSystem","excludeCaches"},"via"} answer: events, one JSON a line
- *     POST /v1/restore  {"set","host","target","paths","via"}   the same
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","bytesPerSecond","via",
+ *                       "selection":{"exclude","oneFileSystem","excludeCaches"}}
+ *                       answer: events, one JSON object a line
+ *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond","via"}   the same
  *
  * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
  * the session up. The socket has mode 0600 from its first instant: whoever may open it may do
@@ -33,6 +34,7 @@ import type { BackupServer, SessionEvents, SessionReport } from './server.js';
 const BODY_BYTES_MAX = 4 << 20;
 
 const paths = z.array(pathSchema).max(PATHS_MAX, `at most ${PATHS_MAX} paths`);
+const bytesPerSecond = z.number().int().min(1).optional();
 /** Which way the data goes: the words of connect/policy.ts. */
 const via = z.enum(['array', 'network', 'array-first']).default('array');
 const backupBody = z.strictObject({
@@ -40,6 +42,7 @@ const backupBody = z.strictObject({
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  bytesPerSecond,
   streams: z.number().int().min(1).max(STREAMS_MAX).optional(),
   via,
   selection: selectionSchema.partial().default({}),
@@ -49,6 +52,7 @@ const restoreBody = z.strictObject({
   host: z.string(),
   target: pathSchema,
   paths: paths.default([]),
+  bytesPerSecond,
   via,
 });
 

@@ -65,18 +65,27 @@ function openLink(library: Library, link: ChainLink, neededBy: string): StoredSe
   throw stpError('EINVAL', `set ${neededBy} needs set ${link.id}, ${why}; make a full backup`);
 }
 
+/** The newest set of a host with just these roots. */
+export function lastSetOf(
+  library: Library,
+  host: string,
+  roots: readonly string[],
+): SetSummary | undefined {
+  const wanted = JSON.stringify([...roots].sort());
+  // Names of sets have seconds only, which two runs may share.
+  return library
+    .list()
+    .sets.filter((s) => s.host === host && JSON.stringify([...s.roots].sort()) === wanted)
+    .sort((a, b) => (a.finishedAt < b.finishedAt ? -1 : 1))
+    .at(-1);
+}
+
 /**
  * The set that an incremental backup of these roots builds on, and what that builds on.
  * @throws ENOENT if there is none, or one of the chain is gone; EINVAL if one is damaged
  */
 export function openParent(library: Library, host: string, roots: readonly string[]): StoredSet[] {
-  const wanted = JSON.stringify([...roots].sort());
-  const { sets } = library.list();
-  // Names of sets have seconds only, which two runs may share.
-  const found = sets
-    .filter((s) => s.host === host && JSON.stringify([...s.roots].sort()) === wanted)
-    .sort((a, b) => (a.finishedAt < b.finishedAt ? -1 : 1))
-    .at(-1);
+  const found = lastSetOf(library, host, roots);
   if (found === undefined) {
     throw stpError('ENOENT', `no set of ${host} has just these roots; make a full backup first`);
   }
