@@ -1,10 +1,9 @@
 /** Thread of `stpbackup server`: one storage stream into one set of the library. */
-import { closeSync, constants, openSync } from 'node:fs';
 import type { StoreSetJob, StoreSetResult } from '../src/backup/jobs.js';
 import { hold, type MoverStream, runMover } from '../src/backup/mover-thread.js';
 import { Library, type StoredSet } from '../src/library/library.js';
 import { ListServer } from '../src/library/list-transfer.js';
-import { chainThrough, indexPathOf, openChain } from '../src/library/set-tree.js';
+import { chainThrough, openChain, parentListOf } from '../src/library/set-tree.js';
 import type { SetWriter } from '../src/library/set-writer.js';
 import { receiveDryRun, storeSet } from '../src/library/store-set.js';
 import { native } from '../src/native.js';
@@ -15,7 +14,7 @@ function beginSet(library: Library, job: StoreSetJob, parent: StoredSet | null):
   return library.beginSet(
     { ...job.meta, chain: chainThrough(summary) },
     {
-      parent: { path: indexPathOf(parent), blake3: summary.indexBlake3 ?? '' },
+      parent: parentListOf(parent),
       // Whoever prunes meanwhile must not leave a set without its parents.
       verifyChain: () => void openChain(library, library.openSet(parent.id)),
     },
@@ -45,10 +44,10 @@ await runMover<StoreSetJob, StoreSetResult>(async (job, stream) => {
   const library = Library.open(job.library, { lockFile: (fd) => native().lockFile(fd) });
   const parent = job.parent === null ? null : library.openSet(job.parent);
   if (parent === null) return store(library, job, stream, null, null);
-  const fd = openSync(indexPathOf(parent), constants.O_RDONLY | constants.O_NOFOLLOW);
+  const list = parent.openList();
   try {
-    return await store(library, job, stream, parent, new ListServer(stream, fd));
+    return await store(library, job, stream, parent, new ListServer(stream, list));
   } finally {
-    closeSync(fd);
+    list.close();
   }
 });

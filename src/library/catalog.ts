@@ -14,19 +14,12 @@
  *
  * Used under `catalog.lock`. Blocks; any thread.
  */
-import {
-  closeSync,
-  constants,
-  openSync,
-  readFileSync,
-  readSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { isCoded, stpError } from '../errors.js';
 import { compareWalk } from '../source/names.js';
+import { type ByteFile, readAll } from './bytes.js';
 import { digestOfFile } from './digest.js';
 import type { NameMatcher } from './find.js';
 import type { Library, StoredSet } from './library.js';
@@ -287,28 +280,26 @@ function factsOf(db: Database): CatalogFacts {
 
 /** Lines of one manifest by their place. */
 class LineReader {
-  readonly #path: string;
-  readonly #fd: number;
+  readonly #file: ByteFile;
 
   /** @throws EBADMSG if the manifest is damaged */
   constructor(set: StoredSet) {
     set.verifyManifest();
-    this.#path = set.manifestPath;
-    this.#fd = openSync(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    this.#file = set.openManifest();
   }
 
   entry({ offset, length }: Row): ManifestEntry {
     const line = Buffer.alloc(length);
-    readSync(this.#fd, line, 0, length, offset);
+    readAll(this.#file, line, offset);
     const record = decodeLine(line.toString());
     if (record.kind === 'entry') return record;
     throw stpError(
       'EINVAL',
-      `${this.#path} has no entry at ${offset}; run stpbackup catalog rebuild`,
+      `${this.#file.name} has no entry at ${offset}; run stpbackup catalog rebuild`,
     );
   }
 
   close(): void {
-    closeSync(this.#fd);
+    this.#file.close();
   }
 }

@@ -5,7 +5,10 @@
  *              media have their length, and at each place a member as its line says, no data read
  *   share      structure, and the data of a share of the files, drawn by a seed
  *   data       structure, the data of every file, and the digest of the whole media: headers,
- *              padding and the end of the archive included
+ *              padding and the end of the archive included; of media in volumes that of each file
+ *
+ * A volume that is not there was moved off, and is no damage: it is told by `onAbsent`, and what is in
+ * it is left out. Without an identity the files of an encrypted set are compared with their digests.
  *
  * Of an incremental set this is about what is in it: the sets that it needs are checked by
  * themselves (check-library.ts). Reads only. What is wrong is told by `onProblem`; the check of a set goes on as far as what is
@@ -14,6 +17,7 @@
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf } from '../errors.js';
 import { displayPath } from '../source/names.js';
+import { digestOfFile } from './digest.js';
 import type { StoredSet } from './library.js';
 import {
   endOffset,
@@ -22,8 +26,10 @@ import {
   mediaDataBytes,
   memberOf,
 } from './manifest.js';
-import { digestOfMedia, type MediaReader, openMediaIn } from './media.js';
+import { digestOfMedia, type MediaReader } from './media.js';
 import { MediaCursor } from './media-cursor.js';
+import type { VolumeFacts } from './media-plan.js';
+import type { VolumePlace } from './media-volumes.js';
 import { paddedBytes, TAR_END_BYTES } from './pax.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
 
@@ -44,6 +50,8 @@ export interface SetProblem {
 
 export interface CheckHooks {
   onProblem(problem: SetProblem): void;
+  /** A volume that is neither with its set nor where it was looked for. */
+  onAbsent?(set: string, volume: VolumePlace): void;
   /** Bytes of this set dealt with so far, of `mediaBytes`. Called often. */
   onProgress?(bytes: number): void;
 }
@@ -53,6 +61,11 @@ export interface SetCheck {
   /** Files whose data was read and compared. */
   readonly filesRead: number;
   readonly problems: number;
+  /** Files of media in volumes, and how many of them are not there. */
+  readonly volumes: number;
+  readonly absent: number;
+  /** Encrypted, and no identity opens it: only its files as they are were looked at. */
+  readonly sealed: boolean;
 }
 
 export function checkSet(set: StoredSet, depth: CheckDepth, hooks: CheckHooks): SetCheck {
@@ -63,6 +76,9 @@ class SetChecker {
   #entries = 0;
   #filesRead = 0;
   #problems = 0;
+  #absent = 0;
+  /** Volumes that cannot be read. */
+  readonly #missing: VolumeFacts[] = [];
 
   constructor(
     private readonly set: StoredSet,
@@ -73,10 +89,56 @@ class SetChecker {
   run(): SetCheck {
     this.#guard('list', () => this.set.verifyList());
     const sound = this.#guard('manifest', () => this.set.verifyManifest());
-    if (sound) this.#walk();
+    this.#volumes();
+    const sealed = sound && this.#isClosed();
+    if (sound && !sealed) this.#walk();
     // Without a manifest to go by the media still have a digest of their own.
-    else if (this.depth.kind === 'data') this.#wholeMedia();
-    return { entries: this.#entries, filesRead: this.#filesRead, problems: this.#problems };
+    else if (!sealed && this.depth.kind === 'data' && this.#missing.length === 0) {
+      this.#wholeMedia();
+    }
+    return {
+      entries: this.#entries,
+      filesRead: this.#filesRead,
+      problems: this.#problems,
+      volumes: this.set.summary.volumes?.length ?? 0,
+      absent: this.#absent,
+      sealed,
+    };
+  }
+
+  /** Which volumes are there, and with all data whether they are what was written. */
+  #volumes(): void {
+    for (const volume of this.set.volumes()) {
+      const { facts, text, name, path, problem } = volume;
+      if (path === null) {
+        this.#missing.push(facts);
+        const isMoved = problem === null && this.set.summary.coding?.volumeBytes !== undefined;
+        if (isMoved) {
+          this.#absent++;
+          this.hooks.onAbsent?.(this.set.id, volume);
+        } else this.#problem('media', null, `${text}: ${problem ?? `${name} is not there`}`);
+      } else if (this.depth.kind === 'data') {
+        this.#guard('media', () => {
+          if (digestOfFile(path).blake3 === facts.blake3) return;
+          this.#problem('media', null, `${text}: ${path} does not have its digest`);
+        });
+      }
+    }
+  }
+
+  /** True if it is encrypted and there is no key for it. */
+  #isClosed(): boolean {
+    if (!this.set.isSealed) return false;
+    try {
+      this.set.openManifest().close();
+      return false;
+    } catch (e) {
+      return isCoded(e) && e.code === 'EACCES';
+    }
+  }
+
+  #isThere(from: number, end: number): boolean {
+    return this.#missing.every((v) => end <= v.offset || from >= v.offset + v.length);
   }
 
   #problem(part: SetProblem['part'], path: string | null, message: string): void {
@@ -98,7 +160,7 @@ class SetChecker {
 
   #wholeMedia(): void {
     this.#guard('media', () => {
-      const media = openMediaIn(this.set.directory);
+      const media = this.set.openMediaAsIs();
       try {
         if (digestOfMedia(media) === this.set.summary.mediaBlake3) return;
         this.#problem('media', null, `${media.name} does not have its digest`);
@@ -112,14 +174,18 @@ class SetChecker {
     let opened: MediaReader | null = null;
     if (!this.#guard('media', () => (opened = this.set.openMedia()))) return;
     const media = opened as unknown as MediaReader;
-    const whole = this.depth.kind === 'data' ? new Blake3Hasher() : null;
+    // Volumes have digests of their own, which were compared.
+    const isWhole = this.depth.kind === 'data' && this.set.summary.coding === undefined;
+    const whole = isWhole ? new Blake3Hasher() : null;
     const cursor = new MediaCursor(media, whole);
     let manifest: ManifestReader | null = null;
     try {
       this.#guard('manifest', () => {
         manifest = this.set.manifest();
         this.#compareHeader(manifest);
-        for (const record of manifest) if (record.kind === 'entry') this.#entry(cursor, record);
+        for (const record of manifest) {
+          if (record.kind === 'entry') this.#entryOrDamage(cursor, record);
+        }
         this.#compareTrailer(manifest);
         this.#end(cursor, whole);
       });
@@ -129,8 +195,23 @@ class SetChecker {
     }
   }
 
+  /** One piece of coded media that cannot be decoded is not the end of the others. */
+  #entryOrDamage(cursor: MediaCursor, entry: ManifestEntry): void {
+    try {
+      this.#entry(cursor, entry);
+    } catch (e) {
+      if (!isCoded(e) || e.code !== 'EBADMSG') throw e;
+      this.#problem('media', displayPath(entry.path), messageOf(e));
+      cursor.skip(endOffset(entry) - cursor.offset);
+    }
+  }
+
   #entry(cursor: MediaCursor, entry: ManifestEntry): void {
     this.#entries++;
+    if (!this.#isThere(entry.headerOffset, endOffset(entry))) {
+      cursor.skip(endOffset(entry) - cursor.offset);
+      return;
+    }
     this.#member(cursor, entry);
     // A header that was not understood may have taken less than is its own.
     cursor.skip(entry.dataOffset - cursor.offset);
@@ -186,6 +267,7 @@ class SetChecker {
   }
 
   #end(cursor: MediaCursor, whole: Blake3Hasher | null): void {
+    if (!this.#isThere(cursor.offset, cursor.offset + TAR_END_BYTES)) return;
     if (cursor.take(TAR_END_BYTES).some((byte) => byte !== 0)) {
       this.#problem('media', null, `${this.set.mediaPath} does not end in two blocks of zeros`);
     }

@@ -6,14 +6,12 @@ import { join } from 'node:path';
 import { isCoded } from '../../../src/errors.js';
 import { checkLibrary } from '../../../src/library/check-library.js';
 import { Library } from '../../../src/library/library.js';
-import { MEDIA_FILE } from '../../../src/library/media.js';
+import type { MediaAccess, MediaPlan } from '../../../src/library/media-plan.js';
 import { RestoreWriter, restoreSet } from '../../../src/library/restore.js';
 import { sendSet } from '../../../src/library/send-set.js';
 import { sendTree } from '../../../src/library/send-tree.js';
 import { chainThrough, openChain } from '../../../src/library/set-tree.js';
-import { INDEX_FILE, MANIFEST_FILE } from '../../../src/library/set-writer.js';
 import { storeSet } from '../../../src/library/store-set.js';
-import { SUMMARY_FILE } from '../../../src/library/summary.js';
 import { inDirectory, lockFile, MemoryPipe, randomFrom, run, testNative } from './stand-ins.js';
 
 /** Small, with long names and fractions of a second, so that headers are a good part of it. */
@@ -31,9 +29,14 @@ export const chainOn = (library: Library, parent: string) => ({
 });
 
 /** With a parent the set depends on that, although all of the tree is in it. */
-export function backUp(library: Library, source: string, more: { parent?: string } = {}): string {
+export function backUp(
+  library: Library,
+  source: string,
+  more: { parent?: string; plan?: MediaPlan } = {},
+): string {
   const chain = more.parent === undefined ? {} : chainOn(library, more.parent);
-  const set = library.beginSet({ host: 'here', roots: [source], stpd: '0.0.0', ...chain });
+  const meta = { host: 'here', roots: [source], stpd: '0.0.0', ...chain };
+  const set = library.beginSet(meta, more.plan === undefined ? {} : { plan: more.plan });
   const pipe = new MemoryPipe();
   sendTree(pipe, [source]);
   storeSet(pipe, set);
@@ -86,18 +89,29 @@ export interface Flips {
   readonly silent: readonly string[];
 }
 
-const files = [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE, INDEX_FILE];
+/** How the media are, and with what they are read. */
+export interface FlipKind {
+  readonly plan?: MediaPlan;
+  readonly access?: MediaAccess;
+}
 
-/** @param restores every how many flips one is restored, too */
-export function tryFlips(count: number, seed: number, restores: number): Flips {
+/** @param restores every how many flips one is restored, too; 0: none */
+export function tryFlips(
+  count: number,
+  seed: number,
+  restores: number,
+  kind: FlipKind = {},
+): Flips {
   return inDirectory((directory) => {
     const random = randomFrom(seed);
     const source = join(directory, 'source');
     makeSmallTree(source);
-    const library = Library.open(join(directory, 'library'), { lockFile });
-    const id = backUp(library, source);
+    const { plan, access } = kind;
+    const library = Library.open(join(directory, 'library'), { lockFile, access });
+    const id = backUp(library, source, plan === undefined ? {} : { plan });
+    const files = readdirSync(join(library.directory, 'sets', id)).sort();
     const target = join(directory, 'target');
-    const good = restored(library, id, target, source);
+    const good = restores === 0 ? '' : restored(library, id, target, source);
     if (good === null) throw new Error('the set does not restore before any bit is changed');
     const missed: string[] = [];
     const silent: string[] = [];
@@ -112,7 +126,7 @@ export function tryFlips(count: number, seed: number, restores: number): Flips {
       const where = `${path}, byte ${at}, bit ${bit}`;
       const { problems } = checkLibrary(library, [], { kind: 'data' }, { onProblem() {} });
       if (problems === 0) missed.push(where);
-      if (i % restores === 0) {
+      if (restores > 0 && i % restores === 0) {
         const found = restored(library, id, target, source);
         if (found !== null && found !== good) silent.push(where);
       }
