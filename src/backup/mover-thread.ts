@@ -2,7 +2,7 @@
  * The worker's half of a mover: opens the stream, runs the job, and says how it ended. A job that
  * throws resets its stream, so that the peer notices at once. Worker threads only.
  */
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort } from 'node:worker_threads';
 import { assert } from '../assert.js';
 import { BlockingStream } from '../socket/blocking-stream.js';
 import {
@@ -12,8 +12,8 @@ import {
   RELEASE,
   type Totals,
 } from './mover.js';
-import { pathFromBytes } from './protocol.js';
 import { reasonOf } from './reason.js';
+import { pathFromBytes } from './wire-path.js';
 
 /** Where in the progress array the bytes through the stream stand. */
 const MOVED = 2;
@@ -67,25 +67,28 @@ export class MoverStream {
 
 const post = (message: MoverMessage<unknown>): void => parentPort?.postMessage(message);
 
+function ownPort(): MessagePort {
+  assert(parentPort !== null, 'a mover runs in a worker');
+  return parentPort;
+}
+
+const nextMessage = (): Promise<unknown> =>
+  new Promise((resolve) => {
+    ownPort().once('message', resolve);
+  });
+
 /** All is moved; waits until the event loop says that both sides agree. */
 export async function hold(totals: Totals): Promise<void> {
-  const port = parentPort;
-  assert(port !== null, 'a mover runs in a worker');
-  const released = new Promise<void>((resolve) => {
-    port.once('message', (message) => {
-      assert(message === RELEASE, 'a mover is told one thing only');
-      resolve();
-    });
-  });
+  const released = nextMessage();
   post({ type: 'held', totals });
-  await released;
+  assert((await released) === RELEASE, 'a mover with a job is told one thing only');
 }
 
 /** Runs the one job of this worker and ends it. */
 export async function runMover<J, R>(
   run: (job: J, stream: MoverStream) => MoverResult<R> | Promise<MoverResult<R>>,
 ): Promise<void> {
-  const { handle, job, progress } = workerData as MoverData<J>;
+  const { handle, job, progress } = (await nextMessage()) as MoverData<J>;
   const stream = new BlockingStream(handle);
   try {
     const { totals, result } = await run(job, new MoverStream(stream, progress));

@@ -22,7 +22,9 @@ export type MoverEntry =
   | 'stream-receiver'
   | 'base-backup-sender';
 
+/** The first message to a worker. */
 export interface MoverData<J> {
+  readonly type: 'job';
   readonly handle: StreamHandle;
   readonly job: J;
   /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
@@ -69,6 +71,16 @@ function deferred<T>(): {
   return { promise, resolve, reject };
 }
 
+/**
+ * Threads that have loaded their code and wait for a job, at most one an entry: loading takes longer
+ * than a handshake. They keep no process alive.
+ */
+const spares = new Map<MoverEntry, Worker>();
+
+function startWorker(entry: MoverEntry): Worker {
+  return new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), { name: entry });
+}
+
 export class Mover<R> {
   readonly #worker: Worker;
   readonly #held = deferred<Totals>();
@@ -86,6 +98,19 @@ export class Mover<R> {
     worker.on('exit', () => this.#fail(stpError('ECANCELED', 'the mover was stopped')));
   }
 
+  /** Has a thread ready for the next `start` of this entry. Call it when a session begins. */
+  static prepare(entry: MoverEntry): void {
+    if (spares.has(entry)) return;
+    const spare = startWorker(entry);
+    spare.unref();
+    const forget = (): void => {
+      if (spares.get(entry) === spare) spares.delete(entry);
+    };
+    spare.once('error', forget);
+    spare.once('exit', forget);
+    spares.set(entry, spare);
+  }
+
   static start<J, R>(
     entry: MoverEntry,
     handle: StreamHandle,
@@ -93,12 +118,11 @@ export class Mover<R> {
     onComplaint: (complaint: Complaint) => void,
   ): Mover<R> {
     const progress = new Float64Array(new SharedArrayBuffer(PROGRESS_NUMBERS * 8));
-    const workerData: MoverData<J> = { handle, job, progress };
-    const worker = new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), {
-      workerData,
-      transferList: [handle.port],
-      name: entry,
-    });
+    const worker = spares.get(entry) ?? startWorker(entry);
+    spares.delete(entry);
+    worker.ref();
+    const data: MoverData<J> = { type: 'job', handle, job, progress };
+    worker.postMessage(data, [handle.port]);
     return new Mover<R>(worker, progress, onComplaint);
   }
 

@@ -14,19 +14,12 @@ import type { StepRecord } from './handshake-steps.js';
 import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
 import { type AnyMover, Mover, type Totals } from './mover.js';
-import {
-  type ClientSummary,
-  type Complaint,
-  type Progress,
-  pathText,
-  pathToBytes,
-  type Selection,
-  type WirePath,
-} from './protocol.js';
+import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
+import { pathText, pathToBytes, type WirePath } from './wire-path.js';
 
 /** What a caller is told while a session runs. */
 export interface SessionEvents {
@@ -195,6 +188,7 @@ class SessionRun {
       hasList: true,
     };
     const listBytes = parent?.summary.indexBytes ?? 0;
+    Mover.prepare('backup-receiver');
     return this.#session(async (session, keep) => {
       const mover = keep(
         Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', session.detach(), job, (c) =>
@@ -230,6 +224,7 @@ class SessionRun {
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
     const job: SendSetJob = { library: config.library, set, selected };
+    Mover.prepare('restore-sender');
     return this.#session(async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1 });
       const mover = keep(

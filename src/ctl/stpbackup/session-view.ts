@@ -4,9 +4,10 @@
  */
 import cliProgress from 'cli-progress';
 import { type StepRecord, traceLine } from '../../backup/handshake-steps.js';
-import { type Complaint, type Progress, pathText } from '../../backup/protocol.js';
+import type { Complaint, Progress } from '../../backup/protocol.js';
 import type { SessionReport } from '../../backup/server.js';
 import type { ServerEvent } from '../../backup/server-control.js';
+import { pathText } from '../../backup/wire-path.js';
 import { monotonicMs } from '../../clock.js';
 import { humanSize, printable, sheet } from '../output.js';
 
