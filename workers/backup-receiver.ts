@@ -1,5 +1,6 @@
 /** Thread of `stpbackup server`: one storage stream into one set of the library. */
 import type { StoreSetJob, StoreSetResult } from '../src/backup/jobs.js';
+import { accessFrom, planFrom } from '../src/backup/media-data.js';
 import { hold, type MoverStream, runMover } from '../src/backup/mover-thread.js';
 import { Library, type StoredSet } from '../src/library/library.js';
 import { ListServer } from '../src/library/list-transfer.js';
@@ -9,11 +10,13 @@ import { receiveDryRun, storeSet } from '../src/library/store-set.js';
 import { native } from '../src/native.js';
 
 function beginSet(library: Library, job: StoreSetJob, parent: StoredSet | null): SetWriter {
-  if (parent === null) return library.beginSet(job.meta, { hasList: job.hasList });
+  const plan = planFrom(job.media.plan);
+  if (parent === null) return library.beginSet(job.meta, { hasList: job.hasList, plan });
   const { summary } = parent;
   return library.beginSet(
     { ...job.meta, chain: chainThrough(summary) },
     {
+      plan,
       parent: parentListOf(parent),
       // Whoever prunes meanwhile must not leave a set without its parents.
       verifyChain: () => void openChain(library, library.openSet(parent.id)),
@@ -41,7 +44,10 @@ async function store(
 }
 
 await runMover<StoreSetJob, StoreSetResult>(async (job, stream) => {
-  const library = Library.open(job.library, { lockFile: (fd) => native().lockFile(fd) });
+  const library = Library.open(job.library, {
+    lockFile: (fd) => native().lockFile(fd),
+    access: accessFrom(job.media.access),
+  });
   const parent = job.parent === null ? null : library.openSet(job.parent);
   if (parent === null) return store(library, job, stream, null, null);
   const list = parent.openList();

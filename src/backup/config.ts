@@ -12,6 +12,8 @@ import { PORT_MAX, STG_NAME_PATTERN } from '../limits.js';
 import { ConfigurationError } from './config-error.js';
 import { readKeyFile } from './keys.js';
 import { CLIENT_WKP, SERVER_WKP } from './limits.js';
+import type { MediaSettings } from './media-data.js';
+import { mediaSchema, mediaSettings } from './media-settings.js';
 
 /** Names of hosts and servers stand in `HOST:PATH`, in TLS identities and in set lists. */
 export const HOST_NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
@@ -60,6 +62,7 @@ const serverSchema = z.strictObject({
   wkp: port(PORT_MAX).default(SERVER_WKP),
   control: file,
   tls: z.boolean().default(true),
+  media: mediaSchema,
   hosts: z
     .record(
       name,
@@ -125,6 +128,8 @@ export interface ServerConfig {
   /** Path of the control socket, for `stpbackup fs`, `restore` and `list`. */
   readonly control: string;
   readonly hosts: ReadonlyMap<string, ClientAddress>;
+  /** How media are written and read; left out: plain and whole. */
+  readonly media?: MediaSettings;
 }
 
 function parse<S extends z.ZodType>(configFile: string, schema: S): z.infer<S> {
@@ -227,6 +232,7 @@ export function loadServerConfig(configFile: string): ServerConfig {
     wkp: c.wkp,
     control: absolute(c.control),
     hosts,
+    media: mediaSettings(configFile, c.media),
   };
 }
 
@@ -242,6 +248,10 @@ export function loadControlPath(configFile: string): string {
   const c = parse(configFile, serverSchema);
   return path.resolve(path.dirname(path.resolve(configFile)), c.control);
 }
+
+/** How the server reads media: for verbs that work on its library without it. */
+export const loadMediaSettings = (configFile: string): MediaSettings =>
+  mediaSettings(configFile, parse(configFile, serverSchema).media);
 
 /** The library alone: for verbs that work on it without the server. */
 export function loadLibraryPath(configFile: string): string {

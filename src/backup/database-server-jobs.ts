@@ -27,6 +27,7 @@ import type { EstablishedDatabase } from './database-server.js';
 import { orAborted } from './deadline.js';
 import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SEGMENT_PIECE_BYTES } from './limits.js';
+import { PLAIN_MEDIA } from './media-data.js';
 import { Mover } from './mover.js';
 import { reasonOf } from './reason.js';
 import { agree } from './server.js';
@@ -97,6 +98,7 @@ async function store(
     parent: null,
     dryRun: false,
     hasList: false,
+    media: config.media ?? PLAIN_MEDIA,
   };
   const mover = Mover.start<StoreSetJob, StoreSetResult>(
     workers[request.kind],
@@ -170,7 +172,8 @@ async function fetchSet(
   const { config, log } = options;
   const set = setOf(Library.open(config.library, options.library), host, request);
   await control.send({ type: 'ready', set: set.id, roots: set.summary.roots });
-  const job: SendSetJob = { library: config.library, set: set.id, selected: [] };
+  const { access } = config.media ?? PLAIN_MEDIA;
+  const job: SendSetJob = { library: config.library, set: set.id, selected: [], access };
   const mover = Mover.start<SendSetJob, null>(
     'restore-sender',
     storage.detach(session.data),

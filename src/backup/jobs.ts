@@ -3,6 +3,7 @@
  */
 import type { SetMeta } from '../library/library.js';
 import type { SetSummary } from '../library/set-writer.js';
+import type { AccessData, MediaSettings } from './media-data.js';
 import type { Selection } from './protocol.js';
 
 export interface SendTreeJob {
@@ -22,6 +23,8 @@ export interface StoreSetJob {
   readonly dryRun: boolean;
   /** False for what does not come in the order of a walk. */
   readonly hasList: boolean;
+  /** How its media are written, and sets before it read. */
+  readonly media: MediaSettings;
 }
 /** Null after a dry run. */
 export type StoreSetResult = SetSummary | null;
@@ -31,6 +34,7 @@ export interface SendSetJob {
   readonly set: string;
   /** Stored paths; empty for all of the set. */
   readonly selected: readonly Uint8Array[];
+  readonly access: AccessData;
 }
 
 export interface RestoreSetJob {

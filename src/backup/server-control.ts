@@ -9,8 +9,10 @@
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
  *     POST /v1/backup   {"host","paths","incremental","dryRun","selection":{"exclude",
- *                       "oneFileSystem","excludeCaches"}} answer: events, one JSON object a line
- *     POST /v1/restore  {"set","host","target","paths"}   the same
+ *                       "oneFileSystem","excludeCaches"},"media":{"volumeBytes","compress"}}
+ *                       answer: events, one JSON object a line
+ *     POST /v1/restore  {"set","host","target","paths","access":{"search","identities"}}
+ *                       the same
  *
  * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
  * the session up. The socket has mode 0600 from its first instant: whoever may open it may do
@@ -39,12 +41,19 @@ const backupBody = z.strictObject({
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
   selection: selectionSchema.partial().default({}),
+  media: z
+    .strictObject({ volumeBytes: z.number().optional(), compress: z.string().optional() })
+    .optional(),
 });
 const restoreBody = z.strictObject({
   set: z.string().min(1),
   host: z.string(),
   target: pathSchema,
   paths: paths.default([]),
+  access: z
+    .strictObject({ search: z.array(z.string()), identities: z.array(z.string()) })
+    .partial()
+    .optional(),
 });
 
 /** One line of the answer to a session's request. */

@@ -13,6 +13,14 @@ import type { ClientAddress, ServerConfig } from './config.js';
 import type { StepRecord } from './handshake-steps.js';
 import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
+import {
+  accessFrom,
+  bothAccesses,
+  type MediaOrder,
+  type MoreAccess,
+  orderedPlan,
+  PLAIN_MEDIA,
+} from './media-data.js';
 import { type AnyMover, Mover, type Totals } from './mover.js';
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
@@ -70,6 +78,8 @@ export interface BackupOrder {
   readonly incremental?: boolean;
   /** Nothing is stored: the report says what would be. */
   readonly dryRun?: boolean;
+  /** In place of what the configuration says. */
+  readonly media?: MediaOrder | undefined;
 }
 
 export interface RestoreOrder {
@@ -78,6 +88,8 @@ export interface RestoreOrder {
   readonly target: WirePath;
   /** Absolute paths as they were; none: all of the set. */
   readonly paths: readonly WirePath[];
+  /** Where else volumes are, and what opens encrypted ones; beside the configuration's. */
+  readonly access?: MoreAccess | undefined;
 }
 
 export class BackupServer {
@@ -114,7 +126,9 @@ export class BackupServer {
   }
 
   #library(): Library {
-    return Library.open(this.#options.config.library, this.#options.library);
+    const { config, library } = this.#options;
+    const { access } = config.media ?? PLAIN_MEDIA;
+    return Library.open(config.library, { ...library, access: accessFrom(access) });
   }
 
   #clientOf(host: string): ClientAddress {
@@ -178,6 +192,7 @@ class SessionRun {
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = order.selection ?? {};
     const selection = { exclude, oneFileSystem, excludeCaches };
     const roots = paths.map(pathText);
+    const { plan, access } = config.media ?? PLAIN_MEDIA;
     // Opened here first: a parent that is gone should cost no session.
     const parent = order.incremental ? openParent(this.library, host, roots).at(-1) : undefined;
     const job: StoreSetJob = {
@@ -186,8 +201,9 @@ class SessionRun {
       parent: parent?.id ?? null,
       dryRun,
       hasList: true,
+      media: { plan: orderedPlan(plan, order.media), access },
     };
-    const listBytes = parent?.summary.indexBytes ?? 0;
+    const listBytes = parent?.listBytes() ?? 0;
     Mover.prepare('backup-receiver');
     return this.#session(async (session, keep) => {
       const mover = keep(
@@ -223,7 +239,8 @@ class SessionRun {
     const set = this.library.openSet(order.set).id;
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
-    const job: SendSetJob = { library: config.library, set, selected };
+    const access = bothAccesses((config.media ?? PLAIN_MEDIA).access, order.access);
+    const job: SendSetJob = { library: config.library, set, selected, access };
     Mover.prepare('restore-sender');
     return this.#session(async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1 });

@@ -228,7 +228,10 @@ export class AgeFile implements ByteFile {
     }
     const why =
       identities.length === 0 ? 'and no identity was given' : 'and no identity given opens it';
-    throw stpError('EACCES', `${this.name} is encrypted, ${why}; name one with --identity FILE`);
+    throw stpError(
+      'EACCES',
+      `${this.name} is encrypted, ${why}: --identity FILE, or media.identities of the server`,
+    );
   }
 
   read(into: Uint8Array, at: number, bytes: number, offset: number): number {

@@ -90,9 +90,12 @@ export class Recipient {
 
 export class Identity {
   readonly recipient: Recipient;
+  /** As it stands in an identity file; never to be logged. */
+  readonly text: string;
   readonly #key: KeyObject;
 
   private constructor(raw: Buffer) {
+    this.text = bech32Encode(IDENTITY_PREFIX, raw).toUpperCase();
     this.#key = privateKey(raw);
     this.recipient = Recipient.of(rawOf(createPublicKey(this.#key)));
   }
@@ -131,8 +134,7 @@ export class Identity {
  */
 export function makeIdentityFile(path: string): Recipient {
   const raw = randomBytes(KEY_BYTES);
-  const text = bech32Encode(IDENTITY_PREFIX, raw).toUpperCase();
-  const { recipient } = Identity.parse(text);
+  const { text, recipient } = Identity.parse(bech32Encode(IDENTITY_PREFIX, raw));
   const { O_WRONLY, O_CREAT, O_EXCL } = constants;
   const fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL, 0o600);
   try {

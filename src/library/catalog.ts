@@ -195,7 +195,9 @@ export class Catalog {
 
   /** Takes over what was made and removed since. @returns whether anything was */
   #update(db: Database): boolean {
-    const listed = new Map(this.#library.list().sets.map((s) => [s.id, s]));
+    // The catalog is not encrypted: it has no name out of a set that is.
+    const open = this.#library.list().sets.filter((s) => s.coding?.encrypt === undefined);
+    const listed = new Map(open.map((s) => [s.id, s]));
     const known = db.prepare('SELECT number, id, manifestBlake3 FROM sets').all() as {
       number: number;
       id: string;

@@ -129,11 +129,30 @@ class SetChecker {
   /** True if it is encrypted and there is no key for it. */
   #isClosed(): boolean {
     if (!this.set.isSealed) return false;
+    const refuses = (work: () => void): boolean => {
+      try {
+        work();
+        return false;
+      } catch (e) {
+        return isCoded(e) && e.code === 'EACCES';
+      }
+    };
+    return (
+      refuses(() => this.set.openManifest().close()) ||
+      // The server's own key opens lists and manifests, and no media.
+      this.set
+        .volumes()
+        .some(({ facts, path }) => path !== null && refuses(() => this.#peek(facts)))
+    );
+  }
+
+  /** @throws EACCES without a key for the media */
+  #peek({ offset }: VolumeFacts): void {
+    const media = this.set.openMediaAsIs();
     try {
-      this.set.openManifest().close();
-      return false;
-    } catch (e) {
-      return isCoded(e) && e.code === 'EACCES';
+      media.read(Buffer.alloc(1), 0, 1, offset);
+    } finally {
+      media.close();
     }
   }
 

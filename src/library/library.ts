@@ -128,6 +128,13 @@ export class StoredSet {
     if (indexBytes === undefined || indexBlake3 === undefined) return;
     verifyFile(this.listPath, indexBytes, indexBlake3);
   }
+  /** Of the list as it is read. @throws EACCES without an identity for it */
+  listBytes(): number {
+    if (!this.isSealed) return this.summary.indexBytes ?? 0;
+    const list = this.openList();
+    list.close();
+    return list.bytes;
+  }
   /** The files of its media and where each is; none where they are plain and whole. */
   volumes(): VolumePlace[] {
     const { coding, volumes = [] } = this.summary;

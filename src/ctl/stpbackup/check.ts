@@ -6,7 +6,7 @@ import { monotonicMs } from '../../clock.js';
 import type { CheckDepth, SetProblem } from '../../library/check.js';
 import { checkLibrary, type LibraryCheck } from '../../library/check-library.js';
 import { humanDuration, humanSize, type OutputOptions, printable, sheet } from '../output.js';
-import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
+import { type LibraryPlace, readLibrary, withLibrary, withMedia } from './open-library.js';
 
 /** The check was done, and something is damaged. */
 export const EXIT_DAMAGED = 4;
@@ -23,6 +23,8 @@ interface CheckDocument extends LibraryCheck {
   readonly seed: number | null;
   readonly seconds: number;
   readonly found: readonly SetProblem[];
+  /** Volumes that were moved off. */
+  readonly absent: readonly { set: string; volume: string; name: string }[];
 }
 
 const SEED_MAX = 2 ** 31 - 1;
@@ -92,6 +94,16 @@ class CheckProgress {
   }
 }
 
+function volumeRows({ volumes, absentVolumes, sealedSets }: CheckDocument): [string, string][] {
+  const rows: [string, string][] = [];
+  if (volumes > 0) rows.push(['volumes', `${volumes}, ${absentVolumes} not here`]);
+  if (sealedSets.length > 0) {
+    const what = `${sealedSets.length} without their identity: only their files were compared`;
+    rows.push(['encrypted', what]);
+  }
+  return rows;
+}
+
 function summaryText(d: CheckDocument): string {
   const rate = humanSize(Math.round(d.bytes / Math.max(d.seconds, 0.001)));
   const rows: [string, string][] = [
@@ -100,6 +112,7 @@ function summaryText(d: CheckDocument): string {
     ['entries', `${d.entries}`],
     ['files read', `${d.filesRead}`],
     ['media', `${d.bytes} bytes (${humanSize(d.bytes)})`],
+    ...volumeRows(d),
     ['time', `${d.seconds.toFixed(2)} s, ${rate}/s`],
     ['problems', `${d.problems}`],
   ];
@@ -113,7 +126,14 @@ function check(names: readonly string[], options: CheckOptions): void {
   const startMs = monotonicMs();
   const progress = new CheckProgress();
   const found: SetProblem[] = [];
+  const absent: { set: string; volume: string; name: string }[] = [];
   const result = checkLibrary(readLibrary(options), names, depth, {
+    onAbsent(set, { text, name }) {
+      absent.push({ set, volume: text, name });
+      if (options.json) return;
+      progress.clear();
+      process.stderr.write(`${set}: not here: ${printable(text)}, the file ${name}\n`);
+    },
     onProblem(problem) {
       if (found.length < PROBLEMS_KEPT_MAX) found.push(problem);
       if (options.json) return;
@@ -129,6 +149,7 @@ function check(names: readonly string[], options: CheckOptions): void {
     seed: depth.kind === 'share' ? seed : null,
     seconds: (monotonicMs() - startMs) / 1000,
     found,
+    absent,
   };
   process.stdout.write(
     options.json ? `${JSON.stringify(document, null, 2)}\n` : summaryText(document),
@@ -137,11 +158,13 @@ function check(names: readonly string[], options: CheckOptions): void {
 }
 
 export function addCheck(program: Command): void {
-  withLibrary(
-    program
-      .command('check')
-      .description('checks that sets hold what they promise; all sets when none is named')
-      .argument('[set...]', 'ids of sets, the beginning of just one, or latest'),
+  withMedia(
+    withLibrary(
+      program
+        .command('check')
+        .description('checks that sets hold what they promise; all sets when none is named')
+        .argument('[set...]', 'ids of sets, the beginning of just one, or latest'),
+    ),
   )
     .option(
       '--structure',

@@ -1,6 +1,7 @@
 /** stpbackup fs HOST:PATH... */
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
+import { parseSize } from '../../daemon/size.js';
 import { withServer } from './ask-server.js';
 import { parseHostPath, runSession, type SessionVerbOptions } from './session-verb.js';
 
@@ -11,6 +12,14 @@ interface FsOptions extends SessionVerbOptions {
   readonly oneFileSystem?: boolean;
   readonly excludeCaches?: boolean;
   readonly dryRun?: boolean;
+  readonly volumeSize?: string;
+  readonly compress?: string;
+}
+
+function bytesOf(size: string): number {
+  const parsed = parseSize(size);
+  if ('problem' in parsed) throw new ConfigurationError(`--volume-size: ${parsed.problem}`);
+  return parsed.bytes;
 }
 
 async function backUp(given: readonly string[], options: FsOptions): Promise<void> {
@@ -33,6 +42,10 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
       oneFileSystem: options.oneFileSystem ?? false,
       excludeCaches: options.excludeCaches ?? false,
     },
+    media: {
+      ...(options.volumeSize !== undefined && { volumeBytes: bytesOf(options.volumeSize) }),
+      ...(options.compress !== undefined && { compress: options.compress }),
+    },
   });
 }
 
@@ -53,6 +66,8 @@ export function addFs(program: Command): void {
     )
     .option('--one-file-system', 'do not enter other file systems')
     .option('--exclude-caches', 'of directories with a CACHEDIR.TAG only the tag')
+    .option('--volume-size <size>', 'cut media into files of at most this, such as 4GiB; 0: do not')
+    .option('--compress <how>', 'zstd, zstd:LEVEL (1 to 19) or none')
     .option('--dry-run', 'store nothing, say what would be stored')
     .option('--trace', "print the handshake's steps on the server's side to stderr")
     .option('--json', 'print the summary as one JSON object')
