@@ -29,6 +29,7 @@ import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SEGMENT_PIECE_BYTES } from './limits.js';
 import { PLAIN_MEDIA } from './media-data.js';
 import { Mover } from './mover.js';
+import { moverLink } from './mover-link.js';
 import { reasonOf } from './reason.js';
 import { agree } from './server.js';
 
@@ -83,6 +84,7 @@ async function lastWord(session: EstablishedDatabase, word: object): Promise<voi
 const workers: Readonly<Record<DatabaseKind, 'stream-storer' | 'backup-receiver'>> = {
   command: 'stream-storer',
   postgresql: 'backup-receiver',
+  sqlite: 'backup-receiver',
 };
 
 async function store(
@@ -97,12 +99,13 @@ async function store(
     meta: { host, roots: [setLabel(request.kind, request.name)], stpd: version },
     parent: null,
     dryRun: false,
-    hasList: false,
+    // One file, which an incremental set can be made against.
+    hasList: request.kind === 'sqlite',
     media: config.media ?? PLAIN_MEDIA,
   };
   const mover = Mover.start<StoreSetJob, StoreSetResult>(
     workers[request.kind],
-    storage.detach(session.data),
+    moverLink(storage, session.data),
     job,
     () => {},
   );
@@ -171,12 +174,13 @@ async function fetchSet(
   const { host, storage, control, signal } = session;
   const { config, log } = options;
   const set = setOf(Library.open(config.library, options.library), host, request);
-  await control.send({ type: 'ready', set: set.id, roots: set.summary.roots });
+  const { roots, bytes } = set.summary;
+  await control.send({ type: 'ready', set: set.id, roots, bytes });
   const { access } = config.media ?? PLAIN_MEDIA;
   const job: SendSetJob = { library: config.library, set: set.id, selected: [], access };
   const mover = Mover.start<SendSetJob, null>(
     'restore-sender',
-    storage.detach(session.data),
+    moverLink(storage, session.data),
     job,
     () => {},
   );

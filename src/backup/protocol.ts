@@ -60,12 +60,16 @@ export type Request = z.infer<typeof requestSchema>;
 export type BackupRequest = Extract<Request, { op: 'backup' }>;
 export type RestoreRequest = Extract<Request, { op: 'restore' }>;
 
-/** How far the movers are. `bytes` counts file data, `moved` everything that went over memory. */
+/**
+ * How far the movers are. `bytes` counts file data, `moved` everything that went over memory;
+ * `total` is what `bytes` is likely to become, where that is known.
+ */
 export const progressSchema = z.strictObject({
   type: z.literal('progress'),
   entries: count,
   bytes: count,
   moved: count,
+  total: count.optional(),
 });
 export type Progress = z.infer<typeof progressSchema>;
 

@@ -8,10 +8,10 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","selection":{"exclude",
- *                       "oneFileSystem","excludeCaches"},"media":{"volumeBytes","compress"}}
- *                       answer: events, one JSON object a line
- *     POST /v1/restore  {"set","host","target","paths","access":{"search","identities"}}
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","selection":{"exclude",
+ *                       "oneFileSystem","excludeCaches"},"via","media":{"volumeBytes",
+ *                       "compress"}} answer: events, one JSON a line
+ *     POST /v1/restore  {"set","host","target","paths","via","access":{"search","identities"}}
  *                       the same
  *
  * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
@@ -27,7 +27,7 @@ import { messageOf, stpError } from '../errors.js';
 import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
-import { PATHS_MAX } from './limits.js';
+import { PATHS_MAX, STREAMS_MAX } from './limits.js';
 import { type Complaint, type Progress, pathSchema, selectionSchema } from './protocol.js';
 import { reasonOf } from './reason.js';
 import type { BackupServer, SessionEvents, SessionReport } from './server.js';
@@ -35,11 +35,15 @@ import type { BackupServer, SessionEvents, SessionReport } from './server.js';
 const BODY_BYTES_MAX = 4 << 20;
 
 const paths = z.array(pathSchema).max(PATHS_MAX, `at most ${PATHS_MAX} paths`);
+/** Which way the data goes: the words of connect/policy.ts. */
+const via = z.enum(['array', 'network', 'array-first']).default('array');
 const backupBody = z.strictObject({
   host: z.string(),
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  streams: z.number().int().min(1).max(STREAMS_MAX).optional(),
+  via,
   selection: selectionSchema.partial().default({}),
   media: z
     .strictObject({ volumeBytes: z.number().optional(), compress: z.string().optional() })
@@ -50,6 +54,7 @@ const restoreBody = z.strictObject({
   host: z.string(),
   target: pathSchema,
   paths: paths.default([]),
+  via,
   access: z
     .strictObject({ search: z.array(z.string()), identities: z.array(z.string()) })
     .partial()

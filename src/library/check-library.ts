@@ -4,7 +4,7 @@
  * Reads only. Blocks; any thread.
  */
 import { isCoded, messageOf } from '../errors.js';
-import { type CheckDepth, checkSet, type SetProblem } from './check.js';
+import { type CheckDepth, checkSet, logicalBytes, type SetProblem } from './check.js';
 import type { Library, StoredSet } from './library.js';
 import type { VolumePlace } from './media-volumes.js';
 import { openChain } from './set-tree.js';
@@ -75,7 +75,7 @@ export function checkLibrary(
   const sets = withChains(library, chosen, (set, message) =>
     onProblem({ set, part: 'parent', path: null, message }),
   );
-  const total = sets.reduce((sum, set) => sum + set.summary.mediaBytes, 0);
+  const total = sets.reduce((sum, set) => sum + logicalBytes(set), 0);
   let [before, entries, filesRead, volumes, absentVolumes] = [0, 0, 0, 0, 0];
   const sealedSets: string[] = [];
   const onAbsent = (set: string, volume: VolumePlace) => hooks.onAbsent?.(set, volume);
@@ -87,7 +87,7 @@ export function checkLibrary(
     volumes += done.volumes;
     absentVolumes += done.absent;
     if (done.sealed) sealedSets.push(set.id);
-    before += set.summary.mediaBytes;
+    before += logicalBytes(set);
   }
   return {
     sets: sets.length + unreadable.length,

@@ -15,7 +15,7 @@
  * left makes sense. Blocks; any thread.
  */
 import { Blake3Hasher } from '@napi-rs/blake-hash';
-import { isCoded, messageOf } from '../errors.js';
+import { isCoded, messageOf, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
 import { digestOfFile } from './digest.js';
 import type { StoredSet } from './library.js';
@@ -23,6 +23,7 @@ import {
   endOffset,
   type ManifestEntry,
   type ManifestReader,
+  type ManifestVoid,
   mediaDataBytes,
   memberOf,
 } from './manifest.js';
@@ -30,8 +31,8 @@ import { digestOfMedia, type MediaReader } from './media.js';
 import { MediaCursor } from './media-cursor.js';
 import type { VolumeFacts } from './media-plan.js';
 import type { VolumePlace } from './media-volumes.js';
-import { paddedBytes, TAR_END_BYTES } from './pax.js';
-import { MemberError, memberDifference, readMember } from './tar-member.js';
+import { paddedBytes, TAR_BLOCK_BYTES, TAR_END_BYTES } from './pax.js';
+import { MemberError, memberDifference, readMember, voidBytes } from './tar-member.js';
 
 export type CheckDepth =
   | { readonly kind: 'structure' }
@@ -52,7 +53,7 @@ export interface CheckHooks {
   onProblem(problem: SetProblem): void;
   /** A volume that is neither with its set nor where it was looked for. */
   onAbsent?(set: string, volume: VolumePlace): void;
-  /** Bytes of this set dealt with so far, of `mediaBytes`. Called often. */
+  /** Bytes of this set dealt with so far, of `logicalBytes`. Called often. */
   onProgress?(bytes: number): void;
 }
 
@@ -72,7 +73,20 @@ export function checkSet(set: StoredSet, depth: CheckDepth, hooks: CheckHooks): 
   return new SetChecker(set, depth, hooks).run();
 }
 
+/** Bytes that `CheckHooks.onProgress` counts up to. */
+export const logicalBytes = (set: StoredSet): number =>
+  set.media.reduce((sum, { bytes }) => sum + bytes, 0);
+
+interface OpenMedium {
+  readonly medium: number;
+  readonly media: MediaReader;
+  readonly cursor: MediaCursor;
+  readonly whole: Blake3Hasher | null;
+  readonly blake3: string;
+}
+
 class SetChecker {
+  readonly #media: OpenMedium[] = [];
   #entries = 0;
   #filesRead = 0;
   #problems = 0;
@@ -147,8 +161,8 @@ class SetChecker {
   }
 
   /** @throws EACCES without a key for the media */
-  #peek({ offset }: VolumeFacts): void {
-    const media = this.set.openMediaAsIs();
+  #peek({ medium, offset }: VolumeFacts): void {
+    const media = this.set.openMediaAsIs(medium);
     try {
       media.read(Buffer.alloc(1), 0, 1, offset);
     } finally {
@@ -156,8 +170,10 @@ class SetChecker {
     }
   }
 
-  #isThere(from: number, end: number): boolean {
-    return this.#missing.every((v) => end <= v.offset || from >= v.offset + v.length);
+  #isThere(medium: number, from: number, end: number): boolean {
+    const isBeside = (v: VolumeFacts): boolean =>
+      v.medium !== medium || end <= v.offset || from >= v.offset + v.length;
+    return this.#missing.every(isBeside);
   }
 
   #problem(part: SetProblem['part'], path: string | null, message: string): void {
@@ -179,69 +195,110 @@ class SetChecker {
 
   #wholeMedia(): void {
     this.#guard('media', () => {
-      const media = this.set.openMediaAsIs();
-      try {
-        if (digestOfMedia(media) === this.set.summary.mediaBlake3) return;
-        this.#problem('media', null, `${media.name} does not have its digest`);
-      } finally {
-        media.close();
+      for (const [medium, { blake3 }] of this.set.media.entries()) {
+        const media = this.set.openMediaAsIs(medium);
+        try {
+          if (digestOfMedia(media) === blake3) continue;
+          this.#problem('media', null, `${media.name} does not have its digest`);
+        } finally {
+          media.close();
+        }
       }
     });
   }
 
   #walk(): void {
-    let opened: MediaReader | null = null;
-    if (!this.#guard('media', () => (opened = this.set.openMedia()))) return;
-    const media = opened as unknown as MediaReader;
-    // Volumes have digests of their own, which were compared.
-    const isWhole = this.depth.kind === 'data' && this.set.summary.coding === undefined;
-    const whole = isWhole ? new Blake3Hasher() : null;
-    const cursor = new MediaCursor(media, whole);
     let manifest: ManifestReader | null = null;
     try {
+      if (!this.#guard('media', () => this.#openMedia())) return;
       this.#guard('manifest', () => {
         manifest = this.set.manifest();
         this.#compareHeader(manifest);
         for (const record of manifest) {
-          if (record.kind === 'entry') this.#entryOrDamage(cursor, record);
+          if (record.kind === 'entry') this.#entryOrDamage(this.#at(record), record);
+          if (record.kind === 'void') this.#void(this.#at(record), record);
         }
         this.#compareTrailer(manifest);
-        this.#end(cursor, whole);
+        for (const medium of this.#media) this.#end(medium);
       });
     } finally {
       (manifest as ManifestReader | null)?.close();
-      media.close();
+      for (const { media } of this.#media) media.close();
     }
   }
 
   /** One piece of coded media that cannot be decoded is not the end of the others. */
-  #entryOrDamage(cursor: MediaCursor, entry: ManifestEntry): void {
+  #entryOrDamage(open: OpenMedium, entry: ManifestEntry): void {
+    const { cursor } = open;
     try {
-      this.#entry(cursor, entry);
+      if (this.#isThere(entry.medium, entry.headerOffset, endOffset(entry))) {
+        this.#entry(open, entry);
+        return;
+      }
+      if (!entry.again) this.#entries++;
     } catch (e) {
       if (!isCoded(e) || e.code !== 'EBADMSG') throw e;
       this.#problem('media', displayPath(entry.path), messageOf(e));
-      cursor.skip(endOffset(entry) - cursor.offset);
+    }
+    cursor.skip(endOffset(entry) - cursor.offset);
+  }
+
+  #openMedia(): void {
+    // Volumes have digests of their own, which were compared.
+    const isWhole = this.depth.kind === 'data' && this.set.summary.coding === undefined;
+    for (const [medium, { blake3 }] of this.set.media.entries()) {
+      const media = this.set.openMedia(medium);
+      const whole = isWhole ? new Blake3Hasher() : null;
+      const cursor = new MediaCursor(media, whole);
+      this.#media.push({ medium, media, blake3, whole, cursor });
     }
   }
 
-  #entry(cursor: MediaCursor, entry: ManifestEntry): void {
-    this.#entries++;
-    if (!this.#isThere(entry.headerOffset, endOffset(entry))) {
-      cursor.skip(endOffset(entry) - cursor.offset);
-      return;
+  /** The medium of a record, and its part in the progress. */
+  #at({ medium }: { readonly medium: number }): OpenMedium {
+    const open = this.#media[medium];
+    // The manifest's last line is compared with set.json, but only behind all others.
+    if (open === undefined) throw stpError('EINVAL', `there is no medium ${medium}`);
+    return open;
+  }
+
+  /** Of all media together, when one of them has been read up to `offset`. */
+  #progress({ cursor }: OpenMedium, offset: number): void {
+    if (this.hooks.onProgress === undefined) return;
+    let bytes = offset - cursor.offset;
+    for (const each of this.#media) bytes += each.cursor.offset;
+    this.hooks.onProgress(bytes);
+  }
+
+  #void({ medium, cursor, media }: OpenMedium, { headerOffset, bytes }: ManifestVoid): void {
+    const end = headerOffset + bytes;
+    if (!this.#isThere(medium, headerOffset, end)) return cursor.skip(bytes);
+    for (let at = headerOffset; at < end; ) {
+      const part = voidBytes(cursor.take(TAR_BLOCK_BYTES));
+      if (part === null || at + part > end) {
+        this.#problem('media', null, `${media.name} at ${at}: there is no comment in its place`);
+        cursor.skip(end - at - TAR_BLOCK_BYTES);
+        return;
+      }
+      cursor.skip(part - TAR_BLOCK_BYTES);
+      at += part;
     }
-    this.#member(cursor, entry);
+  }
+
+  #entry(open: OpenMedium, entry: ManifestEntry): void {
+    const { cursor } = open;
+    if (!entry.again) this.#entries++;
+    this.#member(open, entry);
     // A header that was not understood may have taken less than is its own.
     cursor.skip(entry.dataOffset - cursor.offset);
-    if (mediaDataBytes(entry) > 0) this.#data(cursor, entry);
-    this.hooks.onProgress?.(endOffset(entry));
+    if (mediaDataBytes(entry) > 0) this.#data(open, entry);
+    this.#progress(open, endOffset(entry));
   }
 
-  #member(cursor: MediaCursor, entry: ManifestEntry): void {
+  #member({ cursor, media }: OpenMedium, entry: ManifestEntry): void {
     const say = (what: string) => {
       const name = displayPath(entry.path);
-      const where = `${this.set.mediaPath} at ${entry.headerOffset}`;
+      const where = `${media.name} at ${entry.headerOffset}`;
       this.#problem('media', name, `${where}, the header of ${name}: ${what}`);
     };
     try {
@@ -259,7 +316,8 @@ class SetChecker {
     }
   }
 
-  #data(cursor: MediaCursor, entry: ManifestEntry): void {
+  #data(open: OpenMedium, entry: ManifestEntry): void {
+    const { cursor } = open;
     const { stored } = entry;
     const padding = paddedBytes(stored) - stored;
     const { depth } = this;
@@ -273,7 +331,7 @@ class SetChecker {
     cursor.pass(stored, {
       update: (bytes) => {
         digest.update(bytes);
-        this.hooks.onProgress?.(cursor.offset);
+        this.#progress(open, cursor.offset);
       },
     });
     const name = displayPath(entry.path);
@@ -285,14 +343,13 @@ class SetChecker {
     }
   }
 
-  #end(cursor: MediaCursor, whole: Blake3Hasher | null): void {
-    if (!this.#isThere(cursor.offset, cursor.offset + TAR_END_BYTES)) return;
+  #end({ medium, cursor, whole, media, blake3 }: OpenMedium): void {
+    if (!this.#isThere(medium, cursor.offset, cursor.offset + TAR_END_BYTES)) return;
     if (cursor.take(TAR_END_BYTES).some((byte) => byte !== 0)) {
-      this.#problem('media', null, `${this.set.mediaPath} does not end in two blocks of zeros`);
+      this.#problem('media', null, `${media.name} does not end in two blocks of zeros`);
     }
-    if (whole === null) return;
-    if (whole.digest('hex') === this.set.summary.mediaBlake3) return;
-    this.#problem('media', null, `${this.set.mediaPath} does not have its digest`);
+    if (whole === null || whole.digest('hex') === blake3) return;
+    this.#problem('media', null, `${media.name} does not have its digest`);
   }
 
   #compareHeader(manifest: ManifestReader): void {
@@ -312,7 +369,11 @@ class SetChecker {
     const { summary } = this.set;
     const { trailer } = manifest;
     const keys = ['entries', 'bytes', 'mediaBytes', 'mediaBlake3', 'warnings'] as const;
-    if (trailer !== null && keys.every((key) => trailer[key] === summary[key])) return;
+    const same =
+      trailer !== null &&
+      keys.every((key) => trailer[key] === summary[key]) &&
+      JSON.stringify(trailer.moreMedia) === JSON.stringify(summary.moreMedia);
+    if (same) return;
     this.#problem('summary', null, 'set.json and the last line of the manifest differ');
   }
 }

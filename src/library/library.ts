@@ -32,9 +32,9 @@ import { isCoded, messageOf, stpError } from '../errors.js';
 import { AgeFile } from './age-file.js';
 import { type ByteFile, PlainFile } from './bytes.js';
 import { digestOfFile } from './digest.js';
-import type { ManifestHeader } from './manifest.js';
+import type { FurtherMedium, ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
-import { MEDIA_FILE, type MediaReader, openMedia } from './media.js';
+import { type MediaReader, mediumFile, openMedia } from './media.js';
 import { codingOf, type MediaAccess, NO_ACCESS } from './media-plan.js';
 import { findVolume, type VolumePlace, volumeMissing } from './media-volumes.js';
 import {
@@ -86,7 +86,10 @@ export class StoredSet {
     return this.summary.id;
   }
   get mediaPath(): string {
-    return join(this.directory, MEDIA_FILE);
+    return this.mediumPath(0);
+  }
+  mediumPath(medium: number): string {
+    return join(this.directory, mediumFile(medium));
   }
   get manifestPath(): string {
     return join(this.directory, manifestName(this.summary));
@@ -148,18 +151,25 @@ export class StoredSet {
     if (lacking !== undefined) throw volumeMissing(this.directory, lacking, this.access);
   }
   /** Whatever its size; the caller closes it. */
-  openMediaAsIs(): MediaReader {
-    return openMedia(this.directory, this.summary, this.access);
+  openMediaAsIs(medium = 0): MediaReader {
+    return openMedia(this.directory, this.summary, this.access, medium);
   }
-  /** The caller closes it. @throws EINVAL if its size is not what the summary says */
-  openMedia(): MediaReader {
-    const media = this.openMediaAsIs();
-    if (media.bytes === this.summary.mediaBytes) return media;
+  /** Length and digest of each of its media, by their numbers. */
+  get media(): readonly FurtherMedium[] {
+    const { mediaBytes: bytes, mediaBlake3: blake3, moreMedia = [] } = this.summary;
+    return [{ bytes, blake3 }, ...moreMedia];
+  }
+  /** The caller closes it. @throws EINVAL if there is none, or its size is not what the summary says */
+  openMedia(medium = 0): MediaReader {
+    const facts = this.media[medium];
+    if (facts === undefined) throw stpError('EINVAL', `set ${this.id} has no medium ${medium}`);
+    const media = this.openMediaAsIs(medium);
+    if (media.bytes === facts.bytes) return media;
     media.close();
     const { name, bytes } = media;
     throw stpError(
       'EINVAL',
-      `${name} has ${bytes} bytes instead of ${this.summary.mediaBytes}; the set is damaged`,
+      `${name} has ${bytes} bytes instead of ${facts.bytes}; the set is damaged`,
     );
   }
 }
@@ -289,6 +299,20 @@ export class Library {
     return parents.filter((parent) => parent !== '');
   }
 
+  /** When the oldest set that is being written began, ms; infinite if none is. */
+  runningSinceMs(): number {
+    const room = join(this.directory, 'tmp');
+    let since = Number.POSITIVE_INFINITY;
+    for (const name of readdirSync(room)) {
+      const id = name.replace(/\.lock$/, '');
+      if (id === name || !ID_PATTERN.test(id)) continue;
+      const release = this.takeLock(id);
+      if (release !== null) release();
+      else since = Math.min(since, startOf(id));
+    }
+    return since;
+  }
+
   #beginLocked(header: ManifestHeader, base: SetBase, release: () => void): SetWriter {
     const id = header.setId;
     const partialDirectory = join(this.directory, 'tmp', `${id}.partial`);
@@ -372,6 +396,10 @@ export class Library {
     }
   }
 }
+
+/** The second in which the set of this id began, ms. */
+const startOf = (id: string): number =>
+  Date.parse(id.replace(/^(\d{4})(\d\d)(\d\dT\d\d)(\d\d)(\d\dZ).*$/, '$1-$2-$3:$4:$5'));
 
 function newSetId(now: Date): string {
   const stamp = now.toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');

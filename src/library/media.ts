@@ -26,7 +26,10 @@ import { VolumesReader, VolumesWriter } from './media-volumes.js';
 
 /** Medium 0 of a set where it is plain and one file. */
 export const MEDIA_FILE = 'media.tar';
-const mediaName = (medium: number): string => (medium === 0 ? MEDIA_FILE : `media-${medium}.tar`);
+
+/** The file of a plain medium. */
+export const mediumFile = (medium: number): string =>
+  medium === 0 ? MEDIA_FILE : `media-${medium}.tar`;
 
 /** What is said of a medium when it is complete. */
 export interface MediumFacts {
@@ -105,7 +108,7 @@ export function createMedia(at: NewMedium): MediaWriter {
 }
 
 export const createPlainMedia = (directory: string, medium = 0): MediaWriter =>
-  new PlainWriter(join(directory, mediaName(medium)));
+  new PlainWriter(join(directory, mediumFile(medium)));
 
 /** What a reader needs to know of a set. */
 export interface MediaOf {
@@ -123,7 +126,7 @@ export function openMedia(
   medium = 0,
 ): MediaReader {
   const { coding, volumes = [] } = set;
-  if (coding === undefined) return new PlainFile(join(directory, mediaName(medium)));
+  if (coding === undefined) return new PlainFile(join(directory, mediumFile(medium)));
   return new VolumesReader({ ...set, directory, coding, volumes }, medium, access);
 }
 

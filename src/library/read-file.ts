@@ -15,14 +15,15 @@ import { treeOf, verifyTree } from './set-tree.js';
 interface Found {
   readonly entry: ManifestEntry;
   readonly dataSet: StoredSet;
+  readonly dataMedium: number;
   readonly dataOffset: number;
 }
 
 /** A hard link stands for its first name, which stands for the data. */
 function findFile(chain: readonly StoredSet[], path: Buffer): Found {
   const links = new Map<string, Found>();
-  for (const { entry, dataSet, dataOffset } of treeOf(chain)) {
-    const found = { entry, dataSet, dataOffset };
+  for (const { entry, dataSet, dataMedium, dataOffset } of treeOf(chain)) {
+    const found = { entry, dataSet, dataMedium, dataOffset };
     if (entry.path.equals(path)) {
       const first = entry.link?.toString('latin1');
       return entry.type === 'hardlink' ? (links.get(first as string) ?? found) : found;
@@ -86,9 +87,9 @@ const both = (a: ByteSink, b: ByteSink): ByteSink => ({
  */
 export function readFileOf(chain: readonly StoredSet[], path: Buffer, to: ByteSink): void {
   verifyTree(chain);
-  const { entry, dataSet, dataOffset } = findFile(chain, path);
+  const { entry, dataSet, dataMedium, dataOffset } = findFile(chain, path);
   assertFile(entry, path);
-  const media = dataSet.openMedia();
+  const media = dataSet.openMedia(dataMedium);
   try {
     const isWhole = (sink: ByteSink): boolean => {
       const cursor = new MediaCursor(media, null);

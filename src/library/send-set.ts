@@ -42,17 +42,16 @@ export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions 
   verifyTree(chain);
   // Better now than in the middle of what is made there.
   if (selected.length === 0 && chain.length === 1) set.assertMediaThere();
-  const open = new Map<StoredSet, MediaReader>();
+  const open = new OpenMedia();
   let entries = 0;
   let bytes = 0;
   try {
-    for (const { entry, line, dataSet, dataOffset } of treeOf(chain, selected)) {
+    for (const { entry, line, dataSet, dataMedium, dataOffset } of treeOf(chain, selected)) {
       frames.begin(FRAME_ENTRY, line.length + 1);
       frames.put(line, 0, line.length);
       frames.put(NEWLINE, 0, 1);
       if (entry.stored > 0) {
-        const media = open.get(dataSet) ?? dataSet.openMedia();
-        open.set(dataSet, media);
+        const media = open.of(dataSet, dataMedium);
         sendData(frames, { media, offset: dataOffset, bytes: entry.stored }, progress);
       }
       bytes += entry.stored;
@@ -63,7 +62,35 @@ export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions 
     frames.flush();
     return totals;
   } finally {
-    for (const media of open.values()) media.close();
+    open.close();
+  }
+}
+
+/** Files that one restore holds open: those used longest ago are closed to make room. */
+const OPEN_MEDIA_MAX = 256;
+
+class OpenMedia {
+  readonly #open = new Map<string, MediaReader>();
+
+  of(set: StoredSet, medium: number): MediaReader {
+    const key = `${set.id} ${medium}`;
+    const media = this.#open.get(key) ?? set.openMedia(medium);
+    this.#open.delete(key);
+    this.#open.set(key, media);
+    if (this.#open.size > OPEN_MEDIA_MAX) this.#closeOldest();
+    return media;
+  }
+
+  #closeOldest(): void {
+    for (const [key, media] of this.#open) {
+      media.close();
+      this.#open.delete(key);
+      return;
+    }
+  }
+
+  close(): void {
+    for (const media of this.#open.values()) media.close();
   }
 }
 

@@ -111,8 +111,9 @@ export interface TreeItem {
   /** Its manifest has the line, at `lineOffset`. */
   readonly lineSet: StoredSet;
   readonly lineOffset: number;
-  /** Has the data, at `dataOffset` of its media. */
+  /** Has the data, at `dataOffset` of this one of its media. */
   readonly dataSet: StoredSet;
+  readonly dataMedium: number;
   readonly dataOffset: number;
 }
 
@@ -148,10 +149,10 @@ function* itemsOfManifest(set: StoredSet): Generator<TreeItem, void, void> {
   const manifest = set.manifest();
   try {
     for (const entry of manifest) {
-      if (entry.kind !== 'entry' || entry.superseded) continue;
+      if (entry.kind !== 'entry' || entry.superseded || entry.again) continue;
       const { line, lineOffset } = manifest;
-      const { dataOffset } = entry;
-      yield { entry, line, lineSet: set, lineOffset, dataSet: set, dataOffset };
+      const { medium: dataMedium, dataOffset } = entry;
+      yield { entry, line, lineSet: set, lineOffset, dataSet: set, dataMedium, dataOffset };
     }
   } finally {
     manifest.close();
@@ -175,8 +176,8 @@ function* itemsOfIndex(chain: readonly StoredSet[]): Generator<TreeItem, void, v
       manifests[place.set] = lines;
       const line = lines.at(place.lineOffset, place.lineBytes);
       const entry = entryAt(line, list, lineSet.manifestPath);
-      const { lineOffset, dataOffset } = place;
-      yield { entry, line, lineSet, lineOffset, dataSet, dataOffset };
+      const { lineOffset, dataMedium, dataOffset } = place;
+      yield { entry, line, lineSet, lineOffset, dataSet, dataMedium, dataOffset };
     }
     // A sealed list shows each change by itself.
     if (!set.isSealed && list.digest() !== set.summary.indexBlake3) {

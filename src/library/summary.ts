@@ -12,7 +12,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { blake3 } from '@napi-rs/blake-hash';
 import { isCoded, stpError } from '../errors.js';
-import { chainOf } from './manifest.js';
+import { chainOf, moreMediaOf } from './manifest.js';
 import { decodeCoding, decodeVolumes } from './media-plan.js';
 import type { SetSummary } from './set-writer.js';
 
@@ -62,6 +62,7 @@ function decode(bytes: Buffer, id: string): SetSummary {
   if (value.chain !== undefined) chainOf(value.chain);
   if (value.coding !== undefined) decodeCoding(value.coding);
   if (value.volumes !== undefined) decodeVolumes(value.volumes);
+  if (value.moreMedia !== undefined) moreMediaOf(value.moreMedia);
   for (const name of listNumbers) {
     if (value[name] !== undefined && !Number.isSafeInteger(value[name])) {
       throw new Error(`${name} is not a whole number`);

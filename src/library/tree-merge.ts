@@ -11,7 +11,7 @@ import type { Sealing } from './age-file.js';
 import { type ByteFile, PlainFile } from './bytes.js';
 import { LineError, type ManifestEntry } from './manifest.js';
 import { NewFile } from './new-file.js';
-import { encodeIndexHeader, encodeRecord, TreeIndexReader } from './tree-index.js';
+import { encodeIndexHeader, encodeRecord, type IndexPlace, TreeIndexReader } from './tree-index.js';
 
 const GATHER_BYTES = 1 << 20;
 /** The longest record. */
@@ -67,6 +67,8 @@ export class TreeMerge {
   }
 
   put(entry: ManifestEntry, lineOffset: number, lineBytes: number): void {
+    // It stands in the list already, or is to come.
+    if (entry.again) return;
     const before = this.#last;
     const match = this.#advanceTo(entry.path);
     if (entry.superseded) {
@@ -75,15 +77,19 @@ export class TreeMerge {
       return;
     }
     let dataSet = this.#options.ordinal;
-    let { dataOffset } = entry;
-    if (entry.sameData) ({ dataSet, dataOffset } = this.#dataOf(entry, match));
-    const place = { set: this.#options.ordinal, lineOffset, lineBytes, dataSet, dataOffset };
+    let { medium: dataMedium, dataOffset } = entry;
+    if (entry.sameData) ({ dataSet, dataMedium, dataOffset } = this.#dataOf(entry, match));
+    const at = { set: this.#options.ordinal, lineOffset, lineBytes };
+    const place = { ...at, dataSet, dataMedium, dataOffset };
     this.#write(encodeRecord(entry, place, this.#scanNs ?? 0n));
     this.#entries++;
     if (match) this.#parent?.next();
   }
 
-  #dataOf(entry: ManifestEntry, match: boolean): { dataSet: number; dataOffset: number } {
+  #dataOf(
+    entry: ManifestEntry,
+    match: boolean,
+  ): Pick<IndexPlace, 'dataSet' | 'dataMedium' | 'dataOffset'> {
     const parent = this.#parent;
     const same =
       match &&
