@@ -24,7 +24,7 @@ import {
   PLAIN_MEDIA,
 } from './media-data.js';
 import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
-import type { MoverLink } from './mover-link.js';
+import { dropLink, type MoverLink } from './mover-link.js';
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
@@ -282,6 +282,8 @@ class SessionRun {
         const report = this.#report('backup', set, sum, summary, session);
         return parent === undefined ? report : { ...report, parent: parent.id };
       } catch (e) {
+        // Streams that no thread has got: its end is told to the client as well.
+        for (const link of others.slice(storers.length)) dropLink(link);
         await Promise.all([mover, ...storers].map((each) => each.stop()));
         this.#sweep();
         throw e;

@@ -1,23 +1,29 @@
 /**
- * `npm run test:flips [-- COUNT [SEED]]`: 10,000 changed bits, each found, none restored silently.
+ * `npm run test:flips [-- COUNT [SEED]]`: 10,000 changed bits over a full set, over a chain and over
+ * the catalog, each found, none restored or listed silently.
  */
-import { tryFlips } from '../unit/library/flips.js';
+import { type Flips, tryCatalogFlips, tryFlips } from '../unit/library/flips.js';
 import { kinds } from '../unit/library/media-kinds.js';
 
 const [count = '10000', seed = String(Date.now() % 2 ** 31)] = process.argv.slice(2);
-process.stdout.write(`${count} flips, seed ${seed}\n`);
-const share = Math.ceil(Number(count) / 3);
-const missed: string[] = [];
-const silent: string[] = [];
-// A third in plain media, the rest in the kinds of coded ones.
-for (const kind of [undefined, ...kinds]) {
-  const flips = kind === undefined ? share : Math.ceil((2 * share) / kinds.length);
-  const found = tryFlips(flips, Number(seed), 1, kind);
-  process.stdout.write(`${kind?.name ?? 'plain'}: ${flips} flips\n`);
-  missed.push(...found.missed);
-  silent.push(...found.silent);
+const coded = Math.ceil(Number(count) / kinds.length);
+const runs: readonly [string, number, (flips: number) => Flips][] = [
+  ['full set', Number(count), (n) => tryFlips(n, Number(seed), 1, 'full')],
+  ['chain', Number(count), (n) => tryFlips(n, Number(seed), 1, 'chain')],
+  ...kinds.map((kind): [string, number, (flips: number) => Flips] => [
+    `chain, ${kind.name}`,
+    coded,
+    (n) => tryFlips(n, Number(seed), 1, 'chain', kind),
+  ]),
+  ['catalog', Number(count), (n) => tryCatalogFlips(n, Number(seed))],
+];
+for (const [name, flips, run] of runs) {
+  process.stdout.write(`${name}: ${flips} flips, seed ${seed}\n`);
+  const { missed, silent } = run(flips);
+  for (const where of missed) process.stdout.write(`not found: ${where}\n`);
+  for (const where of silent) process.stdout.write(`silently something else: ${where}\n`);
+  process.stdout.write(
+    `${name}: ${missed.length} not found, ${silent.length} silently something else\n`,
+  );
+  if (missed.length + silent.length > 0) process.exitCode = 1;
 }
-for (const where of missed) process.stdout.write(`not found by check: ${where}\n`);
-for (const where of silent) process.stdout.write(`restored silently: ${where}\n`);
-process.stdout.write(`${missed.length} not found, ${silent.length} restored silently\n`);
-process.exitCode = missed.length + silent.length > 0 ? 1 : 0;

@@ -152,7 +152,7 @@ for (const kind of kinds) {
 
   test(`${name}: some hundred changed bits are all found, and none restores silently`, (t) => {
     t.log(`seed ${seed}`);
-    t.deepEqual(tryFlips(120, seed, 4, kind), { flips: 120, missed: [], silent: [] });
+    t.deepEqual(tryFlips(120, seed, 4, 'chain', kind), { flips: 120, missed: [], silent: [] });
   });
 
   test(`${name}: repair moves what is damaged away, and takes it back when it is good again`, (t) => {
@@ -246,7 +246,7 @@ for (const kind of sealed) {
 
   test(`${name}: changed bits are found without an identity`, (t) => {
     const access = { search: [], identities: [] };
-    const { missed } = tryFlips(40, seed, 0, { plan, access });
+    const { missed } = tryFlips(40, seed, 0, 'full', { plan, access });
     t.deepEqual(missed, []);
   });
 
