@@ -2,7 +2,7 @@
 
 import type { SendTreeJob } from '../src/backup/jobs.js';
 import { runMover } from '../src/backup/mover-thread.js';
-import { fetchList } from '../src/library/list-transfer.js';
+import { fetchPrevious } from '../src/library/list-transfer.js';
 import { sendTree } from '../src/library/send-tree.js';
 import { native } from '../src/native.js';
 
@@ -15,7 +15,7 @@ await runMover<SendTreeJob, null>((job, stream) => {
     selection: job.selection,
     dryRun: job.dryRun,
     ...(job.listBytes > 0 && {
-      previous: (frames) => fetchList(frames, stream, job.listBytes),
+      previous: (frames) => fetchPrevious(frames, stream, job.listBytes),
     }),
   });
   stream.shutdown();

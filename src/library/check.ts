@@ -20,6 +20,7 @@ import {
   type ManifestEntry,
   type ManifestReader,
   mediaDataBytes,
+  mediaDigest,
   memberOf,
 } from './manifest.js';
 import { digestOfMedia, type MediaReader, openMediaIn } from './media.js';
@@ -160,7 +161,7 @@ class SetChecker {
   }
 
   #data(cursor: MediaCursor, entry: ManifestEntry): void {
-    const { stored } = entry;
+    const stored = mediaDataBytes(entry);
     const padding = paddedBytes(stored) - stored;
     const { depth } = this;
     const reads = depth.kind === 'data' || (depth.kind === 'share' && depth.draw() < depth.share);
@@ -177,7 +178,7 @@ class SetChecker {
       },
     });
     const name = displayPath(entry.path);
-    if (digest.digest('hex') !== entry.blake3) {
+    if (digest.digest('hex') !== mediaDigest(entry)) {
       this.#problem('media', name, `/${name} is damaged: its data is not what was backed up`);
     }
     if (cursor.take(padding).some((byte) => byte !== 0)) {

@@ -51,6 +51,7 @@ import {
   ManifestReader,
   type ManifestTrailer,
   mediaDataBytes,
+  mediaDigest,
   memberOf,
 } from './manifest.js';
 import { createMedia, MEDIA_FILE, openMediaIn } from './media.js';
@@ -329,7 +330,7 @@ function newMedia(set: StoredSet, stage: string): SetSummary {
           file.append(bytes);
         },
       });
-      if (stored > 0 && digest.digest('hex') !== entry.blake3) {
+      if (stored > 0 && digest.digest('hex') !== mediaDigest(entry)) {
         throw new MemberError('its data is damaged');
       }
       cursor.skip(paddedBytes(stored) - stored);

@@ -15,8 +15,9 @@ import {
   type Totals,
 } from './frames.js';
 import type { StoredSet } from './library.js';
-import type { MediaReader } from './media.js';
-import { treeOf, verifyTree } from './set-tree.js';
+import { type EntryData, OpenMedia } from './open-media.js';
+import { type TreeItem, treeOf, verifyTree } from './set-tree.js';
+import { MemberError } from './tar-member.js';
 
 const SLICE_BYTES = 8 << 20;
 const NEWLINE = Buffer.of(0x0a);
@@ -40,19 +41,16 @@ export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions 
   const frames = new FrameWriter(sink);
   // A line that was changed on the disk would restore as it stands: modes, owners, names.
   verifyTree(chain);
-  const open = new Map<StoredSet, MediaReader>();
+  const open = new OpenMedia(chain);
   let entries = 0;
   let bytes = 0;
   try {
-    for (const { entry, line, dataSet, dataOffset } of treeOf(chain, selected)) {
+    for (const item of treeOf(chain, selected)) {
+      const { entry, line } = item;
       frames.begin(FRAME_ENTRY, line.length + 1);
       frames.put(line, 0, line.length);
       frames.put(NEWLINE, 0, 1);
-      if (entry.stored > 0) {
-        const media = open.get(dataSet) ?? dataSet.openMedia();
-        open.set(dataSet, media);
-        sendData(frames, { media, offset: dataOffset, bytes: entry.stored }, progress);
-      }
+      if (entry.stored > 0) sendData(frames, open, item, progress);
       bytes += entry.stored;
       progress[0] = ++entries;
     }
@@ -61,19 +59,33 @@ export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions 
     frames.flush();
     return totals;
   } finally {
-    for (const media of open.values()) media.close();
+    open.close();
   }
 }
 
-interface DataPlace {
-  readonly media: MediaReader;
-  readonly offset: number;
-  readonly bytes: number;
+function sendData(
+  frames: FrameWriter,
+  open: OpenMedia,
+  item: TreeItem,
+  progress: Float64Array,
+): void {
+  frames.begin(FRAME_DATA, item.entry.stored);
+  try {
+    move(frames, open.dataOf(item), item.entry.stored, progress);
+  } catch (e) {
+    if (!(e instanceof MemberError)) throw e;
+    // What says where its blocks are is damaged. The receiver finds it by the digest and names it,
+    // as it does with damaged data, and the rest goes on.
+    frames.putZeros(frames.owed);
+  }
 }
 
-function sendData(frames: FrameWriter, place: DataPlace, progress: Float64Array): void {
-  const { media, offset, bytes } = place;
-  frames.begin(FRAME_DATA, bytes);
+function move(
+  frames: FrameWriter,
+  { media, offset }: EntryData,
+  bytes: number,
+  progress: Float64Array,
+): void {
   for (let at = 0; at < bytes; ) {
     const asked = Math.min(bytes - at, SLICE_BYTES);
     const moved = frames.putFrom(media, offset + at, asked, null);

@@ -14,18 +14,29 @@
  * Worker thread: all of it blocks.
  */
 import { closeSync, readSync } from 'node:fs';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { Blake3Hasher, blake3 } from '@napi-rs/blake-hash';
 import { assert } from '../assert.js';
 import { realtimeNs } from '../clock.js';
 import { isCoded, stpError } from '../errors.js';
 import { Selector } from '../source/exclude.js';
 import { type TreeEntry, TreeWalk, type TreeWarning } from '../source/file-tree.js';
-import { compareWalk, displayPath } from '../source/names.js';
+import { compareWalk, displayPath, PATH_BYTES_MAX } from '../source/names.js';
 import { type DataSegments, encodeSparseMap, type Segment, segmentsOf } from '../source/sparse.js';
 import { XATTRS_BYTES_MAX, type Xattr, xattrsOf } from '../source/xattrs.js';
 import {
+  BLOCKS_MAX,
+  type BlockList,
+  BlockLister,
+  blockBytesFor,
+  blocksOf,
+  DELTA_FROM_DEFAULT,
+  listBytesOf,
+} from './blocks.js';
+import {
+  type Digest,
   encodeTotals,
   FileReadError,
+  FRAME_BLOCKS,
   FRAME_END,
   FRAME_ENTRY,
   FRAME_WARNING,
@@ -35,8 +46,11 @@ import {
   type PageSink,
   type Totals,
 } from './frames.js';
+import { LEVELS_MAX } from './levels.js';
+import type { PreviousTree } from './list-transfer.js';
 import {
   BLAKE3_EMPTY,
+  DELTA_NAME_BYTES_MAX,
   encodeEntry,
   encodeScan,
   encodeTombstone,
@@ -44,7 +58,8 @@ import {
   type RareFacts,
 } from './manifest.js';
 import { paddedBytes, TarHeaderWriter } from './pax.js';
-import { type FillList, TreeIndexReader } from './tree-index.js';
+import { type Content, DeltaSender, type KnownBlocks } from './send-delta.js';
+import { TreeIndexReader } from './tree-index.js';
 
 /** Large files report progress this often. */
 const SLICE_BYTES = 8 << 20;
@@ -83,8 +98,10 @@ export interface TransferOptions {
   /** Without it there are neither attributes nor holes. */
   readonly native?: SourceNative;
   readonly selection?: TreeSelection;
-  /** The parent's list, for an incremental backup; reads on demand. */
-  readonly previous?: (frames: FrameWriter) => FillList;
+  /** The parent, for an incremental backup; asked on demand. */
+  readonly previous?: (frames: FrameWriter) => PreviousTree;
+  /** Of files from this size on only blocks that changed are sent; 0: never. */
+  readonly deltaFrom?: number;
   /** Nothing but warnings and END is sent: what would be, by the looks of it. */
   readonly dryRun?: boolean;
   /** Nanoseconds since 1970. */
@@ -104,11 +121,17 @@ export function sendTree(
   return new TreeSender(sink, roots, options).run();
 }
 
-interface Content {
-  /** Bytes that stand for the data: `size`, or map and segments. */
-  readonly stored: number;
-  readonly segments: readonly Segment[] | null;
-  readonly map: Buffer | null;
+/** A file whose data has gone. */
+interface SentFile {
+  readonly digest: string;
+  /** Code of a read error. */
+  readonly failure: string | null;
+  /** In the media, behind the first header. */
+  readonly dataBytes: number;
+  /** Hashes of its blocks. */
+  readonly list: Buffer | null;
+  readonly blockBytes: number;
+  readonly rare: RareFacts;
 }
 
 /** With every byte of a name escaped, base64 of the values, and what stands around them. */
@@ -127,11 +150,17 @@ class TreeSender {
   readonly #hasher = new Blake3Hasher();
   readonly #scratch = Buffer.allocUnsafeSlow(1 << 18);
   readonly #lineBytes = Buffer.allocUnsafeSlow(LINE_BYTES_MAX + LINES_BYTES_TARGET);
+  readonly #lister = new BlockLister();
+  readonly #deltas: DeltaSender;
+  readonly #both: Digest;
+  #parent: PreviousTree | null = null;
   #previous: TreeIndexReader | null = null;
   /** The clock went back since the parent's scan: what is older than it may be newer. */
   #trustsNothing = false;
   #lines = '';
   #mediaBytes = 0;
+  /** Of block lists. */
+  #listsBytes = 0;
   #entries = 0;
   #bytes = 0;
   #warnings = 0;
@@ -140,6 +169,13 @@ class TreeSender {
     this.#frames = new FrameWriter(sink);
     this.#options = options;
     this.#progress = options.progress ?? new Float64Array(2);
+    this.#deltas = new DeltaSender(this.#frames, this.#headers, this.#progress);
+    this.#both = {
+      update: (bytes) => {
+        this.#hasher.update(bytes);
+        this.#lister.update(bytes);
+      },
+    };
     const onWarning = (warning: TreeWarning) => {
       this.#warn(warning);
       options.onWarning?.(warning);
@@ -164,9 +200,9 @@ class TreeSender {
   }
 
   #openPrevious(scanNs: bigint): void {
-    const fill = this.#options.previous?.(this.#frames);
-    if (fill === undefined) return;
-    this.#previous = new TreeIndexReader('of the parent', fill);
+    this.#parent = this.#options.previous?.(this.#frames) ?? null;
+    if (this.#parent === null) return;
+    this.#previous = new TreeIndexReader('of the parent', this.#parent.fill);
     this.#trustsNothing = scanNs < this.#previous.scanNs;
     this.#previous.next();
   }
@@ -210,12 +246,18 @@ class TreeSender {
       this.#sendHeader(entry);
       return true;
     }
+    let blocks: KnownBlocks | null | undefined;
     for (let reads = 1; ; reads++) {
       const fd = this.#walk.open(entry);
       if (fd < 0) return false;
       try {
-        if (known !== null && reads === 1 && this.#sendSameData(entry, known, fd)) return true;
         const isLast = reads === READS_MAX || entry.size > AGAIN_BYTES_MAX;
+        if (blocks === undefined) blocks = known && this.#blocksOf(entry, known);
+        if (known !== null && blocks !== null && this.#fits(entry.size, blocks.blockBytes)) {
+          if (this.#sendDelta(entry, known, blocks, fd, isLast)) return true;
+          continue;
+        }
+        if (known !== null && reads === 1 && this.#sendSameData(entry, known, fd)) return true;
         if (this.#sendFile(entry, fd, isLast)) return true;
       } finally {
         closeSync(fd);
@@ -284,12 +326,76 @@ class TreeSender {
     }
     const digest = this.#hasher.digest('hex');
     if (digest !== known.blake3 || !this.#walk.isSame(entry, fd)) return false;
+    this.#sendLink(entry, fd, content, digest);
+    return true;
+  }
+
+  /** Metadata alone: a link of a file to itself; GNU tar leaves the file as it is. */
+  #sendLink(entry: TreeEntry, fd: number, { map, stored }: Content, digest: string): void {
     const xattrs = this.#xattrsOf(entry, fd);
-    // A link of a file to itself: GNU tar leaves the file as it is.
     this.#member({ ...entry, type: 'hardlink', link: entry.path, size: 0 }, 0);
     const sparse = map !== null ? { sparse: true, stored } : {};
     this.#line(entry, 0, digest, false, { sameData: true, ...sparse, xattrs });
-    return true;
+  }
+
+  /** True if a file of this size goes by blocks of this one. */
+  #fits(size: number, blockBytes: number): boolean {
+    const { deltaFrom = DELTA_FROM_DEFAULT } = this.#options;
+    const isLarge = deltaFrom > 0 && size >= deltaFrom;
+    return isLarge && blockBytes > 0 && blocksOf(size, blockBytes) <= BLOCKS_MAX;
+  }
+
+  /**
+   * The parent's hashes of a file's blocks; null if it is to be sent in full: there are none, it
+   * stands on too many levels, or they are as large as the file by now.
+   */
+  #blocksOf(entry: TreeEntry, known: TreeIndexReader): KnownBlocks | null {
+    if (known.type !== 'file' || entry.path.length > PATH_BYTES_MAX - DELTA_NAME_BYTES_MAX) {
+      return null;
+    }
+    const { list, levels } = known.extra;
+    if (list === null || levels.length >= LEVELS_MAX) return null;
+    const deltaBytes = levels.slice(1).reduce((sum, { bytes }) => sum + bytes, 0);
+    if (deltaBytes >= known.size || !this.#fits(entry.size, list.blockBytes)) return null;
+    const bytes = listBytesOf(known.size, list.blockBytes);
+    const hashes = this.#parent?.blocks(list, bytes) ?? null;
+    return hashes && { blockBytes: list.blockBytes, hashes };
+  }
+
+  /** Sends the blocks that changed; false if the file changed meanwhile and is to be read again. */
+  #sendDelta(
+    entry: TreeEntry,
+    known: TreeIndexReader,
+    blocks: KnownBlocks,
+    fd: number,
+    isLast: boolean,
+  ): boolean {
+    const content = this.#contentOf(entry, fd);
+    const { map, stored } = content;
+    const isSame = (digest: string): boolean =>
+      known.size === entry.size &&
+      known.stored === stored &&
+      known.isSparse === (map !== null) &&
+      known.blake3 === digest &&
+      this.#walk.isSame(entry, fd);
+    const sent = this.#deltas.send(entry, fd, content, blocks, isSame);
+    if (sent.delta === null) {
+      this.#sendLink(entry, fd, content, sent.blake3);
+      return true;
+    }
+    this.#headerBytes = sent.headerBytes;
+    return this.#finishFile(entry, fd, isLast, {
+      digest: sent.blake3,
+      failure: sent.failure,
+      dataBytes: sent.delta.bytes,
+      list: sent.list,
+      blockBytes: blocks.blockBytes,
+      rare: {
+        ...(map !== null && { sparse: true, stored }),
+        delta: sent.delta,
+        xattrs: this.#xattrsOf(entry, fd),
+      },
+    });
   }
 
   #hashPart(fd: number, offset: number, bytes: number): boolean {
@@ -321,27 +427,61 @@ class TreeSender {
       this.#hasher.update(map);
       this.#frames.put(map, 0, map.length);
     }
-    const failure = this.#moveAll(fd, segments ?? [{ offset: 0, bytes: size }]);
-    this.#frames.putZeros(this.#frames.owed - (paddedBytes(stored) - stored), this.#hasher);
-    this.#frames.putZeros(this.#frames.owed);
+    const blockBytes = blockBytesFor(size);
+    const listed = this.#fits(size, blockBytes) ? blockBytes : 0;
+    const failure = this.#moveAll(fd, segments ?? [{ offset: 0, bytes: size }], size, listed);
+    const padding = paddedBytes(stored) - stored;
+    const isWhole = this.#frames.owed === padding;
+    this.#frames.putZeros(this.#frames.owed - padding, this.#hasher);
+    this.#frames.putZeros(padding);
+    return this.#finishFile(entry, fd, isLast, {
+      digest: this.#hasher.digest('hex'),
+      failure,
+      dataBytes: stored,
+      list: listed > 0 && isWhole ? this.#lister.finish() : null,
+      blockBytes,
+      rare: { ...(map !== null && { sparse: true, stored }), xattrs },
+    });
+  }
+
+  /** The line of a file whose data is sent; false if that is superseded: it is to be read again. */
+  #finishFile(entry: TreeEntry, fd: number, isLast: boolean, sent: SentFile): boolean {
+    const { digest, failure, dataBytes, list, blockBytes, rare } = sent;
     const again = failure === null && !isLast && !this.#walk.isSame(entry, fd);
     if (failure !== null) this.#warnUnreadable(entry, failure);
     const whole = failure === null && (again || this.#walk.isUnchanged(entry, fd));
-    const rare: RareFacts = {
-      ...(map !== null && { sparse: true, stored }),
-      superseded: again,
-      xattrs,
-    };
-    this.#line(entry, stored, this.#hasher.digest('hex'), !whole || again, rare);
+    const blocks = again || list === null ? null : this.#sendList(list, blockBytes);
+    const facts = { ...rare, superseded: again, blocks };
+    this.#line(entry, dataBytes, digest, !whole || again, facts);
     return !again;
   }
 
-  /** Returns the code of a read error, null if the data or the end of the file was reached. */
-  #moveAll(fd: number, segments: readonly Segment[]): string | null {
+  #sendList(list: Buffer, blockBytes: number): BlockList {
+    this.#frames.frame(FRAME_BLOCKS, list);
+    const offset = this.#listsBytes;
+    this.#listsBytes += list.length;
+    return { blockBytes, offset, blake3: blake3(list).toString('hex') };
+  }
+
+  /**
+   * Returns the code of a read error, null if the data or the end of the file was reached.
+   * @param blockBytes with it the lister gets all bytes, holes included
+   */
+  #moveAll(
+    fd: number,
+    segments: readonly Segment[],
+    size: number,
+    blockBytes: number,
+  ): string | null {
+    const lister = blockBytes > 0 ? this.#lister : null;
+    lister?.begin(size, blockBytes);
+    const digest = lister === null ? this.#hasher : this.#both;
     try {
       for (const { offset, bytes } of segments) {
-        if (!this.#moveData(fd, offset, bytes)) break;
+        lister?.skipTo(offset);
+        if (!this.#moveData(fd, offset, bytes, digest)) return null;
       }
+      lister?.skipTo(size);
       return null;
     } catch (e) {
       if (e instanceof FileReadError) return e.code;
@@ -350,11 +490,11 @@ class TreeSender {
   }
 
   /** False at the end of the file. */
-  #moveData(fd: number, offset: number, bytes: number): boolean {
+  #moveData(fd: number, offset: number, bytes: number, digest: Digest): boolean {
     const progress = this.#progress;
     for (let at = 0; at < bytes; ) {
       const asked = Math.min(bytes - at, SLICE_BYTES);
-      const moved = this.#frames.putFile(fd, offset + at, asked, this.#hasher);
+      const moved = this.#frames.putFile(fd, offset + at, asked, digest);
       at += moved;
       progress[1] = (progress[1] as number) + moved;
       if (moved < asked) return false;

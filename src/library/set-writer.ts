@@ -22,6 +22,7 @@ import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
+import { BlocksWriter, blocksFile } from './blocks.js';
 import { type FrameReader, LINE_BYTES_MAX, writeAll } from './frames.js';
 import {
   decodeLine,
@@ -102,6 +103,7 @@ export class SetWriter {
   readonly id: string;
   readonly #place: SetPlace;
   readonly #media: MediaWriter;
+  readonly #blocks: BlocksWriter;
   readonly #manifestFd: number;
   readonly #manifestDigest = new Blake3Hasher();
   /** Null for a set without a list. */
@@ -124,6 +126,7 @@ export class SetWriter {
     this.id = place.header.setId;
     this.#place = place;
     this.#media = createMedia(place.partialDirectory);
+    this.#blocks = new BlocksWriter(join(place.partialDirectory, blocksFile(0)));
     this.#manifestFd = openSync(join(place.partialDirectory, MANIFEST_FILE), CREATE, 0o600);
     this.#merge =
       place.hasList === false
@@ -151,6 +154,12 @@ export class SetWriter {
   media(frames: FrameReader): void {
     assert(this.#state === 'open', 'the set is open');
     this.#guard(() => frames.pass(frames.owed, (page) => this.#media.append(page)));
+  }
+
+  /** Keeps the block hashes of a file whose line is to come. */
+  blocks(frames: FrameReader): void {
+    assert(this.#state === 'open', 'the set is open');
+    this.#guard(() => this.#blocks.receive(frames));
   }
 
   /**
@@ -196,6 +205,9 @@ export class SetWriter {
     }
     const end = endOffset(record);
     if (end > this.#media.bytes) throw new LineError(`${shown} ends behind the media received`);
+    if (record.blocks !== null && !this.#blocks.claim(record.blocks, record.size)) {
+      throw new LineError(`the block hashes of ${shown} are not those that it names`);
+    }
     this.#entriesEnd = end;
     this.#entries++;
     this.#bytes += mediaDataBytes(record);
@@ -228,6 +240,10 @@ export class SetWriter {
       const extra = this.#media.bytes - this.#entriesEnd;
       this.abort();
       throw stpError('EPROTO', `the client sent ${extra} bytes of media that no entry names`);
+    }
+    if (this.#blocks.unclaimed > 0) {
+      this.abort();
+      throw stpError('EPROTO', 'the client sent block hashes that no entry names');
     }
     return this.#guard(() => {
       const { partialDirectory, directory } = this.#place;
@@ -273,6 +289,7 @@ export class SetWriter {
       flush: true,
     });
     fsyncSync(this.#manifestFd);
+    this.#blocks.finish();
     this.#closeFiles();
     return summary;
   }
@@ -291,6 +308,7 @@ export class SetWriter {
     if (!this.#filesOpen) return;
     this.#filesOpen = false;
     this.#media.close();
+    this.#blocks.close();
     closeSync(this.#manifestFd);
     this.#merge?.close();
   }

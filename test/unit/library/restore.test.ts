@@ -61,6 +61,10 @@ const entryOf = ({ path, link, ...change }: Change): ManifestEntry => ({
   xattrs: null,
   superseded: false,
   sameData: false,
+  medium: 0,
+  again: false,
+  delta: null,
+  blocks: null,
   ...change,
   path: Buffer.from(path),
   link: link === undefined ? null : Buffer.from(link),
@@ -300,7 +304,9 @@ function receive(pipe: MemoryPipe, target: string): Restored {
 test('a flipped bit in the media is named, and the rest is restored', (t) => {
   withSet((library, d) => {
     const set = library.openSet('latest');
-    const bit = [...set.manifest()].find((e) => e.path.toString().endsWith('/b')) as ManifestEntry;
+    const bit = [...set.manifest()].find(
+      (e) => e.kind === 'entry' && e.path.toString().endsWith('/b'),
+    ) as ManifestEntry;
     const fd = openSync(set.mediaPath, 'r+');
     writeSync(fd, 'c', bit.dataOffset + 1000);
     closeSync(fd);
