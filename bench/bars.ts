@@ -1,8 +1,8 @@
 /**
- * The bars a run of the transport suite must pass: ratios of medians of near rounds, and a few
- * absolute ones that no machine changes.
+ * The bars a run of a suite must pass: ratios of medians of near rounds, and a few absolute ones
+ * that no machine changes.
  *
- *   node dist/bench/bars.js [FILE...]      default bench/results/transport.json
+ *   node dist/bench/bars.js [FILE...]      default: both files of bench/results
  *
  * Prints a line a bar, and where to look for what no run of the suite shows. Exit code 0 all
  * passed, 1 one failed, 75 one has no answer: a row is missing or has fewer than nine near rounds.
@@ -11,7 +11,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import { type CaseName, specOf } from './harness/cases.js';
+import { type BackupCase, type CaseName, specOf } from './harness/cases.js';
 import { ROOT } from './harness/native-programs.js';
 import { NEAR_ROUNDS_MIN } from './harness/regime.js';
 import type { Row, RowRegime } from './harness/rows.js';
@@ -23,8 +23,9 @@ import { SOLO_ROUNDS, STREAM_SIZES } from './suites/transport-paths.js';
 const FAR_ROUNDS_MIN = 3;
 
 export interface RowKey {
-  readonly case: CaseName;
-  readonly size: number;
+  readonly case: CaseName | BackupCase;
+  /** Any, where absent. */
+  readonly size?: number;
   readonly path: string;
 }
 
@@ -114,6 +115,54 @@ const connections = key('connections', 0, 'stp-duplex');
 const idle = key('idle', 0, 'stp-duplex');
 const nopollBeside = key('neighbour', 64, 'tcp-beside-stp-nopoll');
 const pollBeside = key('neighbour', 64, 'tcp-beside-stp');
+
+const backup = (name: BackupCase, path: string): RowKey => ({ case: name, path });
+
+/** Seconds of ours for one of theirs. */
+const atMostTimes = (text: string, name: BackupCase, rival: string, most: number): Bar => {
+  const [ours, theirs] = [backup(name, 'stpbackup'), backup(name, rival)];
+  return {
+    text,
+    needs: [ours, theirs],
+    regime: 'near',
+    figure: (row) => {
+      const [a, b] = [row(ours), row(theirs)];
+      return { value: a.value / b.value, low: a.q1 / b.q3, high: a.q3 / b.q1 };
+    },
+    limit: { most },
+    show: times,
+  };
+};
+
+const unchanged = backup('unchanged', 'stpbackup');
+
+export const BACKUP_BARS: readonly Bar[] = [
+  atMostTimes('many small files: stpbackup / tar cf - | cat', 'many-small', 'tar-cat', 2.2),
+  ratio('many small files: times as fast as borg, no compression', {
+    of: backup('many-small', 'stpbackup'),
+    against: [backup('many-small', 'borg')],
+    least: 2,
+  }),
+  ratio('many small files: times as fast as restic, --compression off', {
+    of: backup('many-small', 'stpbackup'),
+    against: [backup('many-small', 'restic')],
+    least: 1.8,
+  }),
+  atMostTimes('few large files: stpbackup / cp -a', 'few-large', 'cp-a', 1.6),
+  {
+    text: 'unchanged tree, the whole command: files a second',
+    needs: [unchanged],
+    regime: 'near',
+    figure: (row) => ({
+      value: row(unchanged).value,
+      low: row(unchanged).q1,
+      high: row(unchanged).q3,
+    }),
+    limit: { least: 80_000 },
+    show: numberText,
+  },
+  atMostTimes('PostgreSQL: stpbackup / pg_basebackup', 'postgresql', 'pg_basebackup', 1.5),
+];
 
 export const BARS: readonly Bar[] = [
   ratio('stream 64 KiB: blocking copy / better of TCP and Unix', {
@@ -253,19 +302,22 @@ export interface BarResult {
   readonly figure?: Figure;
 }
 
+const soloRounds = (name: string): number | undefined =>
+  (SOLO_ROUNDS as Partial<Record<string, number>>)[name];
+
 /** A case that no distance changes has few rounds, of whichever regime. */
-const roundsMin = (bar: Bar, name: CaseName): number =>
-  SOLO_ROUNDS[name] ?? (bar.regime === 'near' ? NEAR_ROUNDS_MIN : FAR_ROUNDS_MIN);
+const roundsMin = (bar: Bar, name: string): number =>
+  soloRounds(name) ?? (bar.regime === 'near' ? NEAR_ROUNDS_MIN : FAR_ROUNDS_MIN);
 
 export function judge(rows: readonly Row[], bar: Bar): BarResult {
   const find = (k: RowKey): Row | undefined => {
-    const regimes: RowRegime[] = SOLO_ROUNDS[k.case] === undefined ? [bar.regime] : ['near', 'far'];
+    const regimes: RowRegime[] = soloRounds(k.case) === undefined ? [bar.regime] : ['near', 'far'];
     return rows.find(
       (row) =>
         regimes.includes(row.regime) &&
         row.rounds >= roundsMin(bar, k.case) &&
         row.case === k.case &&
-        row.size === k.size &&
+        row.size === (k.size ?? row.size) &&
         row.path === k.path,
     );
   };
@@ -302,7 +354,8 @@ export function line({ bar, figure, verdict }: BarResult): string {
 export function report(rows: readonly Row[], print: (line: string) => void): number {
   const first = rows[0];
   print(`Node ${first?.node ?? '?'}, commit ${first?.commit ?? '?'}, ${first?.cpu ?? '?'}`);
-  const results = BARS.map((bar) => judge(rows, bar));
+  const bars = first?.suite === 'backup' ? BACKUP_BARS : BARS;
+  const results = bars.map((bar) => judge(rows, bar));
   for (const result of results) print(line(result));
   const count = (v: BarResult['verdict']): number => results.filter((r) => r.verdict === v).length;
   print(
@@ -314,7 +367,8 @@ export function report(rows: readonly Row[], print: (line: string) => void): num
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const given = process.argv.slice(2);
-  const files = given.length > 0 ? given : [`${ROOT}bench/results/transport.json`];
+  const committed = ['transport', 'backup'].map((suite) => `${ROOT}bench/results/${suite}.json`);
+  const files = given.length > 0 ? given : committed;
   const print = (text: string): void => void process.stdout.write(`${text}\n`);
   const codes = files.map((file) => report(parseRows(readFileSync(file, 'utf8')), print));
   for (const [what, command] of ELSEWHERE) print(`elsewhere     ${what}: ${command}`);

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- transport`: command line, clean-up and exit code of the benchmark.
+ * `npm run bench -- SUITE`: command line, clean-up and exit code of the benchmark.
  *
  * Exit codes: 0 measured; 1 a path failed or delivered other bytes; 2 wrong usage; 75 inconclusive
  * (too few near rounds in the time given: neither good nor bad); 130 and 143 after SIGINT, SIGTERM.
@@ -8,7 +8,8 @@ import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { isNeeded } from './bars.js';
-import { CASES, type CaseName } from './harness/cases.js';
+import { backupTable } from './harness/backup-table.js';
+import { BACKUP_CASES, type BackupCase, CASES, type CaseName } from './harness/cases.js';
 import { chartFile, chartOf } from './harness/chart.js';
 import { isSize } from './harness/content.js';
 import type { CpuPair } from './harness/cpus.js';
@@ -17,6 +18,7 @@ import { OTHER_CORES_MAX } from './harness/load.js';
 import { NEAR_ROUNDS_MIN, REGIME_LIMITS } from './harness/regime.js';
 import type { Row } from './harness/rows.js';
 import { groupRows, numberText, ratioTable, textTable } from './harness/table.js';
+import { runBackup } from './suites/backup.js';
 import { runMicro } from './suites/micro.js';
 import { runTransport } from './suites/transport.js';
 import { PATHS, STREAM_SIZES, STREAM_SIZES_TINY } from './suites/transport-paths.js';
@@ -148,14 +150,48 @@ async function transport(flags: Flags, atEnd: AtEnd): Promise<number> {
   return EXIT_INCONCLUSIVE;
 }
 
-async function run(flags: Flags): Promise<void> {
+interface BackupFlags {
+  json?: string;
+  tiny?: true;
+  rounds: number;
+  case: BackupCase[];
+  path: string[];
+  seed: number;
+  secondsMax: number;
+  directory?: string;
+}
+
+async function backup(flags: BackupFlags, atEnd: AtEnd): Promise<number> {
+  const { rows, inconclusive } = await runBackup({
+    tiny: flags.tiny === true,
+    rounds: flags.rounds,
+    cases: flags.case,
+    paths: flags.path,
+    seed: flags.seed,
+    secondsMax: flags.secondsMax,
+    ...(flags.directory !== undefined && { directory: flags.directory }),
+    log: (line) => void process.stderr.write(`${line}\n`),
+    atEnd: (task) => atEnd.add(task),
+  });
+  process.stdout.write(`${backupTable(rows)}\n`);
+  if (flags.json !== undefined) {
+    writeFileSync(flags.json, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  }
+  if (inconclusive.length === 0) return 0;
+  process.stdout.write(
+    `inconclusive: fewer than ${NEAR_ROUNDS_MIN} near rounds: ${inconclusive.join('; ')}\n`,
+  );
+  return EXIT_INCONCLUSIVE;
+}
+
+async function run(measure: (atEnd: AtEnd) => Promise<number>): Promise<void> {
   const atEnd = new AtEnd();
   const interrupted = new Promise<number>((resolve) => {
     process.once('SIGINT', () => resolve(130));
     process.once('SIGTERM', () => resolve(143));
   });
   // A suite that is interrupted fails when its processes are ended; nobody waits for that.
-  const suite = transport(flags, atEnd);
+  const suite = measure(atEnd);
   suite.catch(() => {});
   try {
     process.exitCode = await Promise.race([suite, interrupted]);
@@ -219,12 +255,33 @@ program
   .option('--far-ns <n>', 'far: probes above this, ns a hop', positive, REGIME_LIMITS.farNs)
   .option('--cpus <a,b>', 'the two CPUs to use (default: chosen)', cpuPair)
   .action((flags: Flags) =>
-    run({
-      ...flags,
-      size: flags.size ?? (flags.tiny === true ? STREAM_SIZES_TINY : STREAM_SIZES),
-      path: flags.path ?? [],
+    run((atEnd) => {
+      const size = flags.size ?? (flags.tiny === true ? STREAM_SIZES_TINY : STREAM_SIZES);
+      return transport({ ...flags, size, path: flags.path ?? [] }, atEnd);
     }),
   );
+
+program
+  .command('backup')
+  .description('whole backups of trees: stpbackup, tar, cp, borg, restic')
+  .option('--json <file>', 'write one JSON object a line')
+  .option('--tiny', 'trees of a few files, one round: shows that it works')
+  .option('--rounds <n>', 'near rounds of each path', wholePositive, NEAR_ROUNDS_MIN)
+  .addOption(
+    new Option('--case <case...>', 'only these cases')
+      .choices(BACKUP_CASES)
+      .default([...BACKUP_CASES]),
+  )
+  .option(
+    '--path <path...>',
+    'only these paths',
+    (path: string, before: string[]) => [...before, path],
+    [],
+  )
+  .option('--seed <n>', 'the trees follow from it', wholePositive, 1)
+  .option('--seconds-max <n>', 'give up after so long in rounds that do not count', positive, 600)
+  .option('--directory <dir>', 'where trees and copies lie (default: /dev/shm)')
+  .action((flags: BackupFlags) => run((atEnd) => backup(flags, atEnd)));
 
 program
   .command('micro')

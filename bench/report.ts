@@ -1,22 +1,22 @@
 /**
- * The README's chart and tables of the transport suite, from a committed run.
+ * The README's charts and tables, from the committed runs.
  *
  *   node dist/bench/report.js [--check]
  *
- * Replaces what stands between `<!-- bench:transport -->` and `<!-- /bench:transport -->` in
- * README.md by what bench/results/transport.json gives, and draws the charts anew. `--check` changes nothing and exits with 1
- * if the README would change.
+ * Replaces what stands between `<!-- bench:SUITE -->` and `<!-- /bench:SUITE -->` in README.md by what
+ * bench/results/SUITE.json gives, and draws the charts of `transport` anew. `--check` changes nothing
+ * and exits with 1 if the README would change.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
+import { markdownBackup } from './harness/backup-table.js';
 import { chartFile, chartOf } from './harness/chart.js';
 import { ROOT } from './harness/native-programs.js';
 import type { Row } from './harness/rows.js';
 import { groupRows, markdownMatrix, markdownRatios, markdownTable } from './harness/table.js';
 import { isSoloCase } from './suites/transport-paths.js';
 
-const BEGIN = '<!-- bench:transport -->';
-const END = '<!-- /bench:transport -->';
+type Suite = 'transport' | 'backup';
 
 /** One JSON object a line. */
 export const parseRows = (text: string): Row[] =>
@@ -29,11 +29,19 @@ const CHART_TEXT =
   'Throughput of STP, TCP, Unix sockets, zeromq and MessagePort by message size, and how many ' +
   'times as good STP is as the better of TCP and Unix socket; the tables below have the figures';
 
-/** The README's part: chart, ratios, and one line a case. */
-export function report(rows: readonly Row[]): string {
+function measuredBy(rows: readonly Row[]): Row {
   const first = rows[0];
   if (first === undefined) throw new Error('no rows');
   if (rows.some((row) => row.regime === 'none')) throw new Error('rows of a tiny run');
+  return first;
+}
+
+const machineText = ({ cpu, node, commit }: Row): string =>
+  `${cpu}, two cores, Node ${node.replace(/^v/, '')}, commit ${commit}`;
+
+/** The README's part: chart, ratios, and one line a case. */
+export function report(rows: readonly Row[]): string {
+  const first = measuredBy(rows);
   const groups = groupRows(rows);
   const alternating = rows.filter((r) => r.regime === 'near' && !isSoloCase(r.case));
   const rounds = Math.min(...alternating.map((r) => r.rounds));
@@ -43,15 +51,25 @@ export function report(rows: readonly Row[]): string {
     `  <img alt="${CHART_TEXT}" src="bench/results/transport.svg">`,
     '</picture>',
     '',
-    `Medians of ${rounds} and more near rounds; ${first.cpu}, two cores, ` +
-      `Node ${first.node.replace(/^v/, '')}, commit ${first.commit}. Times as good as the better of ` +
-      'TCP and Unix socket, and after the slash as `memcpy-2p`, two C processes that copy in and out:',
+    `Medians of ${rounds} and more near rounds; ${machineText(first)}. ` +
+      'Times as good as the better of TCP and Unix socket, and after the slash as `memcpy-2p`, two C processes that copy in and out:',
     '',
     markdownRatios(groups),
     '',
     'The figures themselves, in bold how many times as good as the better socket:',
     '',
     markdownMatrix(groups),
+  ].join('\n');
+}
+
+/** The README's part of the suite `backup`. */
+export function backupReport(rows: readonly Row[]): string {
+  const first = measuredBy(rows);
+  const rounds = Math.min(...rows.filter((r) => r.regime === 'near').map((r) => r.rounds));
+  return [
+    `Medians of ${rounds} rounds, tmpfs to tmpfs; ${machineText(first)}:`,
+    '',
+    markdownBackup(rows),
   ].join('\n');
 }
 
@@ -66,19 +84,22 @@ export const fullReport = (rows: readonly Row[]): string =>
     '',
   ].join('\n');
 
-/** @throws if the document has not exactly one pair of markers, in order */
-export function withReport(document: string, table: string): string {
-  const begin = document.indexOf(BEGIN);
-  const end = document.indexOf(END);
-  if (begin < 0 || end < begin || document.indexOf(BEGIN, begin + 1) >= 0) {
-    throw new Error(`the document needs ${BEGIN} and, after it, ${END}, once`);
+/** @throws if the document has not exactly one pair of the suite's markers, in order */
+export function withReport(document: string, suite: Suite, text: string): string {
+  const [opening, closing] = [`<!-- bench:${suite} -->`, `<!-- /bench:${suite} -->`];
+  const begin = document.indexOf(opening);
+  const end = document.indexOf(closing);
+  if (begin < 0 || end < begin || document.indexOf(opening, begin + 1) >= 0) {
+    throw new Error(`the document needs ${opening} and, after it, ${closing}, once`);
   }
-  return `${document.slice(0, begin + BEGIN.length)}\n${table}\n${document.slice(end)}`;
+  return `${document.slice(0, begin + opening.length)}\n${text}\n${document.slice(end)}`;
 }
+
+const resultsOf = (suite: Suite): string => `${ROOT}bench/results/${suite}.json`;
 
 function main(): void {
   const readme = `${ROOT}README.md`;
-  const json = `${ROOT}bench/results/transport.json`;
+  const json = resultsOf('transport');
   const rows = parseRows(readFileSync(json, 'utf8'));
   const full = `${ROOT}bench/results/transport.md`;
   if (!process.argv.includes('--check')) {
@@ -88,11 +109,13 @@ function main(): void {
       if (chart !== undefined) writeFileSync(chartFile(json, theme), chart);
     }
   }
+  const backups = parseRows(readFileSync(resultsOf('backup'), 'utf8'));
   const before = readFileSync(readme, 'utf8');
-  const after = withReport(before, report(rows));
+  const transport = withReport(before, 'transport', report(rows));
+  const after = withReport(transport, 'backup', backupReport(backups));
   if (before === after) return;
   if (process.argv.includes('--check')) {
-    process.stderr.write('README.md: the table is not that of bench/results/transport.json\n');
+    process.stderr.write('README.md: the tables are not those of bench/results/\n');
     process.exitCode = 1;
   } else writeFileSync(readme, after);
 }

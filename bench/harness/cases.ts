@@ -1,9 +1,17 @@
 /**
- * What the cases of the transport suite measure: unit, and what of a round is its value. Pure.
+ * What the cases of the suites measure: unit, and what of a round is its value. Pure.
  */
 import { type Histogram, microsecondsAt } from './histogram.js';
 
-export type Unit = 'GB/s' | 'µs' | 'messages/s' | 'connections/s' | 'bytes' | 'cores';
+export type Unit =
+  | 'GB/s'
+  | 'µs'
+  | 'messages/s'
+  | 'connections/s'
+  | 'bytes'
+  | 'cores'
+  | 's'
+  | 'files/s';
 
 /** What a value is made of. */
 export interface Measured {
@@ -33,7 +41,9 @@ const messageRate: CaseSpec = {
   valueOf: ({ messages, seconds }) => messages / seconds,
 };
 
-export const CASE_SPECS = {
+const duration: CaseSpec = { unit: 's', more: false, valueOf: ({ seconds }) => seconds };
+
+const TRANSPORT_SPECS = {
   stream: {
     unit: 'GB/s',
     more: true,
@@ -56,9 +66,21 @@ export const CASE_SPECS = {
   },
 } as const satisfies Record<string, CaseSpec>;
 
-export type CaseName = keyof typeof CASE_SPECS;
+/** Of the suite `backup`; a message is a file or another entry there. */
+const BACKUP_SPECS = {
+  'many-small': duration,
+  'few-large': duration,
+  unchanged: { ...messageRate, unit: 'files/s' },
+  postgresql: duration,
+} as const satisfies Record<string, CaseSpec>;
 
-export const CASES = Object.keys(CASE_SPECS) as readonly CaseName[];
+export const CASE_SPECS = { ...TRANSPORT_SPECS, ...BACKUP_SPECS };
+
+export type CaseName = keyof typeof TRANSPORT_SPECS;
+export type BackupCase = keyof typeof BACKUP_SPECS;
+
+export const CASES = Object.keys(TRANSPORT_SPECS) as readonly CaseName[];
+export const BACKUP_CASES = Object.keys(BACKUP_SPECS) as readonly BackupCase[];
 
 /** A row's case may come from a file. */
 export const specOf = (name: string): CaseSpec | undefined =>

@@ -7,7 +7,7 @@
  * result.
  */
 import { createHash } from 'node:crypto';
-import { CASE_SPECS, type CaseName, type Unit } from './cases.js';
+import { type BackupCase, CASE_SPECS, type CaseName, type Unit } from './cases.js';
 import { type Histogram, makeHistogram, microsecondsAt } from './histogram.js';
 import type { RoundResult } from './path.js';
 import type { Round } from './schedule.js';
@@ -67,7 +67,7 @@ export interface Row {
 
 export interface RowIdentity {
   readonly suite: string;
-  readonly case: CaseName;
+  readonly case: CaseName | BackupCase;
   readonly path: string;
   readonly size: number;
   readonly offered?: number;

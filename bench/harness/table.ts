@@ -156,7 +156,10 @@ export const groupTitle = ({ case: name, size, rows }: Group): string => {
   ].join(', ');
 };
 
-const alignedText = (head: readonly string[], body: readonly (readonly string[])[]): string[] => {
+export const alignedText = (
+  head: readonly string[],
+  body: readonly (readonly string[])[],
+): string[] => {
   const widths = head.map((h, i) => Math.max(h.length, ...body.map((r) => r[i]?.length ?? 0)));
   const line = (cells: readonly string[]): string =>
     cells
@@ -227,7 +230,7 @@ const COLUMNS: readonly (readonly [path: string, title: string])[] = [
   ['memcpy-2p-sum', 'C, in place'],
 ];
 
-const markdown = (head: readonly string[], body: readonly (readonly string[])[]): string =>
+export const markdown = (head: readonly string[], body: readonly (readonly string[])[]): string =>
   [
     `| ${head.join(' | ')} |`,
     `|---|${head

@@ -12,9 +12,11 @@ import { assertBelowRoots } from '../source/confine.js';
 import type { EstablishedClient } from './client.js';
 import type { ClientConfig } from './config.js';
 import { orAborted } from './deadline.js';
-import type { RestoreSetJob, RestoreSetResult, SendTreeJob } from './jobs.js';
+import type { ReadLaneJob, RestoreSetJob, RestoreSetResult, SendTreeJob } from './jobs.js';
+import { openLanes } from './lanes.js';
 import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
-import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
+import { type AnyMover, isConsequence, Mover, MoverGroup, type Totals } from './mover.js';
+import { moverLink } from './mover-link.js';
 import {
   type BackupRequest,
   type FromServer,
@@ -42,27 +44,59 @@ async function verdict({ control }: EstablishedClient): Promise<string> {
 
 function startMover(session: EstablishedClient, roots: Roots): AnyMover {
   const { request, storage, errors } = session;
-  const [stream] = session.streams;
+  const [stream, ...others] = session.streams;
   if (stream === undefined) throw stpError('EPROTO', 'the session has no data stream');
+  if (others.length > 0 && (request.op !== 'backup' || request.dryRun)) {
+    throw stpError('EPROTO', 'only a backup has several data streams');
+  }
   // Checked first: a refused request must not cost a thread.
   const job = request.op === 'backup' ? sendTreeJob(request, roots) : restoreJob(request, roots);
-  const handle = storage.detach(stream);
   const onComplaint = (complaint: object): void => void errors.send(complaint).catch(() => {});
-  return request.op === 'backup'
-    ? Mover.start<SendTreeJob, null>('backup-sender', handle, job as SendTreeJob, onComplaint)
-    : Mover.start<RestoreSetJob, RestoreSetResult>(
-        'restore-receiver',
-        handle,
-        job as RestoreSetJob,
-        onComplaint,
-      );
+  if (request.op === 'backup') {
+    return startSenders(job as SendTreeJob, storage, [stream, ...others], onComplaint);
+  }
+  return Mover.start<RestoreSetJob, RestoreSetResult>(
+    'restore-receiver',
+    moverLink(storage, stream),
+    job as RestoreSetJob,
+    onComplaint,
+  );
+}
+
+/** The thread of the walk, and one for each further stream. */
+function startSenders(
+  job: SendTreeJob,
+  storage: EstablishedClient['storage'],
+  [first, ...others]: readonly [number, ...number[]],
+  onComplaint: (complaint: object) => void,
+): AnyMover {
+  const { walk, lanes } = openLanes(others.length);
+  const sender = Mover.start<SendTreeJob, null>(
+    'backup-sender',
+    moverLink(storage, first),
+    { ...job, lanes: walk },
+    onComplaint,
+    walk.map(({ port }) => port),
+  );
+  const readers = lanes.map((lane, i) =>
+    Mover.start<ReadLaneJob, null>(
+      'lane-reader',
+      moverLink(storage, others[i] as number),
+      { ...lane, deltaFrom: job.deltaFrom },
+      onComplaint,
+      [lane.port],
+    ),
+  );
+  return readers.length === 0 ? sender : new MoverGroup([sender, ...readers]);
 }
 
 const sendTreeJob = (request: BackupRequest, { roots }: Roots): SendTreeJob => ({
+  lanes: [],
   roots: request.paths.map((path) => assertBelowRoots(pathToBytes(path), roots)),
   selection: request.selection,
   listBytes: request.listBytes,
   dryRun: request.dryRun,
+  deltaFrom: request.deltaFrom,
 });
 
 const restoreJob = (request: RestoreRequest, { restoreRoots }: Roots): RestoreSetJob => {
@@ -74,8 +108,8 @@ const restoreJob = (request: RestoreRequest, { restoreRoots }: Roots): RestoreSe
 
 /** Runs the session's request to its end. Rejects with the reason, which the server is told. */
 export async function runClientJob(session: EstablishedClient, roots: Roots): Promise<void> {
-  const { control, network, signal } = session;
-  const before = network.traffic().inet;
+  const { control, signal } = session;
+  const before = inetOf(session);
   const mover = startMover(session, roots);
   const judged = verdict(session);
   judged.catch(() => {});
@@ -89,7 +123,7 @@ export async function runClientJob(session: EstablishedClient, roots: Roots): Pr
     const { totals } = await orAborted(signal, Promise.race([mover.done, early]));
     clearInterval(report);
     await session.errors.flushed();
-    await control.send(summaryOf(totals, before, network.traffic().inet));
+    await control.send(summaryOf(totals, before, inetOf(session)));
     await orAborted(signal, judged);
   } catch (e) {
     throw await bestReason(e, judged);
@@ -97,6 +131,12 @@ export async function runClientJob(session: EstablishedClient, roots: Roots): Pr
     clearInterval(report);
     await mover.stop();
   }
+}
+
+/** Of the control connections of all sessions, and of this one's data should it go there, too. */
+function inetOf({ network, storage }: EstablishedClient): Traffic {
+  const [common, own] = [network.traffic().inet, storage.traffic().inet];
+  return { sent: common.sent + own.sent, received: common.received + own.received };
 }
 
 interface Traffic {

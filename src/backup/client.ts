@@ -19,6 +19,7 @@ import {
   type ClientFig4A,
   FIG4_CLIENT,
   FIG4A_CLIENT,
+  FIG4A_CLIENT_NETWORK,
   SecondConnections,
   type StgOpening,
 } from './handshake-client.js';
@@ -28,7 +29,7 @@ import { LineChannel } from './line-channel.js';
 import { Mailbox } from './mailbox.js';
 import { type Request, requestSchema } from './protocol.js';
 import { reasonOf } from './reason.js';
-import { HandshakeError, type Opening, receiveOpening, receiveStg } from './wire.js';
+import { HandshakeError, NO_STG, type Opening, receiveOpening, receiveStg } from './wire.js';
 
 export interface Log {
   info(message: string): void;
@@ -41,7 +42,7 @@ export interface EstablishedClient {
   readonly label: string;
   readonly signal: AbortSignal;
   readonly request: Request;
-  /** The network mechanism, and the storage mechanism of the session's STG. */
+  /** The network mechanism, and what the data streams are on: the session's STG, or the network. */
   readonly network: STPConnect;
   readonly storage: STPConnect;
   readonly control: LineChannel;
@@ -61,6 +62,9 @@ export interface ClientOptions {
   readonly onStep?: ((session: string, record: StepRecord) => void) | undefined;
   readonly timeoutMs?: number | undefined;
 }
+
+const fig4aOf = ({ arrival }: ClientFig4A): typeof FIG4A_CLIENT =>
+  arrival?.opening.stg === NO_STG ? FIG4A_CLIENT_NETWORK : FIG4A_CLIENT;
 
 /** Steps of the ports themselves belong to no session. */
 const NO_SESSION = '-';
@@ -158,6 +162,7 @@ export class BackupClient {
       lookup: this.#lookup(),
       arrivals: this.#stgArrivals,
       storageOf,
+      ports: config.ports,
       timeoutMs,
       onRefused: (peer, reason) => this.#refused(peer, reason),
       role: 0,
@@ -303,7 +308,7 @@ export class BackupClient {
     });
     this.#storageContexts.set(session, context);
     try {
-      await runSteps(FIG4A_CLIENT, 160, context, this.#sessionRun(session, arrival.peer));
+      await runSteps(fig4aOf(context), 160, context, this.#sessionRun(session, arrival.peer));
       session.storage.resolve();
       await network.close(arrival.fd);
     } catch (e) {
@@ -371,7 +376,7 @@ export class BackupClient {
     if (!request) throw new HandshakeError('the server ended the session without a request');
     while (context.accepted.length < request.streams) {
       context.role = context.accepted.length;
-      await runSteps(FIG4A_CLIENT, 172, context, this.#sessionRun(session, 'the server'));
+      await runSteps(fig4aOf(context), 172, context, this.#sessionRun(session, 'the server'));
     }
     await context.streams.close();
     log.info(`session ${session.label}: ${request.op} for ${request.host}`);

@@ -42,6 +42,7 @@ import type {
 import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
+import { moverLink } from './mover-link.js';
 import type { Complaint, Progress } from './protocol.js';
 import { reasonOf } from './reason.js';
 
@@ -120,7 +121,7 @@ export class DatabaseSession {
       this.options.onComplaint?.(complaint);
       void this.control.send({ type: 'complaint', complaint });
     };
-    return Mover.start<J, R>(entry, storage.detach(data), job, onComplaint);
+    return Mover.start<J, R>(entry, moverLink(storage, data), job, onComplaint);
   }
 
   /**

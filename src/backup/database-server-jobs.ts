@@ -28,6 +28,7 @@ import { orAborted } from './deadline.js';
 import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SEGMENT_PIECE_BYTES } from './limits.js';
 import { Mover } from './mover.js';
+import { moverLink } from './mover-link.js';
 import { reasonOf } from './reason.js';
 import { agree } from './server.js';
 
@@ -100,7 +101,7 @@ async function store(
   };
   const mover = Mover.start<StoreSetJob, StoreSetResult>(
     workers[request.kind],
-    storage.detach(session.data),
+    moverLink(storage, session.data),
     job,
     () => {},
   );
@@ -173,7 +174,7 @@ async function fetchSet(
   const job: SendSetJob = { library: config.library, set: set.id, selected: [] };
   const mover = Mover.start<SendSetJob, null>(
     'restore-sender',
-    storage.detach(session.data),
+    moverLink(storage, session.data),
     job,
     () => {},
   );

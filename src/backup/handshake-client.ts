@@ -8,11 +8,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import { assert } from '../assert.js';
-import { AF_INET, type STPConnect } from '../connect/stp-connect.js';
+import { AF_INET, STPConnect } from '../connect/stp-connect.js';
 import { messageOf } from '../errors.js';
 import { within } from './deadline.js';
 import { type Arrival, abortQuietly, peerName } from './door.js';
-import type { Step } from './handshake-steps.js';
+import { bindInRange, type PortRange } from './dynamic-port.js';
+import { rowOf, type Step } from './handshake-steps.js';
 import { STEP_TIMEOUT_MS, STREAMS_MAX, TOKEN_BYTES, UNIDENTIFIED_MAX } from './limits.js';
 import { Mailbox } from './mailbox.js';
 import {
@@ -84,6 +85,8 @@ export interface ClientFig4A extends Port {
   readonly arrivals: Mailbox<Arrival<StgOpening>>;
   /** A layer of this session's own that reaches an STG; attaches to it if need be. */
   readonly storageOf: (stg: string) => Promise<STPConnect>;
+  /** Dynamic TCP ports, for data that goes over the network. */
+  readonly ports?: PortRange | undefined;
   readonly timeoutMs?: number | undefined;
   arrival?: Arrival<StgOpening>;
   storage?: STPConnect;
@@ -288,6 +291,7 @@ export class StreamDoor {
 
 const fig4a = { figure: '4A', side: 'client' } as const;
 
+/** Where an STG was named; else FIG4A_CLIENT_NETWORK. */
 export const FIG4A_CLIENT: readonly Step<ClientFig4A>[] = [
   {
     ...fig4a,
@@ -333,7 +337,7 @@ export const FIG4A_CLIENT: readonly Step<ClientFig4A>[] = [
     step: 160,
     name: 'receive',
     what: 'the length of the STG identifier, then the identifier',
-    run: (c) => assert((c.arrival?.opening.stg.length ?? 0) > 0, 'the door let a stranger in'),
+    run: (c) => assert(c.arrival !== undefined, 'the door let a stranger in'),
     next: 162,
   },
   {
@@ -411,3 +415,32 @@ export const FIG4A_CLIENT: readonly Step<ClientFig4A>[] = [
     next: 'done',
   },
 ];
+
+/** The rows of FIG4A_CLIENT but for some. */
+const otherwise = (rows: readonly Step<ClientFig4A>[]): readonly Step<ClientFig4A>[] =>
+  FIG4A_CLIENT.map((row) => rows.find(({ step }) => step === row.step) ?? row);
+
+/** The same where the server names no STG: a TCP listener of this session instead. */
+export const FIG4A_CLIENT_NETWORK: readonly Step<ClientFig4A>[] = otherwise([
+  {
+    ...fig4a,
+    step: 162,
+    name: 'socket',
+    what: 'and bind to a dynamic TCP port: the data goes over the network',
+    run: async (c) => {
+      const storage = new STPConnect();
+      c.storage = storage;
+      c.storageListener = storage.socket(AF_INET);
+      const { lookup, onRefused } = c;
+      const refused = (e: Error): void => onRefused('a caller', e.message);
+      if (lookup) storage.setsockopt(c.storageListener, 'psk', { lookup, refused });
+      await bindInRange(storage, c.storageListener, c.address, c.ports);
+    },
+    next: 164,
+  },
+  { ...rowOf(FIG4A_CLIENT, 164), name: 'listen' },
+  { ...rowOf(FIG4A_CLIENT, 166), name: 'getsockname' },
+  { ...rowOf(FIG4A_CLIENT, 168), name: 'getsockname' },
+  { ...rowOf(FIG4A_CLIENT, 170), what: 'the TCP port' },
+  { ...rowOf(FIG4A_CLIENT, 172), name: 'accept', what: 'the data connection' },
+]);

@@ -11,8 +11,9 @@ import { randomBytes } from 'node:crypto';
 import { assert } from '../assert.js';
 import { monotonicMs } from '../clock.js';
 import { AF_INET, type STPConnect } from '../connect/stp-connect.js';
-import { isCoded, messageOf } from '../errors.js';
+import { messageOf } from '../errors.js';
 import { type Arrival, abortQuietly, keepDoor, refuse } from './door.js';
+import { bindInRange } from './dynamic-port.js';
 import { StreamDoor } from './handshake-client.js';
 import { type RunOptions, runSteps, type Step, type Trace } from './handshake-steps.js';
 import { STREAMS_MAX, TOKEN_BYTES, UNIDENTIFIED_MAX } from './limits.js';
@@ -84,20 +85,6 @@ const must = <T>(value: T | undefined, what: string): T => {
   return value;
 };
 
-/** Any port of the range that is free. */
-async function bindInRange(c: ClientDatabase, fd: number): Promise<void> {
-  const { address: host, ports } = c.options;
-  for (let port = ports.from; ; port++) {
-    try {
-      await c.connect.bind(fd, { host, port });
-      return;
-    } catch (e) {
-      const taken = isCoded(e) && e.code === 'EADDRINUSE';
-      if (!taken || port >= ports.to) throw e;
-    }
-  }
-}
-
 /** Keeps the dynamic port until its one caller, who knows the token, is here. */
 function answerCalls(c: ClientDatabase): void {
   const { connect, options, token } = c;
@@ -162,7 +149,10 @@ export const FIG5_CLIENT: readonly Step<ClientDatabase>[] = [
     step: 184,
     name: 'bind',
     what: 'to a dynamic port',
-    run: (c) => bindInRange(c, must(c.listener, 'socket')),
+    run: (c) => {
+      const { address, ports } = c.options;
+      return bindInRange(c.connect, must(c.listener, 'socket'), address, ports);
+    },
     next: 186,
   },
   {

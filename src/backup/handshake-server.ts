@@ -17,6 +17,7 @@ import { REASON_GRACE_MS, SESSION_ID_BYTES } from './limits.js';
 import {
   type DescriptorToken,
   HandshakeError,
+  NO_STG,
   receiveDescriptor,
   receiveStoragePort,
   type StoragePort,
@@ -38,6 +39,7 @@ export interface ServerHandshakeOptions {
     readonly wkp: number;
     readonly key: Buffer | null;
   };
+  /** NO_STG: the data goes over the network, too. */
   readonly stg: string;
   /** Data streams to set up, from 1 to STREAMS_MAX. */
   readonly streams: number;
@@ -52,7 +54,7 @@ export interface ServerConnections {
   readonly control: number;
   /** Second network connection. */
   readonly errors: number;
-  /** Storage connections, in the order of their roles. */
+  /** Data connections, in the order of their roles. */
   readonly streams: readonly number[];
 }
 
@@ -267,12 +269,47 @@ export const FIG4A_SERVER: readonly Step<Fig4A>[] = [
   },
 ];
 
+/** The same where there is no STG: 142 to 146 by the network's calls, to the port that 170 gave. */
+export const FIG4A_SERVER_NETWORK: readonly Step<Fig4A>[] = [
+  ...FIG4A_SERVER.filter(({ step }) => Number(step) < 142),
+  {
+    ...fig4a,
+    step: 142,
+    name: 'socket',
+    what: 'AF_INET, for the data connection over the network',
+    run: (c) => {
+      c.storage = networkSocket(c);
+    },
+    next: 144,
+  },
+  {
+    ...fig4a,
+    step: 144,
+    name: 'bind',
+    what: 'to an ephemeral port',
+    run: (c) => bindEphemeral(c, must(c.storage, 'socket')),
+    next: 146,
+  },
+  {
+    ...fig4a,
+    step: 146,
+    name: 'connect',
+    what: "to the client's dynamic port",
+    run: (c, signal) => {
+      const { port } = must(c.storagePort, 'port');
+      return connectTo(c, must(c.storage, 'socket'), port, signal);
+    },
+    next: 'done',
+  },
+];
+
 async function establishStorage(shared: Shared, run: RunOptions): Promise<number[]> {
+  const table = shared.options.stg === NO_STG ? FIG4A_SERVER_NETWORK : FIG4A_SERVER;
   const context: Fig4A = { ...shared };
   const streams: number[] = [];
   for (let role = 0; role < shared.options.streams; role++) {
     // 132 to 140 once, 142 to 146 once for each stream.
-    await runSteps(FIG4A_SERVER, role === 0 ? 132 : 142, context, run);
+    await runSteps(table, role === 0 ? 132 : 142, context, run);
     const fd = must(context.storage, 'socket');
     await sendPreamble(shared.connect, fd, must(context.storagePort, 'port').token, role);
     streams.push(fd);

@@ -1,9 +1,20 @@
 /**
  * What the movers are told to do and what they bring back: plain data, posted to workers.
  */
+import type { MessagePort } from 'node:worker_threads';
 import type { SetMeta } from '../library/library.js';
+import type { FurtherMedium } from '../library/manifest.js';
 import type { SetSummary } from '../library/set-writer.js';
+import type { MediumPlace } from '../library/store-medium.js';
 import type { Selection } from './protocol.js';
+
+/** How the thread of the walk and those of its further streams reach each other; see lanes.ts. */
+export interface LaneEnd {
+  readonly words: Int32Array;
+  readonly port: MessagePort;
+  /** Number of its medium, from 1 on. */
+  readonly medium: number;
+}
 
 export interface SendTreeJob {
   /** Real paths, checked against the client's roots. */
@@ -12,7 +23,14 @@ export interface SendTreeJob {
   /** Bytes of the parent's list; 0 for a full backup. */
   readonly listBytes: number;
   readonly dryRun: boolean;
+  /** Bytes: of larger files only blocks that changed are sent; 0: never. */
+  readonly deltaFrom: number;
+  /** One for each further stream, in the order of their media. */
+  readonly lanes: readonly LaneEnd[];
 }
+
+/** A further stream of a backup: what its thread reads is told by that of the walk. */
+export type ReadLaneJob = LaneEnd & Pick<SendTreeJob, 'deltaFrom'>;
 
 export interface StoreSetJob {
   readonly library: string;
@@ -23,6 +41,10 @@ export interface StoreSetJob {
   /** False for what does not come in the order of a walk. */
   readonly hasList: boolean;
 }
+/** A medium that comes through a stream of its own. */
+export type StoreMediumJob = MediumPlace;
+export type StoreMediumResult = FurtherMedium;
+
 /** Null after a dry run. */
 export type StoreSetResult = SetSummary | null;
 

@@ -24,8 +24,11 @@ export const UNIDENTIFIED_MAX = 64;
 /** Sessions at one time on one client. Each holds two connections, a listener and workers. */
 export const SESSIONS_MAX = 32;
 
-/** Parallel data streams of one session: a role is one byte, and 255 is the control stream. */
-export const STREAMS_MAX = 16;
+/**
+ * Parallel data streams of one session, each with a thread on either side: no more than fill a
+ * machine's memory. A role is one byte, and 255 is the control stream.
+ */
+export const STREAMS_MAX = 8;
 
 /** A line of a control or error connection. A request carries paths: PATH_MAX times PATHS_MAX fit. */
 export const LINE_BYTES_MAX = 1 << 20;
@@ -49,3 +52,6 @@ export const SEGMENT_BYTES_MAX = 1 << 30;
 
 /** What one piece of a WAL file on its way takes of memory. */
 export const SEGMENT_PIECE_BYTES = 1 << 20;
+
+/** What a mover sends or receives at a time over the network: four pages, for fewer system calls. */
+export const NETWORK_PAGE_BYTES = 4 << 16;

@@ -5,15 +5,35 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../assert.js';
 import { BlockingStream } from '../socket/blocking-stream.js';
-import {
-  type MoverData,
-  type MoverMessage,
-  type MoverResult,
-  RELEASE,
-  type Totals,
+import type {
+  MoverData,
+  MoverMessage,
+  MoverResult,
+  Release,
+  SetPlaceFacts,
+  Totals,
 } from './mover.js';
+import type { MoverLink } from './mover-link.js';
+import { NetworkStream } from './network-stream.js';
 import { pathFromBytes } from './protocol.js';
 import { reasonOf } from './reason.js';
+
+/** A stream of either mechanism, as a mover uses it. */
+type DataStream = Pick<
+  BlockingStream,
+  | 'reserve'
+  | 'commit'
+  | 'peek'
+  | 'consume'
+  | 'shutdown'
+  | 'close'
+  | 'abort'
+  | 'bytesSent'
+  | 'bytesReceived'
+>;
+
+const openLink = (link: MoverLink): DataStream =>
+  link.mechanism === 'stp' ? new BlockingStream(link.handle) : new NetworkStream(link.socket);
 
 /** Where in the progress array the bytes through the stream stand. */
 const MOVED = 2;
@@ -22,10 +42,10 @@ const MOVED = 2;
 export class MoverStream {
   /** Told to the event loop without a message: [entries, bytes of file data, bytes moved]. */
   readonly progress: Float64Array;
-  readonly #stream: BlockingStream;
+  readonly #stream: DataStream;
   #complaints = 0;
 
-  constructor(stream: BlockingStream, progress: Float64Array) {
+  constructor(stream: DataStream, progress: Float64Array) {
     this.#stream = stream;
     this.progress = progress;
   }
@@ -67,26 +87,26 @@ export class MoverStream {
 
 const post = (message: MoverMessage<unknown>): void => parentPort?.postMessage(message);
 
-/** All is moved; waits until the event loop says that both sides agree. */
-export async function hold(totals: Totals): Promise<void> {
+/** Tells what other movers of the session need to know. */
+export const begun = (place: SetPlaceFacts): void => post({ type: 'begun', place });
+
+/** All is moved; waits until the event loop says that both sides agree. Returns what it brings. */
+export async function hold<T>(totals: Totals): Promise<T> {
   const port = parentPort;
   assert(port !== null, 'a mover runs in a worker');
-  const released = new Promise<void>((resolve) => {
-    port.once('message', (message) => {
-      assert(message === RELEASE, 'a mover is told one thing only');
-      resolve();
-    });
+  const released = new Promise<T>((resolve) => {
+    port.once('message', (message: Release) => resolve(message.release as T));
   });
   post({ type: 'held', totals });
-  await released;
+  return await released;
 }
 
 /** Runs the one job of this worker and ends it. */
 export async function runMover<J, R>(
   run: (job: J, stream: MoverStream) => MoverResult<R> | Promise<MoverResult<R>>,
 ): Promise<void> {
-  const { handle, job, progress } = workerData as MoverData<J>;
-  const stream = new BlockingStream(handle);
+  const { link, job, progress } = workerData as MoverData<J>;
+  const stream = openLink(link);
   try {
     const { totals, result } = await run(job, new MoverStream(stream, progress));
     stream.close();

@@ -1,19 +1,21 @@
 /**
- * A mover: a worker thread that has one storage stream and one job, seen from the event loop.
+ * A mover: a worker thread that has one data stream and one job, seen from the event loop.
  *
  * The stream is the worker's alone; what comes back are messages, and three numbers in memory that
  * both see, which whoever shows progress looks at when it likes. A mover ends by itself, done or
  * failed, or is stopped: then its stream is reset and its files are closed with it. Event loop only;
  * the other half is mover-thread.ts.
  */
-import { Worker } from 'node:worker_threads';
+import { type MessagePort, Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
-import type { StreamHandle } from '../socket/stp-socket.js';
+import { dropLink, type MoverLink } from './mover-link.js';
 import type { Complaint, Progress } from './protocol.js';
 
 /** Entry points in workers/. */
 export type MoverEntry =
   | 'backup-sender'
+  | 'lane-reader'
+  | 'medium-storer'
   | 'backup-receiver'
   | 'restore-sender'
   | 'restore-receiver'
@@ -23,14 +25,18 @@ export type MoverEntry =
   | 'base-backup-sender';
 
 export interface MoverData<J> {
-  readonly handle: StreamHandle;
+  readonly link: MoverLink;
   readonly job: J;
   /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
   readonly progress: Float64Array;
 }
 
-/** Worker to event loop. `held` waits for `release`, sent by `Mover.release`. */
+/**
+ * Worker to event loop. `begun` tells what other movers of the session need to know; `held` waits
+ * for `release`, sent by `Mover.release`.
+ */
 export type MoverMessage<R> =
+  | { readonly type: 'begun'; readonly place: SetPlaceFacts }
   | { readonly type: 'complaint'; readonly complaint: Complaint }
   | { readonly type: 'held'; readonly totals: Totals }
   | { readonly type: 'done'; readonly totals: Totals; readonly result: R }
@@ -45,7 +51,16 @@ export interface Totals {
   readonly complaints: number;
 }
 
-export const RELEASE = 'release';
+/** Where a set is being made. */
+export interface SetPlaceFacts {
+  readonly set: string;
+  readonly directory: string;
+}
+
+/** What a mover is told that holds. */
+export interface Release {
+  readonly release: unknown;
+}
 const PROGRESS_NUMBERS = 3;
 
 export interface MoverResult<R> {
@@ -71,6 +86,7 @@ function deferred<T>(): {
 
 export class Mover<R> {
   readonly #worker: Worker;
+  readonly #begun = deferred<SetPlaceFacts>();
   readonly #held = deferred<Totals>();
   readonly #done = deferred<MoverResult<R>>();
 
@@ -88,23 +104,31 @@ export class Mover<R> {
 
   static start<J, R>(
     entry: MoverEntry,
-    handle: StreamHandle,
+    link: MoverLink,
     job: J,
     onComplaint: (complaint: Complaint) => void,
+    /** Of what the job has: goes to the thread for good. */
+    ports: readonly MessagePort[] = [],
   ): Mover<R> {
     const progress = new Float64Array(new SharedArrayBuffer(PROGRESS_NUMBERS * 8));
-    const workerData: MoverData<J> = { handle, job, progress };
+    const workerData: MoverData<J> = { link, job, progress };
     const worker = new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), {
       workerData,
-      transferList: [handle.port],
+      transferList: [...(link.mechanism === 'stp' ? [link.handle.port] : []), ...ports],
       name: entry,
     });
+    worker.on('exit', () => dropLink(link));
     return new Mover<R>(worker, progress, onComplaint);
   }
 
   get progress(): Progress {
     const [entries = 0, bytes = 0, moved = 0] = this.numbers;
     return { type: 'progress', entries, bytes, moved };
+  }
+
+  /** What the mover says when it has begun; not all do. */
+  get begun(): Promise<SetPlaceFacts> {
+    return this.#begun.promise;
   }
 
   /** When all is moved but nothing is final yet: see `release`. */
@@ -118,8 +142,9 @@ export class Mover<R> {
   }
 
   /** Lets a mover that holds go on: both sides agree. */
-  release(): void {
-    this.#worker.postMessage(RELEASE);
+  release(value: unknown = null): void {
+    const message: Release = { release: value };
+    this.#worker.postMessage(message);
   }
 
   /** Ends the thread wherever it is, and resets its stream. Again is no error. */
@@ -128,6 +153,7 @@ export class Mover<R> {
   }
 
   #fail(e: unknown): void {
+    this.#begun.reject(e);
     this.#held.reject(e);
     this.#done.reject(e);
   }
@@ -136,6 +162,9 @@ export class Mover<R> {
     switch (message.type) {
       case 'complaint':
         this.onComplaint(message.complaint);
+        break;
+      case 'begun':
+        this.#begun.resolve(message.place);
         break;
       case 'held':
         this.#held.resolve(message.totals);
@@ -152,6 +181,47 @@ export class Mover<R> {
 
 /** What there is to know of a mover whatever its result. */
 export type AnyMover = Pick<Mover<unknown>, 'progress' | 'done' | 'stop'>;
+
+const SUM_START: Totals = { entries: 0, bytes: 0, moved: 0, complaints: 0 };
+
+/** Of several streams of one session. */
+export const sumTotals = (all: readonly Totals[]): Totals =>
+  all.reduce(
+    (sum, { entries, bytes, moved, complaints }) => ({
+      entries: sum.entries + entries,
+      bytes: sum.bytes + bytes,
+      moved: sum.moved + moved,
+      complaints: sum.complaints + complaints,
+    }),
+    SUM_START,
+  );
+
+/** Movers that work on one thing: they end together, and the first that fails fails all. */
+export class MoverGroup implements AnyMover {
+  constructor(private readonly movers: readonly AnyMover[]) {}
+
+  get progress(): Progress {
+    const sum = { type: 'progress' as const, entries: 0, bytes: 0, moved: 0 };
+    for (const { progress } of this.movers) {
+      sum.entries += progress.entries;
+      sum.bytes += progress.bytes;
+      sum.moved += progress.moved;
+    }
+    return sum;
+  }
+
+  /** The sum of all; the result is that of the first. */
+  get done(): Promise<MoverResult<unknown>> {
+    return Promise.all(this.movers.map((mover) => mover.done)).then((all) => ({
+      totals: sumTotals(all.map(({ totals }) => totals)),
+      result: all[0]?.result,
+    }));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.movers.map((mover) => mover.stop()));
+  }
+}
 
 /** Codes that tell only that the other side is gone: it may have said why elsewhere. */
 const CONSEQUENCES = new Set(['ECONNRESET', 'EPIPE', 'ENODATA', 'ECANCELED', 'EBADF', 'EPROTO']);

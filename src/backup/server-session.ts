@@ -9,7 +9,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { STPConnect, Traffic } from '../connect/stp-connect.js';
 import { isCoded, stpError } from '../errors.js';
-import type { StreamHandle } from '../socket/stp-socket.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import { orAborted } from './deadline.js';
 import { serverHandshake } from './handshake-server.js';
@@ -17,6 +16,7 @@ import type { Trace } from './handshake-steps.js';
 import { REASON_GRACE_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { isConsequence } from './mover.js';
+import { type MoverLink, moverLink } from './mover-link.js';
 import {
   type ClientSummary,
   type Complaint,
@@ -29,8 +29,12 @@ import {
 
 export interface SessionOptions {
   readonly config: ServerConfig;
+  /** That carries the data; NO_STG: the network does. */
+  readonly stg: string;
   readonly connect: STPConnect;
   readonly client: ClientAddress;
+  /** Data streams, from 1 to STREAMS_MAX. */
+  readonly streams: number;
   readonly onStep: Trace;
   readonly onProgress: (progress: Progress) => void;
   readonly onComplaint: (complaint: Complaint) => void;
@@ -42,14 +46,11 @@ export class ClientFailure extends Error {
   override readonly name = 'ClientFailure';
 }
 
-/** The protocol has room for more; one mover fills the memory's bandwidth as it is. */
-const STREAMS = 1;
-
 export class ServerSession {
   readonly #options: SessionOptions;
   readonly #control: LineChannel;
   readonly #errors: LineChannel;
-  readonly #stream: number;
+  readonly #streams: readonly number[];
   #onReady: () => void = () => {};
   readonly #ready = new Promise<void>((resolve) => {
     this.#onReady = resolve;
@@ -59,14 +60,14 @@ export class ServerSession {
 
   private constructor(
     options: SessionOptions,
-    at: { control: number; errors: number; stream: number },
+    at: { control: number; errors: number; streams: readonly number[] },
   ) {
     this.#options = options;
     const { connect, client } = options;
     const peer = `client ${client.name}`;
     this.#control = new LineChannel(connect, at.control, peer);
     this.#errors = new LineChannel(connect, at.errors, peer);
-    this.#stream = at.stream;
+    this.#streams = at.streams;
     this.#summary = this.#readControl();
     this.#summary.catch(() => {});
     this.#complaints = this.#readErrors();
@@ -75,23 +76,22 @@ export class ServerSession {
 
   /** Figs. 4 and 4A. Throws `StepError`; nothing is left open then. */
   static async open(options: SessionOptions): Promise<ServerSession> {
-    const { config, connect, client, onStep, signal } = options;
+    const { config, stg, connect, client, streams, onStep, signal } = options;
     const made = await serverHandshake({
       connect,
       identity: config.name,
       client,
-      stg: config.stg,
-      streams: STREAMS,
+      stg,
+      streams,
       trace: onStep,
       signal,
     });
-    const { control, errors, streams } = made;
-    return new ServerSession(options, { control, errors, stream: streams[0] as number });
+    return new ServerSession(options, made);
   }
 
-  /** Gives the data stream to a thread; once, before the client may send on it. */
-  detach(): StreamHandle {
-    return this.#options.connect.detach(this.#stream);
+  /** Gives a data stream to a thread; once each, before the client may send on it. */
+  detach(role = 0): MoverLink {
+    return moverLink(this.#options.connect, this.#streams[role] as number);
   }
 
   /** Asks for the work; resolves when the client's thread has its stream. */

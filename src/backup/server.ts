@@ -5,15 +5,18 @@
  * and touches no other. Event loop only; the movers are worker threads.
  */
 import { monotonicMs } from '../clock.js';
-import { stpError } from '../errors.js';
+import { STPConnect, type Use } from '../connect/stp-connect.js';
+import { messageOf, stpError } from '../errors.js';
+import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
 import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
 import { openParent } from '../library/set-tree.js';
+import { reasonOf as lackOf } from '../socket/reason.js';
 import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
-import type { StepRecord } from './handshake-steps.js';
-import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
+import { StepError, type StepRecord } from './handshake-steps.js';
+import type { SendSetJob, StoreMediumResult, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
-import { type AnyMover, Mover, type Totals } from './mover.js';
+import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
 import {
   type ClientSummary,
   type Complaint,
@@ -27,6 +30,7 @@ import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
+import { NO_STG } from './wire.js';
 
 /** What a caller is told while a session runs. */
 export interface SessionEvents {
@@ -40,6 +44,9 @@ interface NetworkBytes {
   readonly received: number;
 }
 
+/** What a session's data goes over. */
+export type Via = 'array' | 'network';
+
 /** What a session did. Bytes and seconds; `complaints` names the first WARNINGS_LISTED_MAX. */
 export interface SessionReport {
   readonly op: 'backup' | 'restore';
@@ -52,7 +59,13 @@ export interface SessionReport {
   /** Of file data. */
   readonly bytes: number;
   readonly seconds: number;
-  /** Everything that went through the array, in both directions. */
+  /** Which way the data went. */
+  readonly via: Via;
+  /** Why it was the network where the array was asked first. */
+  readonly viaReason?: string;
+  /** Everything that went over the data connections, in both directions. */
+  readonly movedBytes: number;
+  /** The same, where it went through the array. */
   readonly memoryBytes: number;
   /** On the wire, as each side counts: TLS and the handshake are in the server's. */
   readonly networkBytes: { readonly server: NetworkBytes; readonly client: NetworkBytes };
@@ -77,6 +90,12 @@ export interface BackupOrder {
   readonly incremental?: boolean;
   /** Nothing is stored: the report says what would be. */
   readonly dryRun?: boolean;
+  /** Bytes: of files from this size on only changed blocks are stored; 0: never. 4 MiB where absent. */
+  readonly deltaFrom?: number | undefined;
+  /** Data streams, each with a medium of its own in the set; 1 to STREAMS_MAX. 1 where absent. */
+  readonly streams?: number | undefined;
+  /** 'array' where absent. */
+  readonly via?: Use;
 }
 
 export interface RestoreOrder {
@@ -85,6 +104,8 @@ export interface RestoreOrder {
   readonly target: WirePath;
   /** Absolute paths as they were; none: all of the set. */
   readonly paths: readonly WirePath[];
+  /** 'array' where absent. */
+  readonly via?: Use;
 }
 
 export class BackupServer {
@@ -149,9 +170,9 @@ export class BackupServer {
     const { log } = this.#options;
     try {
       const report = await running;
-      const { op, set, entries, bytes, warnings } = report;
+      const { op, set, entries, bytes, warnings, via } = report;
       log.info(
-        `${op} of ${host}: ${set}, ${entries} entries, ${bytes} bytes, ${warnings} warnings`,
+        `${op} of ${host}: ${set}, ${entries} entries, ${bytes} bytes, ${warnings} warnings, via ${via}`,
       );
       return report;
     } catch (e) {
@@ -165,6 +186,26 @@ export class BackupServer {
 
 /** Stands for a set that was not made. */
 const DRY_RUN = 'none';
+
+/** How a session's data goes. */
+interface Way {
+  readonly via: Use | undefined;
+  readonly streams: number;
+}
+
+/** When all has come in: a stream of another medium that breaks is the end, too. */
+const heldWith = (mover: Pick<Mover<unknown>, 'held'>, others: Promise<unknown>): Promise<Totals> =>
+  Promise.race([mover.held, others.then(() => mover.held)]);
+
+interface OpenSession {
+  readonly session: ServerSession;
+  /** Of this session alone. */
+  readonly connect: STPConnect;
+}
+
+/** True for what says that the array cannot: no attachment here or there, no way between the two. */
+const isLack = (e: unknown): boolean =>
+  lackOf(e) !== undefined || (e instanceof StepError && e.figure === '4A');
 
 /** One session's work on the server. */
 class SessionRun {
@@ -181,7 +222,7 @@ class SessionRun {
 
   async backup(order: BackupOrder): Promise<SessionReport> {
     const { config, version } = this.options;
-    const { host, paths, dryRun = false } = order;
+    const { host, paths, dryRun = false, deltaFrom = DELTA_FROM_DEFAULT } = order;
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = order.selection ?? {};
     const selection = { exclude, oneFileSystem, excludeCaches };
     const roots = paths.map(pathText);
@@ -195,28 +236,48 @@ class SessionRun {
       hasList: true,
     };
     const listBytes = parent?.summary.indexBytes ?? 0;
-    return this.#session(async (session, keep) => {
+    // Nothing but the walk is done, which is one.
+    const streams = dryRun ? 1 : (order.streams ?? 1);
+    return this.#session({ via: order.via, streams }, async (session, keep) => {
+      const onComplaint = (complaint: Complaint): void => this.#complain(complaint);
       const mover = keep(
-        Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', session.detach(), job, (c) =>
-          this.#complain(c),
+        Mover.start<StoreSetJob, StoreSetResult>(
+          'backup-receiver',
+          session.detach(),
+          job,
+          onComplaint,
         ),
       );
+      const storers: Mover<StoreMediumResult>[] = [];
       try {
-        const request = { op: 'backup' as const, host, paths: [...paths], streams: 1 };
-        await session.request({ ...request, selection, listBytes, dryRun });
+        if (streams > 1) {
+          const { directory, set } = await session.wait(mover.begun);
+          for (let medium = 1; medium < streams; medium++) {
+            const place = { directory, set, medium };
+            storers.push(
+              keep(Mover.start('medium-storer', session.detach(medium), place, onComplaint)),
+            );
+          }
+        }
+        const request = { op: 'backup' as const, host, paths: [...paths], streams };
+        await session.request({ ...request, selection, listBytes, dryRun, deltaFrom });
+        const stored = Promise.all(storers.map((storer) => storer.done));
+        stored.catch(() => {});
         const received = await session.wait(
-          dryRun ? mover.done.then((done) => done.totals) : mover.held,
+          dryRun ? mover.done.then((done) => done.totals) : heldWith(mover, stored),
         );
+        const others = await session.wait(stored);
         const summary = await session.summary();
-        agree(this.client.name, received, summary);
-        mover.release();
-        const { result, totals } = await session.wait(mover.done);
+        const sum = sumTotals([received, ...others.map(({ totals }) => totals)]);
+        agree(this.client.name, sum, summary);
+        mover.release(others.map(({ result }) => result));
+        const { result } = await session.wait(mover.done);
         const set = result?.id ?? DRY_RUN;
         await session.finish({ type: 'committed', set });
-        const report = this.#report('backup', set, totals, summary, session);
+        const report = this.#report('backup', set, sum, summary, session);
         return parent === undefined ? report : { ...report, parent: parent.id };
       } catch (e) {
-        await mover.stop();
+        await Promise.all([mover, ...storers].map((each) => each.stop()));
         this.#sweep();
         throw e;
       }
@@ -230,7 +291,7 @@ class SessionRun {
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
     const job: SendSetJob = { library: config.library, set, selected };
-    return this.#session(async (session, keep) => {
+    return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1 });
       const mover = keep(
         Mover.start<SendSetJob, null>('restore-sender', session.detach(), job, (c) =>
@@ -247,39 +308,76 @@ class SessionRun {
 
   /** Opens a session, does the work, and leaves nothing running whatever comes. */
   async #session(
+    way: Way,
     work: (
       session: ServerSession,
       keep: <R>(mover: Mover<R>) => Mover<R>,
     ) => Promise<SessionReport>,
   ): Promise<SessionReport> {
-    const { config, storage } = this.options;
-    const connect = await storage.connectFor(config.stg);
     const movers: AnyMover[] = [];
     const keep = <R>(mover: Mover<R>): Mover<R> => {
       movers.push(mover);
       return mover;
     };
-    let session: ServerSession | undefined;
+    const { session, connect } = await this.#open(way);
     try {
-      session = await ServerSession.open({
-        config,
-        connect,
-        client: this.client,
-        onStep: (record) => this.events.step(record),
-        onProgress: (progress) => this.events.progress(progress),
-        onComplaint: (complaint) => this.#complain(complaint),
-        signal: this.signal,
-      });
       return await work(session, keep);
     } catch (e) {
       // Before the stream breaks, so that the client knows why it does.
-      await session?.finish({ type: 'cancel', reason: reasonOf(e).message });
+      await session.finish({ type: 'cancel', reason: reasonOf(e).message });
       throw e;
     } finally {
       await Promise.allSettled(movers.map((mover) => mover.stop()));
       await connect.closeAll();
     }
   }
+
+  /** A session over the array or the network; decided here, once, before any data moves. */
+  async #open({ via = 'array', streams }: Way): Promise<OpenSession> {
+    if (via !== 'array-first') return this.#openVia(via, streams);
+    let lack: string;
+    try {
+      return await this.#openVia('array', streams);
+    } catch (e) {
+      if (this.signal.aborted || !isLack(e)) throw e;
+      lack = messageOf(e);
+    }
+    this.options.log.warn(`session with ${this.client.name} goes over the network: ${lack}`);
+    this.#viaReason = lack;
+    try {
+      return await this.#openVia('network', streams);
+    } catch (e) {
+      const { code, message } = reasonOf(e);
+      throw stpError(code, `${message} (not through the array: ${lack})`);
+    }
+  }
+
+  async #openVia(via: Via, streams: number): Promise<OpenSession> {
+    const { config, storage } = this.options;
+    const stg = via === 'array' ? config.stg : NO_STG;
+    const connect = via === 'array' ? await storage.connectFor(stg) : new STPConnect();
+    try {
+      const session = await ServerSession.open({
+        config,
+        stg,
+        connect,
+        client: this.client,
+        streams,
+        onStep: (record) => this.events.step(record),
+        onProgress: (progress) => this.events.progress(progress),
+        onComplaint: (complaint) => this.#complain(complaint),
+        signal: this.signal,
+      });
+      this.#via = via;
+      return { session, connect };
+    } catch (e) {
+      await connect.closeAll();
+      throw e;
+    }
+  }
+
+  #via: Via = 'array';
+  #viaReason: string | undefined;
 
   /** After a thread that was stopped: its lock is gone with it, and opening removes what it left. */
   #sweep(): void {
@@ -315,7 +413,10 @@ class SessionRun {
       entries,
       bytes,
       seconds: (monotonicMs() - this.#startMs) / 1000,
-      memoryBytes: moved,
+      via: this.#via,
+      ...(this.#viaReason !== undefined && { viaReason: this.#viaReason }),
+      movedBytes: moved,
+      memoryBytes: this.#via === 'array' ? moved : 0,
       networkBytes: { server: session.inet, client: summary.inet },
       warnings: this.#complaintCount,
       complaints: this.#complaints,

@@ -7,15 +7,16 @@
  *   step 90    magic 8, version u16, session id 16
  *   step 100   descriptor u32, token 16, as step 122 sent them
  *   step 122   0 u8, descriptor u32, token 16          or   1 u8, reason UTF-8
- *   step 138   length of the STG identifier u32
+ *   step 138   length of the STG identifier u32; 0: none, the data goes over the network
  *              identifier UTF-8, session id 16
- *   step 170   0 u8, STP port u32, token 16            or   1 u8, reason UTF-8
+ *   step 170   0 u8, port u32, token 16                or   1 u8, reason UTF-8
+ *              a port of the STG, or of TCP where there is none
  *   step 196   magic 8, version u16, dynamic port u32, token 16, name of the host UTF-8
  *   step 226   0 u8, dynamic port u32, token 16 as 196 sent them   or   1 u8, reason UTF-8
  *   step 236   as step 138, with the token of 196 for the session id
  *   step 210   as step 170
  *
- * The first bytes of a storage connection have no length: token 16, role u8.
+ * The first bytes of a data connection have no length: token 16, role u8.
  * Event loop only.
  */
 import { timingSafeEqual } from 'node:crypto';
@@ -162,6 +163,9 @@ export async function receiveDescriptor(c: STPConnect, fd: number): Promise<Desc
   return { descriptor: body.readUInt32BE(0), token: body.subarray(4) };
 }
 
+/** Stands for an STG where the data goes over the network. */
+export const NO_STG = '';
+
 /** Step 138: two messages, the length of the STG identifier, then the identifier. */
 export async function sendStg(
   c: STPConnect,
@@ -182,15 +186,15 @@ export async function receiveStg(
   fd: number,
 ): Promise<{ stg: string; sessionId: Buffer }> {
   const announced = (await receiveFramed(c, fd, 4, 4)).readUInt32BE(0);
-  if (announced < 1 || announced > STG_ID_BYTES_MAX) {
+  if (announced > STG_ID_BYTES_MAX) {
     throw new HandshakeError(
-      `an STG identifier of ${announced} bytes; it has 1 to ${STG_ID_BYTES_MAX}`,
+      `an STG identifier of ${announced} bytes; it has at most ${STG_ID_BYTES_MAX}`,
     );
   }
   const bytes = announced + SESSION_ID_BYTES;
   const body = await receiveFramed(c, fd, bytes, bytes);
   const stg = body.subarray(0, announced).toString('utf8');
-  if (!STG_NAME_PATTERN.test(stg)) {
+  if (stg !== NO_STG && !STG_NAME_PATTERN.test(stg)) {
     throw new HandshakeError('an STG identifier that is no name of an STG');
   }
   return { stg, sessionId: body.subarray(announced) };

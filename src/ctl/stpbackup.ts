@@ -9,5 +9,5 @@ if (verb === 'wal-push' || verb === 'wal-fetch') {
 } else {
   const { runProgram } = await import('./command-line.js');
   const { stpbackupProgram } = await import('./stpbackup/program.js');
-  await runProgram(stpbackupProgram(), process.argv);
+  await runProgram(await stpbackupProgram(verb), process.argv);
 }

@@ -68,6 +68,7 @@ export interface BlockListPlace extends BlockList {
 /** Each medium of a set has its lists in a file of its own. */
 export const blocksFile = (medium: number): string =>
   medium === 0 ? 'blocks.bin' : `blocks-${medium}.bin`;
+export const isBlocksFile = (name: string): boolean => /^blocks(-\d+)?\.bin$/.test(name);
 
 const ZEROS = new Uint8Array(1 << 20);
 

@@ -1,7 +1,7 @@
 /**
  * Check: does a set hold what it promises?
  *
- *   structure  set.json, manifest and list have their digests and agree; every line keeps its rules; the
+ *   structure  set.json, manifest, list and block hashes have their digests and agree; every line keeps its rules; the
  *              media have their length, and at each place a member as its line says, no data read
  *   share      structure, and the data of a share of the files, drawn by a seed
  *   data       structure, the data of every file, and the digest of the whole media: headers,
@@ -11,22 +11,26 @@
  * themselves (check-library.ts). Reads only. What is wrong is told by `onProblem`; the check of a set goes on as far as what is
  * left makes sense. Blocks; any thread.
  */
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
-import { isCoded, messageOf } from '../errors.js';
+import { isCoded, messageOf, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
+import { type BlockList, blocksFile, listBytesOf, readBlockList } from './blocks.js';
 import type { StoredSet } from './library.js';
 import {
   endOffset,
   type ManifestEntry,
   type ManifestReader,
+  type ManifestVoid,
   mediaDataBytes,
   mediaDigest,
   memberOf,
 } from './manifest.js';
 import { digestOfMedia, type MediaReader, openMediaIn } from './media.js';
 import { MediaCursor } from './media-cursor.js';
-import { paddedBytes, TAR_END_BYTES } from './pax.js';
-import { MemberError, memberDifference, readMember } from './tar-member.js';
+import { paddedBytes, TAR_BLOCK_BYTES, TAR_END_BYTES } from './pax.js';
+import { MemberError, memberDifference, readMember, voidBytes } from './tar-member.js';
 
 export type CheckDepth =
   | { readonly kind: 'structure' }
@@ -37,7 +41,7 @@ export type CheckDepth =
 export interface SetProblem {
   readonly set: string;
   /** The part that is damaged. */
-  readonly part: 'summary' | 'manifest' | 'media' | 'list' | 'parent';
+  readonly part: 'summary' | 'manifest' | 'media' | 'list' | 'blocks' | 'parent';
   /** As stored, escaped for display; null where it is not one entry. */
   readonly path: string | null;
   readonly message: string;
@@ -45,7 +49,7 @@ export interface SetProblem {
 
 export interface CheckHooks {
   onProblem(problem: SetProblem): void;
-  /** Bytes of this set dealt with so far, of `mediaBytes`. Called often. */
+  /** Bytes of this set dealt with so far, of `logicalBytes`. Called often. */
   onProgress?(bytes: number): void;
 }
 
@@ -60,7 +64,21 @@ export function checkSet(set: StoredSet, depth: CheckDepth, hooks: CheckHooks): 
   return new SetChecker(set, depth, hooks).run();
 }
 
+/** Bytes that `CheckHooks.onProgress` counts up to. */
+export const logicalBytes = (set: StoredSet): number =>
+  set.media.reduce((sum, { bytes }) => sum + bytes, 0);
+
+interface OpenMedium {
+  readonly media: MediaReader;
+  readonly cursor: MediaCursor;
+  readonly whole: Blake3Hasher | null;
+  readonly blake3: string;
+}
+
 class SetChecker {
+  readonly #media: OpenMedium[] = [];
+  /** How far the block hashes of each medium go, by the lines so far. */
+  readonly #listEnds: number[] = [];
   #entries = 0;
   #filesRead = 0;
   #problems = 0;
@@ -99,50 +117,92 @@ class SetChecker {
 
   #wholeMedia(): void {
     this.#guard('media', () => {
-      const media = openMediaIn(this.set.directory);
-      try {
-        if (digestOfMedia(media) === this.set.summary.mediaBlake3) return;
-        this.#problem('media', null, `${media.name} does not have its digest`);
-      } finally {
-        media.close();
+      for (const [medium, { blake3 }] of this.set.media.entries()) {
+        const media = openMediaIn(this.set.directory, medium);
+        try {
+          if (digestOfMedia(media) === blake3) continue;
+          this.#problem('media', null, `${media.name} does not have its digest`);
+        } finally {
+          media.close();
+        }
       }
     });
   }
 
   #walk(): void {
-    let opened: MediaReader | null = null;
-    if (!this.#guard('media', () => (opened = this.set.openMedia()))) return;
-    const media = opened as unknown as MediaReader;
-    const whole = this.depth.kind === 'data' ? new Blake3Hasher() : null;
-    const cursor = new MediaCursor(media, whole);
     let manifest: ManifestReader | null = null;
     try {
+      if (!this.#guard('media', () => this.#openMedia())) return;
       this.#guard('manifest', () => {
         manifest = this.set.manifest();
         this.#compareHeader(manifest);
-        for (const record of manifest) if (record.kind === 'entry') this.#entry(cursor, record);
+        for (const record of manifest) {
+          if (record.kind === 'entry') this.#entry(this.#at(record), record);
+          if (record.kind === 'void') this.#void(this.#at(record), record);
+        }
         this.#compareTrailer(manifest);
-        this.#end(cursor, whole);
+        this.#compareListEnds();
+        for (const medium of this.#media) this.#end(medium);
       });
     } finally {
       (manifest as ManifestReader | null)?.close();
-      media.close();
+      for (const { media } of this.#media) media.close();
     }
   }
 
-  #entry(cursor: MediaCursor, entry: ManifestEntry): void {
-    this.#entries++;
-    this.#member(cursor, entry);
-    // A header that was not understood may have taken less than is its own.
-    cursor.skip(entry.dataOffset - cursor.offset);
-    if (mediaDataBytes(entry) > 0) this.#data(cursor, entry);
-    this.hooks.onProgress?.(endOffset(entry));
+  #openMedia(): void {
+    for (const [medium, { blake3 }] of this.set.media.entries()) {
+      const media = this.set.openMedia(medium);
+      const whole = this.depth.kind === 'data' ? new Blake3Hasher() : null;
+      this.#media.push({ media, blake3, whole, cursor: new MediaCursor(media, whole) });
+    }
   }
 
-  #member(cursor: MediaCursor, entry: ManifestEntry): void {
+  /** The medium of a record, and its part in the progress. */
+  #at({ medium }: { readonly medium: number }): OpenMedium {
+    const open = this.#media[medium];
+    // The manifest's last line is compared with set.json, but only behind all others.
+    if (open === undefined) throw stpError('EINVAL', `there is no medium ${medium}`);
+    return open;
+  }
+
+  /** Of all media together, when one of them has been read up to `offset`. */
+  #progress({ cursor }: OpenMedium, offset: number): void {
+    if (this.hooks.onProgress === undefined) return;
+    let bytes = offset - cursor.offset;
+    for (const each of this.#media) bytes += each.cursor.offset;
+    this.hooks.onProgress(bytes);
+  }
+
+  #void({ cursor, media }: OpenMedium, { headerOffset, bytes }: ManifestVoid): void {
+    const end = headerOffset + bytes;
+    for (let at = headerOffset; at < end; ) {
+      const part = voidBytes(cursor.take(TAR_BLOCK_BYTES));
+      if (part === null || at + part > end) {
+        this.#problem('media', null, `${media.name} at ${at}: there is no comment in its place`);
+        cursor.skip(end - at - TAR_BLOCK_BYTES);
+        return;
+      }
+      cursor.skip(part - TAR_BLOCK_BYTES);
+      at += part;
+    }
+  }
+
+  #entry(open: OpenMedium, entry: ManifestEntry): void {
+    const { cursor } = open;
+    this.#entries++;
+    this.#member(open, entry);
+    if (entry.blocks !== null) this.#list(entry, entry.blocks);
+    // A header that was not understood may have taken less than is its own.
+    cursor.skip(entry.dataOffset - cursor.offset);
+    if (mediaDataBytes(entry) > 0) this.#data(open, entry);
+    this.#progress(open, endOffset(entry));
+  }
+
+  #member({ cursor, media }: OpenMedium, entry: ManifestEntry): void {
     const say = (what: string) => {
       const name = displayPath(entry.path);
-      const where = `${this.set.mediaPath} at ${entry.headerOffset}`;
+      const where = `${media.name} at ${entry.headerOffset}`;
       this.#problem('media', name, `${where}, the header of ${name}: ${what}`);
     };
     try {
@@ -160,7 +220,27 @@ class SetChecker {
     }
   }
 
-  #data(cursor: MediaCursor, entry: ManifestEntry): void {
+  /** Block hashes are few beside what they stand for: all are read. */
+  #list({ path, size, medium }: ManifestEntry, list: BlockList): void {
+    const file = join(this.set.directory, blocksFile(medium));
+    const bytes = listBytesOf(size, list.blockBytes);
+    this.#listEnds[medium] = Math.max(this.#listEnds[medium] ?? 0, list.offset + bytes);
+    if (readBlockList(file, list.offset, bytes, list.blake3) !== null) return;
+    const name = displayPath(path);
+    this.#problem('blocks', name, `${file} is damaged: it does not have the hashes of /${name}`);
+  }
+
+  #compareListEnds(): void {
+    for (const medium of this.set.media.keys()) {
+      const file = join(this.set.directory, blocksFile(medium));
+      const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+      const end = this.#listEnds[medium] ?? 0;
+      if (size > end) this.#problem('blocks', null, `${file} has ${size} bytes instead of ${end}`);
+    }
+  }
+
+  #data(open: OpenMedium, entry: ManifestEntry): void {
+    const { cursor } = open;
     const stored = mediaDataBytes(entry);
     const padding = paddedBytes(stored) - stored;
     const { depth } = this;
@@ -174,7 +254,7 @@ class SetChecker {
     cursor.pass(stored, {
       update: (bytes) => {
         digest.update(bytes);
-        this.hooks.onProgress?.(cursor.offset);
+        this.#progress(open, cursor.offset);
       },
     });
     const name = displayPath(entry.path);
@@ -186,13 +266,12 @@ class SetChecker {
     }
   }
 
-  #end(cursor: MediaCursor, whole: Blake3Hasher | null): void {
+  #end({ cursor, whole, media, blake3 }: OpenMedium): void {
     if (cursor.take(TAR_END_BYTES).some((byte) => byte !== 0)) {
-      this.#problem('media', null, `${this.set.mediaPath} does not end in two blocks of zeros`);
+      this.#problem('media', null, `${media.name} does not end in two blocks of zeros`);
     }
-    if (whole === null) return;
-    if (whole.digest('hex') === this.set.summary.mediaBlake3) return;
-    this.#problem('media', null, `${this.set.mediaPath} does not have its digest`);
+    if (whole === null || whole.digest('hex') === blake3) return;
+    this.#problem('media', null, `${media.name} does not have its digest`);
   }
 
   #compareHeader(manifest: ManifestReader): void {
@@ -212,7 +291,11 @@ class SetChecker {
     const { summary } = this.set;
     const { trailer } = manifest;
     const keys = ['entries', 'bytes', 'mediaBytes', 'mediaBlake3', 'warnings'] as const;
-    if (trailer !== null && keys.every((key) => trailer[key] === summary[key])) return;
+    const same =
+      trailer !== null &&
+      keys.every((key) => trailer[key] === summary[key]) &&
+      JSON.stringify(trailer.moreMedia) === JSON.stringify(summary.moreMedia);
+    if (same) return;
     this.#problem('summary', null, 'set.json and the last line of the manifest differ');
   }
 }

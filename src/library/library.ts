@@ -30,7 +30,7 @@ import {
 import { join, resolve } from 'node:path';
 import { isCoded, messageOf, stpError } from '../errors.js';
 import { digestOfFile } from './digest.js';
-import type { ManifestHeader } from './manifest.js';
+import type { FurtherMedium, ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
 import { MEDIA_FILE, type MediaReader, openMediaIn } from './media.js';
 import {
@@ -102,15 +102,22 @@ export class StoredSet {
     if (indexBytes === undefined || indexBlake3 === undefined) return;
     verifyFile(join(this.directory, INDEX_FILE), indexBytes, indexBlake3);
   }
-  /** The caller closes it. @throws EINVAL if its size is not what the summary says */
-  openMedia(): MediaReader {
-    const media = openMediaIn(this.directory);
-    if (media.bytes === this.summary.mediaBytes) return media;
+  /** Length and digest of each of its media, by their numbers. */
+  get media(): readonly FurtherMedium[] {
+    const { mediaBytes: bytes, mediaBlake3: blake3, moreMedia = [] } = this.summary;
+    return [{ bytes, blake3 }, ...moreMedia];
+  }
+  /** The caller closes it. @throws EINVAL if there is none, or its size is not what the summary says */
+  openMedia(medium = 0): MediaReader {
+    const facts = this.media[medium];
+    if (facts === undefined) throw stpError('EINVAL', `set ${this.id} has no medium ${medium}`);
+    const media = openMediaIn(this.directory, medium);
+    if (media.bytes === facts.bytes) return media;
     media.close();
     const { name, bytes } = media;
     throw stpError(
       'EINVAL',
-      `${name} has ${bytes} bytes instead of ${this.summary.mediaBytes}; the set is damaged`,
+      `${name} has ${bytes} bytes instead of ${facts.bytes}; the set is damaged`,
     );
   }
 }

@@ -52,7 +52,7 @@ export interface ManifestHeader {
  * Media of one set: one for each stream of its backup, and of each run that it was resumed from.
  * Restores hold all of them open.
  */
-export const MEDIA_MAX = 256;
+export const MEDIA_MAX = 64;
 
 /** A set that a later one needs, and how to know that it is still the same. */
 export interface ChainLink {
@@ -156,11 +156,12 @@ export interface ManifestTrailer {
   readonly mediaBytes: number;
   readonly mediaBlake3: string;
   /** Of the media from 1 on; left out where there are none. */
-  readonly moreMedia?: readonly MediumFacts[];
+  readonly moreMedia?: readonly FurtherMedium[];
   readonly warnings: number;
 }
 
-export interface MediumFacts {
+/** As `mediaBytes` and `mediaBlake3` of medium 0. */
+export interface FurtherMedium {
   readonly bytes: number;
   readonly blake3: string;
 }
@@ -492,7 +493,7 @@ function trailerOf(o: Fields): ManifestTrailer {
 }
 
 /** @throws LineError if it does not say what the media from 1 on are */
-export function moreMediaOf(value: unknown): MediumFacts[] {
+export function moreMediaOf(value: unknown): FurtherMedium[] {
   if (!Array.isArray(value) || value.length >= MEDIA_MAX) {
     throw new LineError(`moreMedia is not a list of fewer than ${MEDIA_MAX} media`);
   }

@@ -17,6 +17,10 @@ import { writeAll } from './frames.js';
 /** Medium 0 of a set where it is plain and one file. */
 export const MEDIA_FILE = 'media.tar';
 
+/** The file of a plain medium. */
+export const mediumFile = (medium: number): string =>
+  medium === 0 ? MEDIA_FILE : `media-${medium}.tar`;
+
 /** What is said of a medium when it is complete. */
 export interface MediumFacts {
   /** Logical. */
@@ -112,12 +116,12 @@ class PlainReader implements MediaReader {
 }
 
 /** A new medium in the directory of a set. @throws EEXIST, ENOSPC, EACCES, ... */
-export const createMedia = (directory: string): MediaWriter =>
-  new PlainWriter(join(directory, MEDIA_FILE));
+export const createMedia = (directory: string, medium = 0): MediaWriter =>
+  new PlainWriter(join(directory, mediumFile(medium)));
 
 /** The medium in the directory of a set, as long as it is there. @throws ENOENT, EACCES, EIO */
-export const openMediaIn = (directory: string): MediaReader =>
-  new PlainReader(join(directory, MEDIA_FILE));
+export const openMediaIn = (directory: string, medium = 0): MediaReader =>
+  new PlainReader(join(directory, mediumFile(medium)));
 
 const SLICE_BYTES = 1 << 20;
 

@@ -14,12 +14,16 @@ export interface EntryData {
   readonly offset: number;
 }
 
+/** Files that one restore holds open: those used longest ago are closed to make room. */
+const OPEN_MEDIA_MAX = 256;
+
 /** What tells where an entry's data is. */
 export type DataPlace = Pick<TreeItem, 'entry' | 'dataSet' | 'dataMedium' | 'dataOffset' | 'extra'>;
 
 export class OpenMedia {
   readonly #chain: readonly StoredSet[];
-  readonly #open = new Map<StoredSet, Map<number, MediaReader>>();
+  /** The one used longest ago first. */
+  readonly #open = new Map<string, MediaReader>();
 
   /** @param chain the sets that levels of files name by their place */
   constructor(chain: readonly StoredSet[]) {
@@ -28,11 +32,20 @@ export class OpenMedia {
 
   /** @throws EINVAL if its size is not what the summary says; EIO */
   of(set: StoredSet, medium: number): MediaReader {
-    const media = this.#open.get(set) ?? new Map<number, MediaReader>();
-    this.#open.set(set, media);
-    const reader = media.get(medium) ?? set.openMedia();
-    media.set(medium, reader);
-    return reader;
+    const key = `${set.id} ${medium}`;
+    const media = this.#open.get(key) ?? set.openMedia(medium);
+    this.#open.delete(key);
+    this.#open.set(key, media);
+    if (this.#open.size > OPEN_MEDIA_MAX) this.#closeOldest();
+    return media;
+  }
+
+  #closeOldest(): void {
+    for (const [key, media] of this.#open) {
+      media.close();
+      this.#open.delete(key);
+      return;
+    }
   }
 
   /**
@@ -50,6 +63,6 @@ export class OpenMedia {
   }
 
   close(): void {
-    for (const media of this.#open.values()) for (const reader of media.values()) reader.close();
+    for (const media of this.#open.values()) media.close();
   }
 }

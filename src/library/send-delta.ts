@@ -36,10 +36,14 @@ export interface Content {
   readonly map: Buffer | null;
 }
 
-/** The hashes of a file's blocks as the parent has them. */
-export interface KnownBlocks {
+/** A large file as the parent has it. */
+export interface KnownFile {
+  readonly size: number;
+  readonly stored: number;
+  readonly sparse: boolean;
+  readonly blake3: string;
   readonly blockBytes: number;
-  readonly hashes: Buffer;
+  readonly hashes: Uint8Array;
 }
 
 export interface DeltaSent {
@@ -93,7 +97,7 @@ export class DeltaSender {
     entry: TreeEntry,
     fd: number,
     content: Content,
-    known: KnownBlocks,
+    known: KnownFile,
     isSame: (blake3: string) => boolean,
   ): DeltaSent {
     const { size } = entry;
@@ -137,7 +141,7 @@ export class DeltaSender {
   }
 
   /** Compares the blocks from `start` to `end` and gathers those that differ. */
-  #compare(fd: number, start: number, end: number, list: Buffer, known: KnownBlocks): void {
+  #compare(fd: number, start: number, end: number, list: Buffer, known: KnownFile): void {
     const { blockBytes, hashes } = known;
     const first = this.#nextSegment;
     this.#read(fd, start, end);

@@ -1,10 +1,9 @@
 /**
  * Backup, the client's side: a file tree becomes one stream of frames.
  *
- * A file's bytes go file to page (read(2)) and are hashed there; nothing of them is copied again. A
- * small file costs open, fstat, read, fstat, close and no call of the stream. The header announces
- * the size that fstat gave: a file that shrinks or fails meanwhile is filled up with zeros; one that
- * grows is cut. A file that changed is read again, and what was sent of it is superseded; one that
+ * What goes on the wire for each entry: send-member.ts. A small file costs open, fstat, read, fstat,
+ * close and no call of the stream. With further streams (spread.ts) large files go through those;
+ * the walk, its order and all lines stay here. A file that changed is read again, and what was sent of it is superseded; one that
  * changes each time, or is large, stays as it is, marked `changed` and reported.
  *
  * Incremental: the list of the parent (tree-index.ts) comes in the order of the walk, so both are
@@ -14,33 +13,20 @@
  * Worker thread: all of it blocks.
  */
 import { closeSync, readSync } from 'node:fs';
-import { Blake3Hasher, blake3 } from '@napi-rs/blake-hash';
 import { assert } from '../assert.js';
 import { realtimeNs } from '../clock.js';
-import { isCoded, stpError } from '../errors.js';
+import { isCoded } from '../errors.js';
 import { Selector } from '../source/exclude.js';
-import { type TreeEntry, TreeWalk, type TreeWarning } from '../source/file-tree.js';
-import { compareWalk, displayPath, PATH_BYTES_MAX } from '../source/names.js';
-import { type DataSegments, encodeSparseMap, type Segment, segmentsOf } from '../source/sparse.js';
-import { XATTRS_BYTES_MAX, type Xattr, xattrsOf } from '../source/xattrs.js';
+import { isSameFile, type TreeEntry, TreeWalk, type TreeWarning } from '../source/file-tree.js';
+import { compareWalk, PATH_BYTES_MAX } from '../source/names.js';
+import type { Xattr } from '../source/xattrs.js';
+import { listBytesOf } from './blocks.js';
 import {
-  BLOCKS_MAX,
-  type BlockList,
-  BlockLister,
-  blockBytesFor,
-  blocksOf,
-  DELTA_FROM_DEFAULT,
-  listBytesOf,
-} from './blocks.js';
-import {
-  type Digest,
   encodeTotals,
-  FileReadError,
-  FRAME_BLOCKS,
   FRAME_END,
   FRAME_ENTRY,
   FRAME_WARNING,
-  FrameWriter,
+  type FrameWriter,
   LINE_BYTES_MAX,
   LINES_BYTES_TARGET,
   type PageSink,
@@ -48,39 +34,17 @@ import {
 } from './frames.js';
 import { LEVELS_MAX } from './levels.js';
 import type { PreviousTree } from './list-transfer.js';
-import {
-  BLAKE3_EMPTY,
-  DELTA_NAME_BYTES_MAX,
-  encodeEntry,
-  encodeScan,
-  encodeTombstone,
-  encodeWarning,
-  type RareFacts,
-} from './manifest.js';
-import { paddedBytes, TarHeaderWriter } from './pax.js';
-import { type Content, DeltaSender, type KnownBlocks } from './send-delta.js';
+import { DELTA_NAME_BYTES_MAX, encodeScan, encodeTombstone, encodeWarning } from './manifest.js';
+import type { KnownFile } from './send-delta.js';
+import { isLastRead, MemberSender, type SourceNative } from './send-member.js';
+import { type LaneResult, type Lanes, SPREAD_BYTES_MIN, Spread } from './spread.js';
 import { TreeIndexReader } from './tree-index.js';
 
-/** Large files report progress this often. */
-const SLICE_BYTES = 8 << 20;
-/** A file that changed while it was read is read again so often, ... */
-const READS_MAX = 3;
-/** ... if it is not larger: each reading stands in the media. */
-const AGAIN_BYTES_MAX = 64 << 20;
 /**
  * A file with another mtime and the same size is read first, to see whether its data is the same: at
  * most this much, which is still in the page cache when it is read again.
  */
 const COMPARE_BYTES_MAX = 64 << 20;
-
-/** Of a manifest line, beside two paths with every byte escaped. */
-const XATTRS_LINE_BYTES_MAX = LINE_BYTES_MAX - 220 * 1024;
-
-/** What Node lacks: from the addon. */
-export interface SourceNative {
-  readonly getXattrs: (fdOrPath: number | Buffer, bytesMax: number) => Buffer[] | null;
-  readonly dataSegments: DataSegments;
-}
 
 /** What of the roots is sent. */
 export interface TreeSelection {
@@ -104,6 +68,8 @@ export interface TransferOptions {
   readonly deltaFrom?: number;
   /** Nothing but warnings and END is sent: what would be, by the looks of it. */
   readonly dryRun?: boolean;
+  /** Further streams, for the data of large files. */
+  readonly lanes?: Lanes;
   /** Nanoseconds since 1970. */
   readonly now?: () => bigint;
 }
@@ -121,65 +87,52 @@ export function sendTree(
   return new TreeSender(sink, roots, options).run();
 }
 
-/** A file whose data has gone. */
-interface SentFile {
-  readonly digest: string;
-  /** Code of a read error. */
-  readonly failure: string | null;
-  /** In the media, behind the first header. */
-  readonly dataBytes: number;
-  /** Hashes of its blocks. */
-  readonly list: Buffer | null;
-  readonly blockBytes: number;
-  readonly rare: RareFacts;
+const SLASH = Buffer.from('/');
+const DOT = 0x2e;
+/** Of a directory: its owner makes entries in it. */
+const OWNER_MAY_WRITE = 0o300;
+
+const isBelow = (path: Buffer, prefix: Buffer): boolean =>
+  path.length > prefix.length && path.compare(prefix, 0, prefix.length, 0, prefix.length) === 0;
+
+/** A directory on the way to where the walk stands. */
+interface OpenDirectory {
+  readonly entry: TreeEntry;
+  /** Of its path in the archive, with a slash behind; empty for `/` itself. */
+  readonly prefix: Buffer;
+  readonly xattrs: readonly Xattr[] | null;
+  /** Something in it lies in a medium that tar reads behind the directory's own. */
+  isSpread: boolean;
 }
 
-/** With every byte of a name escaped, base64 of the values, and what stands around them. */
-function fitsLine(xattrs: readonly Xattr[]): boolean {
-  let bytes = 0;
-  for (const { name, value } of xattrs) bytes += 6 * name.length + (value.length * 4) / 3 + 32;
-  return bytes <= XATTRS_LINE_BYTES_MAX;
-}
-
-class TreeSender {
-  readonly #frames: FrameWriter;
+class TreeSender extends MemberSender {
   readonly #walk: TreeWalk;
   readonly #options: TransferOptions;
-  readonly #progress: Float64Array;
-  readonly #headers = new TarHeaderWriter();
-  readonly #hasher = new Blake3Hasher();
+  readonly #spread: Spread | null;
+  readonly #directories: OpenDirectory[] = [];
   readonly #scratch = Buffer.allocUnsafeSlow(1 << 18);
   readonly #lineBytes = Buffer.allocUnsafeSlow(LINE_BYTES_MAX + LINES_BYTES_TARGET);
-  readonly #lister = new BlockLister();
-  readonly #deltas: DeltaSender;
-  readonly #both: Digest;
   #parent: PreviousTree | null = null;
   #previous: TreeIndexReader | null = null;
   /** The clock went back since the parent's scan: what is older than it may be newer. */
   #trustsNothing = false;
   #lines = '';
-  #mediaBytes = 0;
-  /** Of block lists. */
-  #listsBytes = 0;
   #entries = 0;
   #bytes = 0;
   #warnings = 0;
 
   constructor(sink: PageSink, roots: readonly (Buffer | string)[], options: TransferOptions) {
-    this.#frames = new FrameWriter(sink);
+    const { native, progress = new Float64Array(2), lanes } = options;
+    super(sink, { medium: 0, progress, native, deltaFrom: options.deltaFrom });
     this.#options = options;
-    this.#progress = options.progress ?? new Float64Array(2);
-    this.#deltas = new DeltaSender(this.#frames, this.#headers, this.#progress);
-    this.#both = {
-      update: (bytes) => {
-        this.#hasher.update(bytes);
-        this.#lister.update(bytes);
-      },
-    };
-    const onWarning = (warning: TreeWarning) => {
-      this.#warn(warning);
-      options.onWarning?.(warning);
-    };
+    this.#spread =
+      lanes === undefined
+        ? null
+        : new Spread(lanes, {
+            onLines: (lines) => this.#queue(lines),
+            onResult: (result) => this.#onResult(result),
+          });
+    const onWarning = (warning: TreeWarning) => this.onWarning(warning);
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = options.selection ?? {};
     const selector = new Selector(exclude);
     this.#walk = new TreeWalk(roots, { onWarning, selector, oneFileSystem, excludeCaches });
@@ -189,18 +142,24 @@ class TreeSender {
     const scanNs = (this.#options.now ?? realtimeNs)();
     this.#openPrevious(scanNs);
     this.#addLine(encodeScan(scanNs));
-    for (const entry of this.#walk) this.#entry(entry);
+    for (const entry of this.#walk) {
+      this.#leaveTo(entry.path);
+      this.#entry(entry);
+      this.#enter(entry);
+    }
+    this.#leaveTo(null);
     const previous = this.#previous;
     for (; previous?.hasRecord; previous.next()) this.#tombstone(previous.path);
+    this.#spread?.finish();
     this.#flushLines();
     const totals = { entries: this.#entries, bytes: this.#bytes, warnings: this.#warnings };
-    this.#frames.frame(FRAME_END, encodeTotals(totals));
-    this.#frames.flush();
+    this.frames.frame(FRAME_END, encodeTotals(totals));
+    this.frames.flush();
     return totals;
   }
 
   #openPrevious(scanNs: bigint): void {
-    this.#parent = this.#options.previous?.(this.#frames) ?? null;
+    this.#parent = this.#options.previous?.(this.frames) ?? null;
     if (this.#parent === null) return;
     this.#previous = new TreeIndexReader('of the parent', this.#parent.fill);
     this.#trustsNothing = scanNs < this.#previous.scanNs;
@@ -211,7 +170,7 @@ class TreeSender {
     const known = this.#advanceTo(entry.path);
     if (known !== null && this.#isUnchanged(entry, known)) {
       known.next();
-      this.#progress[0] = (this.#progress[0] as number) + 1;
+      this.progress[0] = (this.progress[0] as number) + 1;
       return;
     }
     const sent = this.#send(entry, known);
@@ -246,67 +205,71 @@ class TreeSender {
       this.#sendHeader(entry);
       return true;
     }
-    let blocks: KnownBlocks | null | undefined;
+    let blocks: KnownFile | null | undefined;
     for (let reads = 1; ; reads++) {
       const fd = this.#walk.open(entry);
       if (fd < 0) return false;
+      let isMine = true;
       try {
-        const isLast = reads === READS_MAX || entry.size > AGAIN_BYTES_MAX;
         if (blocks === undefined) blocks = known && this.#blocksOf(entry, known);
-        if (known !== null && blocks !== null && this.#fits(entry.size, blocks.blockBytes)) {
-          if (this.#sendDelta(entry, known, blocks, fd, isLast)) return true;
-          continue;
+        const isNew = known === null || reads > 1 || blocks !== null;
+        if (!isNew && this.#sendSameData(entry, known, fd)) return true;
+        if (reads === 1 && this.#giveAway(entry, fd, blocks)) {
+          isMine = false;
+          return true;
         }
-        if (known !== null && reads === 1 && this.#sendSameData(entry, known, fd)) return true;
-        if (this.#sendFile(entry, fd, isLast)) return true;
+        const isLast = isLastRead(reads, entry);
+        const isSent =
+          blocks === null
+            ? this.sendFile(entry, fd, isLast)
+            : this.sendDelta(entry, fd, isLast, blocks);
+        if (isSent) return true;
       } finally {
-        closeSync(fd);
+        if (isMine) closeSync(fd);
       }
     }
   }
 
   #sendHeader(entry: TreeEntry): void {
-    const xattrs = entry.type === 'hardlink' ? null : this.#xattrsOf(entry, entry.access);
     const isListed = this.#previous !== null && entry.type === 'directory';
     const dumpdir = isListed ? this.#walk.dumpdirOf(entry) : null;
-    this.#member({ ...entry, xattrs, dumpdir }, 0);
-    const digest = entry.type === 'file' ? BLAKE3_EMPTY : null;
-    this.#line(entry, 0, digest, false, xattrs === null ? null : { xattrs });
+    this.#sent = { entry, xattrs: this.sendHeader(entry, dumpdir) };
+  }
+  /** The last header without data, and the attributes that it went with. */
+  #sent: Pick<OpenDirectory, 'entry' | 'xattrs'> | null = null;
+
+  /** True if another stream takes the file: large, of one name, and where tar can put it later. */
+  #giveAway(entry: TreeEntry, fd: number, known: KnownFile | null): boolean {
+    const { nlink, size } = entry;
+    if (this.#spread === null || nlink > 1 || size < SPREAD_BYTES_MIN) return false;
+    const parent = this.#directories.at(-1);
+    // Tar makes a directory as it is to be, and whoever is not root then puts nothing into it.
+    if (parent !== undefined && (parent.entry.mode & OWNER_MAY_WRITE) !== OWNER_MAY_WRITE) {
+      return false;
+    }
+    if (!this.#spread.giveFile(entry, fd, known)) return false;
+    if (parent !== undefined) parent.isSpread = true;
+    return true;
   }
 
-  /** The header of a member; `#line` then follows. Returns after the frame is begun. */
-  #member(member: Parameters<TarHeaderWriter['write']>[0], dataBytes: number): void {
-    const headerBytes = this.#headers.write(member);
-    this.#headerBytes = headerBytes;
-    this.#frames.beginMedia(headerBytes + paddedBytes(dataBytes));
-    this.#frames.put(this.#headers.buffer, 0, headerBytes);
-  }
-  #headerBytes = 0;
-
-  #xattrsOf(entry: TreeEntry, place: number | Buffer): Xattr[] | null {
-    const { native } = this.#options;
-    if (native === undefined) return null;
-    try {
-      const found = xattrsOf(native.getXattrs(place, XATTRS_BYTES_MAX));
-      if (found === null || fitsLine(found)) return found;
-      throw stpError('E2BIG', 'the attributes do not fit a line of the manifest');
-    } catch (e) {
-      // What vanished meanwhile is noticed elsewhere.
-      if (!isCoded(e)) throw e;
-      const message = `the attributes of /${displayPath(entry.path)} are not stored: ${e.code}`;
-      this.#warnBoth({ path: entry.path, code: e.code, message });
-      return null;
+  /** Directories that the walk has left: tar must set the times of some once more. */
+  #leaveTo(path: Buffer | null): void {
+    if (this.#spread === null) return;
+    for (;;) {
+      const last = this.#directories.at(-1);
+      if (last === undefined || (path !== null && isBelow(path, last.prefix))) return;
+      this.#directories.pop();
+      if (last.isSpread) this.#spread.giveDirectory(last.entry, last.xattrs);
     }
   }
 
-  #contentOf(entry: TreeEntry, fd: number): Content {
-    const { native } = this.#options;
-    const { size, blocks } = entry;
-    const segments = native ? segmentsOf(fd, size, blocks, native.dataSegments) : null;
-    if (segments === null) return { stored: size, segments: null, map: null };
-    const map = encodeSparseMap(segments, size);
-    const stored = segments.reduce((sum, { bytes }) => sum + bytes, map.length);
-    return { stored, segments, map };
+  #enter(entry: TreeEntry): void {
+    if (this.#spread === null || entry.type !== 'directory') return;
+    const isTop = entry.path.length === 1 && entry.path[0] === DOT;
+    const prefix = isTop ? Buffer.alloc(0) : Buffer.concat([entry.path, SLASH]);
+    const sent = this.#sent;
+    const xattrs = sent?.entry === entry ? sent.xattrs : this.xattrsOf(entry, entry.access);
+    this.#directories.push({ entry, prefix, xattrs, isSpread: false });
   }
 
   /**
@@ -316,86 +279,33 @@ class TreeSender {
   #sendSameData(entry: TreeEntry, known: TreeIndexReader, fd: number): boolean {
     if (known.type !== 'file' || known.size !== entry.size) return false;
     if (known.mtimeNs !== entry.mtimeNs && entry.size > COMPARE_BYTES_MAX) return false;
-    const content = this.#contentOf(entry, fd);
+    const content = this.contentOf(entry, fd);
     const { stored, map, segments } = content;
     if (known.isSparse !== (map !== null) || known.stored !== stored) return false;
-    this.#hasher.reset();
-    if (map !== null) this.#hasher.update(map);
+    this.hasher.reset();
+    if (map !== null) this.hasher.update(map);
     for (const { offset, bytes } of segments ?? [{ offset: 0, bytes: entry.size }]) {
       if (!this.#hashPart(fd, offset, bytes)) return false;
     }
-    const digest = this.#hasher.digest('hex');
-    if (digest !== known.blake3 || !this.#walk.isSame(entry, fd)) return false;
-    this.#sendLink(entry, fd, content, digest);
+    const digest = this.hasher.digest('hex');
+    if (digest !== known.blake3 || !isSameFile(entry, fd)) return false;
+    this.sendLink(entry, fd, content, digest);
     return true;
-  }
-
-  /** Metadata alone: a link of a file to itself; GNU tar leaves the file as it is. */
-  #sendLink(entry: TreeEntry, fd: number, { map, stored }: Content, digest: string): void {
-    const xattrs = this.#xattrsOf(entry, fd);
-    this.#member({ ...entry, type: 'hardlink', link: entry.path, size: 0 }, 0);
-    const sparse = map !== null ? { sparse: true, stored } : {};
-    this.#line(entry, 0, digest, false, { sameData: true, ...sparse, xattrs });
-  }
-
-  /** True if a file of this size goes by blocks of this one. */
-  #fits(size: number, blockBytes: number): boolean {
-    const { deltaFrom = DELTA_FROM_DEFAULT } = this.#options;
-    const isLarge = deltaFrom > 0 && size >= deltaFrom;
-    return isLarge && blockBytes > 0 && blocksOf(size, blockBytes) <= BLOCKS_MAX;
   }
 
   /**
    * The parent's hashes of a file's blocks; null if it is to be sent in full: there are none, it
-   * stands on too many levels, or they are as large as the file by now.
+   * stands on too many levels, or these are as large as the file by now.
    */
-  #blocksOf(entry: TreeEntry, known: TreeIndexReader): KnownBlocks | null {
-    if (known.type !== 'file' || entry.path.length > PATH_BYTES_MAX - DELTA_NAME_BYTES_MAX) {
-      return null;
-    }
-    const { list, levels } = known.extra;
+  #blocksOf(entry: TreeEntry, known: TreeIndexReader): KnownFile | null {
+    const { type, size, stored, isSparse: sparse, blake3, extra } = known;
+    if (type !== 'file' || entry.path.length > PATH_BYTES_MAX - DELTA_NAME_BYTES_MAX) return null;
+    const { list, levels, blockBytes } = extra;
     if (list === null || levels.length >= LEVELS_MAX) return null;
     const deltaBytes = levels.slice(1).reduce((sum, { bytes }) => sum + bytes, 0);
-    if (deltaBytes >= known.size || !this.#fits(entry.size, list.blockBytes)) return null;
-    const bytes = listBytesOf(known.size, list.blockBytes);
-    const hashes = this.#parent?.blocks(list, bytes) ?? null;
-    return hashes && { blockBytes: list.blockBytes, hashes };
-  }
-
-  /** Sends the blocks that changed; false if the file changed meanwhile and is to be read again. */
-  #sendDelta(
-    entry: TreeEntry,
-    known: TreeIndexReader,
-    blocks: KnownBlocks,
-    fd: number,
-    isLast: boolean,
-  ): boolean {
-    const content = this.#contentOf(entry, fd);
-    const { map, stored } = content;
-    const isSame = (digest: string): boolean =>
-      known.size === entry.size &&
-      known.stored === stored &&
-      known.isSparse === (map !== null) &&
-      known.blake3 === digest &&
-      this.#walk.isSame(entry, fd);
-    const sent = this.#deltas.send(entry, fd, content, blocks, isSame);
-    if (sent.delta === null) {
-      this.#sendLink(entry, fd, content, sent.blake3);
-      return true;
-    }
-    this.#headerBytes = sent.headerBytes;
-    return this.#finishFile(entry, fd, isLast, {
-      digest: sent.blake3,
-      failure: sent.failure,
-      dataBytes: sent.delta.bytes,
-      list: sent.list,
-      blockBytes: blocks.blockBytes,
-      rare: {
-        ...(map !== null && { sparse: true, stored }),
-        delta: sent.delta,
-        xattrs: this.#xattrsOf(entry, fd),
-      },
-    });
+    if (deltaBytes >= size || !this.fitsDelta(entry.size, blockBytes)) return null;
+    const hashes = this.#parent?.blocks(list, listBytesOf(size, blockBytes)) ?? null;
+    return hashes && { size, stored, sparse, blake3, blockBytes, hashes };
   }
 
   #hashPart(fd: number, offset: number, bytes: number): boolean {
@@ -404,7 +314,7 @@ class TreeSender {
         const asked = Math.min(bytes - at, this.#scratch.length);
         const read = readSync(fd, this.#scratch, 0, asked, offset + at);
         if (read === 0) return false;
-        this.#hasher.update(this.#scratch.subarray(0, read));
+        this.hasher.update(this.#scratch.subarray(0, read));
         at += read;
       }
       return true;
@@ -415,116 +325,22 @@ class TreeSender {
     }
   }
 
-  /** Sends header and data; false if it changed meanwhile and is to be read again. */
-  #sendFile(entry: TreeEntry, fd: number, isLast: boolean): boolean {
-    const { size } = entry;
-    const { stored, map, segments } = this.#contentOf(entry, fd);
-    const xattrs = this.#xattrsOf(entry, fd);
-    const sparse = map !== null ? { size: stored, sparseBytes: size } : {};
-    this.#member({ ...entry, xattrs, ...sparse }, stored);
-    this.#hasher.reset();
-    if (map !== null) {
-      this.#hasher.update(map);
-      this.#frames.put(map, 0, map.length);
-    }
-    const blockBytes = blockBytesFor(size);
-    const listed = this.#fits(size, blockBytes) ? blockBytes : 0;
-    const failure = this.#moveAll(fd, segments ?? [{ offset: 0, bytes: size }], size, listed);
-    const padding = paddedBytes(stored) - stored;
-    const isWhole = this.#frames.owed === padding;
-    this.#frames.putZeros(this.#frames.owed - padding, this.#hasher);
-    this.#frames.putZeros(padding);
-    return this.#finishFile(entry, fd, isLast, {
-      digest: this.#hasher.digest('hex'),
-      failure,
-      dataBytes: stored,
-      list: listed > 0 && isWhole ? this.#lister.finish() : null,
-      blockBytes,
-      rare: { ...(map !== null && { sparse: true, stored }), xattrs },
-    });
+  #onResult({ entries, bytes, warnings }: LaneResult): void {
+    this.#entries += entries;
+    this.#bytes += bytes;
+    this.progress[0] = (this.progress[0] as number) + entries;
+    for (const warning of warnings) this.onWarning(warning);
   }
 
-  /** The line of a file whose data is sent; false if that is superseded: it is to be read again. */
-  #finishFile(entry: TreeEntry, fd: number, isLast: boolean, sent: SentFile): boolean {
-    const { digest, failure, dataBytes, list, blockBytes, rare } = sent;
-    const again = failure === null && !isLast && !this.#walk.isSame(entry, fd);
-    if (failure !== null) this.#warnUnreadable(entry, failure);
-    const whole = failure === null && (again || this.#walk.isUnchanged(entry, fd));
-    const blocks = again || list === null ? null : this.#sendList(list, blockBytes);
-    const facts = { ...rare, superseded: again, blocks };
-    this.#line(entry, dataBytes, digest, !whole || again, facts);
-    return !again;
-  }
-
-  #sendList(list: Buffer, blockBytes: number): BlockList {
-    this.#frames.frame(FRAME_BLOCKS, list);
-    const offset = this.#listsBytes;
-    this.#listsBytes += list.length;
-    return { blockBytes, offset, blake3: blake3(list).toString('hex') };
-  }
-
-  /**
-   * Returns the code of a read error, null if the data or the end of the file was reached.
-   * @param blockBytes with it the lister gets all bytes, holes included
-   */
-  #moveAll(
-    fd: number,
-    segments: readonly Segment[],
-    size: number,
-    blockBytes: number,
-  ): string | null {
-    const lister = blockBytes > 0 ? this.#lister : null;
-    lister?.begin(size, blockBytes);
-    const digest = lister === null ? this.#hasher : this.#both;
-    try {
-      for (const { offset, bytes } of segments) {
-        lister?.skipTo(offset);
-        if (!this.#moveData(fd, offset, bytes, digest)) return null;
-      }
-      lister?.skipTo(size);
-      return null;
-    } catch (e) {
-      if (e instanceof FileReadError) return e.code;
-      throw e;
-    }
-  }
-
-  /** False at the end of the file. */
-  #moveData(fd: number, offset: number, bytes: number, digest: Digest): boolean {
-    const progress = this.#progress;
-    for (let at = 0; at < bytes; ) {
-      const asked = Math.min(bytes - at, SLICE_BYTES);
-      const moved = this.#frames.putFile(fd, offset + at, asked, digest);
-      at += moved;
-      progress[1] = (progress[1] as number) + moved;
-      if (moved < asked) return false;
-    }
-    return true;
-  }
-
-  #warnUnreadable(entry: TreeEntry, code: string): void {
-    const message = `/${displayPath(entry.path)} could not be read to its end; zeros stand for the rest`;
-    this.#warn({ path: entry.path, code, message });
-  }
-
-  #line(
-    entry: TreeEntry,
-    dataBytes: number,
-    blake3: string | null,
-    changed: boolean,
-    rare: RareFacts | null,
-  ): void {
-    const headerOffset = this.#mediaBytes;
-    const dataOffset = headerOffset + this.#headerBytes;
-    this.#mediaBytes = dataOffset + paddedBytes(dataBytes);
+  protected onLine(line: string, dataBytes: number): void {
     this.#count(dataBytes);
-    this.#addLine(encodeEntry(entry, headerOffset, dataOffset, blake3, changed, rare));
+    this.#addLine(line);
   }
 
   #count(bytes: number): void {
     this.#entries++;
     this.#bytes += bytes;
-    this.#progress[0] = (this.#progress[0] as number) + 1;
+    this.progress[0] = (this.progress[0] as number) + 1;
   }
 
   #tombstone(path: Buffer): void {
@@ -533,26 +349,33 @@ class TreeSender {
 
   #addLine(line: string): void {
     if (this.#options.dryRun) return;
-    this.#lines += line;
-    if (this.#lines.length >= LINES_BYTES_TARGET) this.#flushLines();
+    if (this.#spread === null) this.#queue(line);
+    else this.#spread.addLine(line);
+  }
+
+  /** Any number of lines: no frame holds many more than its target. */
+  #queue(lines: string): void {
+    for (let start = 0; start < lines.length; ) {
+      const newline = lines.indexOf('\n', start + LINES_BYTES_TARGET);
+      const end = newline < 0 ? lines.length : newline + 1;
+      this.#lines += lines.slice(start, end);
+      if (this.#lines.length >= LINES_BYTES_TARGET) this.#flushLines();
+      start = end;
+    }
   }
 
   #flushLines(): void {
     if (this.#lines === '') return;
     const bytes = this.#lineBytes.write(this.#lines);
     assert(bytes < this.#lineBytes.length, 'lines fit their frame');
-    this.#frames.frame(FRAME_ENTRY, this.#lineBytes, bytes);
+    this.frames.frame(FRAME_ENTRY, this.#lineBytes, bytes);
     this.#lines = '';
   }
 
-  #warnBoth(warning: TreeWarning): void {
-    this.#warn(warning);
-    this.#options.onWarning?.(warning);
-  }
-
-  #warn(warning: TreeWarning): void {
+  protected onWarning(warning: TreeWarning): void {
     this.#warnings++;
     const { path, code, message } = warning;
-    this.#frames.frame(FRAME_WARNING, Buffer.from(encodeWarning(path, code, message)));
+    this.frames.frame(FRAME_WARNING, Buffer.from(encodeWarning(Buffer.from(path), code, message)));
+    this.#options.onWarning?.(warning);
   }
 }

@@ -29,9 +29,11 @@ import {
   encodeHeader,
   encodeTrailer,
   endOffset,
+  type FurtherMedium,
   LineError,
   type ManifestEntry,
   type ManifestHeader,
+  MediaTiling,
   mediaDataBytes,
 } from './manifest.js';
 import { createMedia, type MediaWriter } from './media.js';
@@ -53,6 +55,8 @@ export interface SetSummary extends Omit<ManifestHeader, 'setId'> {
   readonly warnings: number;
   readonly mediaBytes: number;
   readonly mediaBlake3: string;
+  /** Of the media from 1 on; left out where there are none. */
+  readonly moreMedia?: readonly FurtherMedium[];
   readonly manifestBytes: number;
   readonly manifestBlake3: string;
   /** Entries of the tree at this point, whichever sets have them. Sets of file trees only. */
@@ -114,8 +118,7 @@ export class SetWriter {
   #gatheredBytes = 0;
   #manifestBytes = 0;
   #lineNumber = 0;
-  /** Where the next entry's header must be. */
-  #entriesEnd = 0;
+  readonly #tiling = new MediaTiling();
   #entries = 0;
   #bytes = 0;
   #warnings = 0;
@@ -137,6 +140,11 @@ export class SetWriter {
             parent: place.parent ?? null,
           });
     this.#gather(Buffer.from(encodeHeader(place.header)));
+  }
+
+  /** Where its files are until it is complete. */
+  get partialDirectory(): string {
+    return this.#place.partialDirectory;
   }
 
   /** So far: for progress. */
@@ -199,16 +207,17 @@ export class SetWriter {
   }
 
   #acceptEntry(record: ManifestEntry, lineBytes: number): void {
-    const shown = displayPath(record.path);
-    if (record.headerOffset !== this.#entriesEnd) {
-      throw new LineError(`${shown} is not at ${this.#entriesEnd}, where the entry before ended`);
+    this.#tiling.add(record);
+    // Other media come through other streams: whether all of it is there shows at the end.
+    if (record.medium === 0 && endOffset(record) > this.#media.bytes) {
+      throw new LineError(`${displayPath(record.path)} ends behind the media received`);
     }
-    const end = endOffset(record);
-    if (end > this.#media.bytes) throw new LineError(`${shown} ends behind the media received`);
-    if (record.blocks !== null && !this.#blocks.claim(record.blocks, record.size)) {
+    // Those of other media are compared by check; wrong ones cost their file a full copy.
+    const { blocks } = record;
+    if (record.medium === 0 && blocks !== null && !this.#blocks.claim(blocks, record.size)) {
+      const shown = displayPath(record.path);
       throw new LineError(`the block hashes of ${shown} are not those that it names`);
     }
-    this.#entriesEnd = end;
     this.#entries++;
     this.#bytes += mediaDataBytes(record);
     this.#guard(() => this.#merge?.put(record, this.#lineOffset, lineBytes));
@@ -232,22 +241,19 @@ export class SetWriter {
 
   /**
    * Ends media and manifest, puts all of it on the disk and makes the set visible.
+   * @param more the media from 1 on, which are complete and on the disk: see store-medium.ts
    * @throws EPROTO if media arrived that no entry names; ENOSPC, EIO: the set is aborted then
    */
-  commit(): SetSummary {
+  commit(more: readonly FurtherMedium[] = []): SetSummary {
     assert(this.#state === 'open', 'the set is open');
-    if (this.#entriesEnd !== this.#media.bytes) {
-      const extra = this.#media.bytes - this.#entriesEnd;
-      this.abort();
-      throw stpError('EPROTO', `the client sent ${extra} bytes of media that no entry names`);
-    }
+    this.#assertTiled(more);
     if (this.#blocks.unclaimed > 0) {
       this.abort();
       throw stpError('EPROTO', 'the client sent block hashes that no entry names');
     }
     return this.#guard(() => {
       const { partialDirectory, directory } = this.#place;
-      const summary = this.#finishFiles();
+      const summary = this.#finishFiles(more);
       syncDirectory(partialDirectory);
       this.#place.verifyChain?.();
       renameSync(partialDirectory, directory);
@@ -258,13 +264,31 @@ export class SetWriter {
     });
   }
 
-  #finishFiles(): SetSummary {
+  /** Entries must name all that arrived, and nothing else. */
+  #assertTiled(more: readonly FurtherMedium[]): void {
+    const { ends } = this.#tiling;
+    const arrived = [this.#media.bytes, ...more.map(({ bytes }) => bytes - TAR_END_BYTES)];
+    for (let medium = 0; medium < Math.max(ends.length, arrived.length); medium++) {
+      const extra = (arrived[medium] ?? 0) - (ends[medium] ?? 0);
+      if (extra === 0) continue;
+      this.abort();
+      const where = medium === 0 ? 'media' : `medium ${medium}`;
+      const what =
+        extra > 0
+          ? `sent ${extra} bytes of ${where} that no entry names`
+          : `named ${-extra} bytes of ${where} that it did not send`;
+      throw stpError('EPROTO', `the client ${what}`);
+    }
+  }
+
+  #finishFiles(more: readonly FurtherMedium[]): SetSummary {
     const { setId, ...header } = this.#place.header;
     this.#media.append(new Uint8Array(TAR_END_BYTES));
     const totals = {
       entries: this.#entries,
       bytes: this.#bytes,
       ...this.#media.finish(),
+      ...(more.length > 0 && { moreMedia: more }),
       warnings: this.#warnings,
     };
     this.#gather(Buffer.from(encodeTrailer(totals)));

@@ -423,13 +423,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
       fd = this.#openFile(entry);
       const stat = fstatSync(fd, BIGINT);
       if (stat.ino === entry.ino && stat.dev === entry.dev && typeOf(stat) === 'file') {
-        entry.mode = Number(stat.mode) & 0o7777;
-        entry.uid = Number(stat.uid);
-        entry.gid = Number(stat.gid);
-        entry.size = Number(stat.size);
-        entry.blocks = Number(stat.blocks);
-        entry.mtimeNs = stat.mtimeNs;
-        entry.ctimeNs = stat.ctimeNs;
+        takeFacts(entry, stat);
         return fd;
       }
       this.#report(entry.path, 'ESTALE');
@@ -479,22 +473,33 @@ export class TreeWalk implements Iterable<TreeEntry> {
       if (fd >= 0) closeSync(fd);
     }
   }
-
-  /** True if the file is still what `open` found. */
-  isSame(entry: TreeEntry, fd: number): boolean {
-    const now = fstatSync(fd, BIGINT);
-    return now.ctimeNs === entry.ctimeNs && Number(now.size) === entry.size;
-  }
-
-  /** True if the file is still what `open` found; false after a warning if it changed meanwhile. */
-  isUnchanged(entry: TreeEntry, fd: number): boolean {
-    const now = fstatSync(fd, BIGINT);
-    // ctime covers size and mtime: nothing sets it back. Size is compared for clocks that tick slowly.
-    if (now.ctimeNs === entry.ctimeNs && Number(now.size) === entry.size) return true;
-    this.#report(entry.path, 'EAGAIN', 'changed while it was read; what is stored may be mixed');
-    return false;
-  }
 }
+
+function takeFacts(entry: TreeEntry, stat: BigIntStats): void {
+  entry.mode = Number(stat.mode) & 0o7777;
+  entry.uid = Number(stat.uid);
+  entry.gid = Number(stat.gid);
+  entry.size = Number(stat.size);
+  entry.blocks = Number(stat.blocks);
+  entry.mtimeNs = stat.mtimeNs;
+  entry.ctimeNs = stat.ctimeNs;
+}
+
+/** Brings the entry of an open file up to date, as `TreeWalk.open` does. */
+export const refreshEntry = (entry: TreeEntry, fd: number): void =>
+  takeFacts(entry, fstatSync(fd, BIGINT));
+
+/** True if the file is still what `open` found. */
+export function isSameFile(entry: TreeEntry, fd: number): boolean {
+  const now = fstatSync(fd, BIGINT);
+  // ctime covers size and mtime: nothing sets it back. Size is compared for clocks that tick slowly.
+  return now.ctimeNs === entry.ctimeNs && Number(now.size) === entry.size;
+}
+
+export const changedWarning = ({ path }: TreeEntry): TreeWarning => {
+  const message = `/${displayPath(path)} changed while it was read; what is stored may be mixed`;
+  return { path, code: 'EAGAIN', message };
+};
 
 function typeOf(stat: BigIntStats): EntryType | undefined {
   const bits = stat.mode & S_IFMT;

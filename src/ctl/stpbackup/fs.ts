@@ -1,8 +1,10 @@
 /** stpbackup fs HOST:PATH... */
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
+import { STREAMS_MAX } from '../../backup/limits.js';
+import { parseSize } from '../../daemon/size.js';
 import { withServer } from './ask-server.js';
-import { parseHostPath, runSession, type SessionVerbOptions } from './session-verb.js';
+import { parseHostPath, runSession, type SessionVerbOptions, withSession } from './session-verb.js';
 
 interface FsOptions extends SessionVerbOptions {
   readonly incremental?: boolean;
@@ -11,6 +13,20 @@ interface FsOptions extends SessionVerbOptions {
   readonly oneFileSystem?: boolean;
   readonly excludeCaches?: boolean;
   readonly dryRun?: boolean;
+  readonly streams?: number;
+  readonly deltaFrom?: number;
+}
+
+function parseStreams(text: string): number {
+  const streams = Number(text);
+  if (Number.isInteger(streams) && streams >= 1 && streams <= STREAMS_MAX) return streams;
+  throw new ConfigurationError(`--streams is ${text}; give a number from 1 to ${STREAMS_MAX}`);
+}
+
+function parseDeltaFrom(text: string): number {
+  const parsed = parseSize(text);
+  if ('bytes' in parsed) return parsed.bytes;
+  throw new ConfigurationError(`--delta-from: ${parsed.problem}`);
 }
 
 async function backUp(given: readonly string[], options: FsOptions): Promise<void> {
@@ -28,6 +44,8 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
     paths: all.map(({ path }) => path),
     incremental: options.incremental ?? false,
     dryRun: options.dryRun ?? false,
+    streams: options.streams,
+    deltaFrom: options.deltaFrom,
     selection: {
       exclude: options.exclude ?? [],
       oneFileSystem: options.oneFileSystem ?? false,
@@ -37,12 +55,11 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
 }
 
 export function addFs(program: Command): void {
-  withServer(
-    program
-      .command('fs')
-      .description('backs up file trees of a host into a new set')
-      .argument('<host:path...>', 'host of the server configuration, and an absolute path there'),
-  )
+  const fs = program
+    .command('fs')
+    .description('backs up file trees of a host into a new set')
+    .argument('<host:path...>', 'host of the server configuration, and an absolute path there');
+  withSession(withServer(fs))
     .option('--full', 'all of the trees, the default')
     .option('--incremental', 'what differs from the last set of the same host and paths')
     .option(
@@ -53,8 +70,12 @@ export function addFs(program: Command): void {
     )
     .option('--one-file-system', 'do not enter other file systems')
     .option('--exclude-caches', 'of directories with a CACHEDIR.TAG only the tag')
+    .option('--streams <n>', 'streams that read large files at a time, 1 to 8', parseStreams)
+    .option(
+      '--delta-from <size>',
+      'of files from this size on store only changed blocks, such as 64MiB; 0: never (default 4MiB)',
+      parseDeltaFrom,
+    )
     .option('--dry-run', 'store nothing, say what would be stored')
-    .option('--trace', "print the handshake's steps on the server's side to stderr")
-    .option('--json', 'print the summary as one JSON object')
     .action(backUp);
 }

@@ -1,21 +1,30 @@
 /** The command line of stpbackup. */
 import { Command } from 'commander';
 import { VERSION } from '../../daemon/version.js';
-import { addCat } from './cat.js';
-import { addCatalog } from './catalog.js';
-import { addCheck } from './check.js';
-import { addClient } from './client.js';
-import { addDb } from './db.js';
-import { addFind } from './find.js';
-import { addForget } from './forget.js';
-import { addFs } from './fs.js';
-import { addKey } from './key.js';
-import { addList } from './list.js';
-import { addLs } from './ls.js';
-import { addPrune } from './prune.js';
-import { addRepair } from './repair.js';
-import { addRestore } from './restore.js';
-import { addServer } from './server.js';
+
+type AddVerb = (program: Command) => void;
+
+/**
+ * Where each verb is, in the order of the help. Only the verb that runs is loaded: all of them with
+ * what they need take half a second, longer than a small backup.
+ */
+const VERBS: Readonly<Record<string, () => Promise<AddVerb>>> = {
+  client: async () => (await import('./client.js')).addClient,
+  server: async () => (await import('./server.js')).addServer,
+  fs: async () => (await import('./fs.js')).addFs,
+  db: async () => (await import('./db.js')).addDb,
+  restore: async () => (await import('./restore.js')).addRestore,
+  list: async () => (await import('./list.js')).addList,
+  ls: async () => (await import('./ls.js')).addLs,
+  find: async () => (await import('./find.js')).addFind,
+  cat: async () => (await import('./cat.js')).addCat,
+  check: async () => (await import('./check.js')).addCheck,
+  forget: async () => (await import('./forget.js')).addForget,
+  prune: async () => (await import('./prune.js')).addPrune,
+  repair: async () => (await import('./repair.js')).addRepair,
+  catalog: async () => (await import('./catalog.js')).addCatalog,
+  key: async () => (await import('./key.js')).addKey,
+};
 
 const EXIT_CODES_HELP = `
 Exit codes:
@@ -27,7 +36,8 @@ Exit codes:
 
 wal-push and wal-fetch, for PostgreSQL, explain themselves: stpbackup wal-push`;
 
-export function stpbackupProgram(): Command {
+/** @param named what stands where a verb should; where it is none, the program knows all of them */
+export async function stpbackupProgram(named = ''): Promise<Command> {
   const program = new Command('stpbackup')
     .description(
       'Backs up and restores file trees and databases; data goes through the array, not the network.',
@@ -36,20 +46,7 @@ export function stpbackupProgram(): Command {
     .exitOverride()
     .showHelpAfterError('(add --help for help)')
     .addHelpText('after', EXIT_CODES_HELP);
-  addClient(program);
-  addServer(program);
-  addFs(program);
-  addDb(program);
-  addRestore(program);
-  addList(program);
-  addLs(program);
-  addFind(program);
-  addCat(program);
-  addCheck(program);
-  addForget(program);
-  addPrune(program);
-  addRepair(program);
-  addCatalog(program);
-  addKey(program);
+  const verb = Object.hasOwn(VERBS, named) ? VERBS[named] : undefined;
+  for (const load of verb === undefined ? Object.values(VERBS) : [verb]) (await load())(program);
   return program;
 }

@@ -1,21 +1,19 @@
 /** stpbackup restore SET HOST:TARGET [PATH...] */
 import type { Command } from 'commander';
 import { withServer } from './ask-server.js';
-import { parseHostPath, runSession, type SessionVerbOptions } from './session-verb.js';
+import { parseHostPath, runSession, type SessionVerbOptions, withSession } from './session-verb.js';
 
 export function addRestore(program: Command): void {
-  withServer(
-    program
-      .command('restore')
-      .description('restores a set, or some of its paths, into a directory of a host')
-      .argument('<set>', 'id of a set, the beginning of just one, or latest')
-      .argument('<host:target>', 'host, and a new or empty directory below its restoreRoots')
-      .argument('[path...]', 'absolute paths as they were; all of the set when none is named'),
-  )
-    .option('--trace', "print the handshake's steps on the server's side to stderr")
-    .option('--json', 'print the summary as one JSON object')
-    .action(async (set: string, to: string, paths: string[], options: SessionVerbOptions) => {
+  const restore = program
+    .command('restore')
+    .description('restores a set, or some of its paths, into a directory of a host')
+    .argument('<set>', 'id of a set, the beginning of just one, or latest')
+    .argument('<host:target>', 'host, and a new or empty directory below its restoreRoots')
+    .argument('[path...]', 'absolute paths as they were; all of the set when none is named');
+  withSession(withServer(restore)).action(
+    async (set: string, to: string, paths: string[], options: SessionVerbOptions) => {
       const { host, path: target } = parseHostPath(to);
       await runSession(options, '/v1/restore', { set, host, target, paths });
-    });
+    },
+  );
 }

@@ -1,10 +1,25 @@
 /** What `fs` and `restore` share: HOST:PATH, the running of a session, Ctrl-C. Main thread. */
+import { type Command, Option } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
+import type { Use } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
 import { askSession, type ServerOptions } from './ask-server.js';
 import { SessionView, type ViewOptions } from './session-view.js';
 
-export interface SessionVerbOptions extends ServerOptions, ViewOptions {}
+export interface SessionVerbOptions extends ServerOptions, ViewOptions {
+  readonly via?: Use;
+}
+
+/** Adds what all sessions have. */
+export const withSession = (command: Command): Command =>
+  command
+    .addOption(
+      new Option('--via <way>', 'what the data goes over; array-first: the network if need be')
+        .choices(['array', 'network', 'array-first'])
+        .default('array'),
+    )
+    .option('--trace', "print the handshake's steps on the server's side to stderr")
+    .option('--json', 'print the summary as one JSON object');
 
 export interface HostPath {
   readonly host: string;
@@ -32,7 +47,7 @@ export async function runSession(
   process.once('SIGTERM', onSignal);
   try {
     const onEvent = view.onEvent.bind(view);
-    await askSession(options, path, body, onEvent, interrupted.signal);
+    await askSession(options, path, { ...body, via: options.via }, onEvent, interrupted.signal);
   } finally {
     view.end();
     process.off('SIGINT', onSignal);

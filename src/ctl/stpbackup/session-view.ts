@@ -120,16 +120,18 @@ export const complaintText = ({ path, code, message }: Complaint): string =>
 function summaryText(r: SessionReport): string {
   const { server, client } = r.networkBytes;
   const network = server.sent + server.received;
-  const share = r.memoryBytes > 0 ? ((100 * network) / r.memoryBytes).toFixed(3) : '-';
-  const rate = humanSize(Math.round(r.memoryBytes / r.seconds));
+  const share =
+    r.memoryBytes > 0 ? ` (${((100 * network) / r.memoryBytes).toFixed(3)} % of it)` : '';
+  const rate = humanSize(Math.round(r.movedBytes / r.seconds));
   const rows: [string, string][] = [
     [r.op === 'backup' ? 'set' : 'restored set', r.set],
     ['host', r.host],
     ['entries', `${r.entries}`],
     ['file data', `${r.bytes} bytes (${humanSize(r.bytes)})`],
     ['time', `${r.seconds.toFixed(2)} s, ${rate}/s`],
+    ['via', r.viaReason === undefined ? r.via : `${r.via}, as the array was not: ${r.viaReason}`],
     ['over memory', `${r.memoryBytes} bytes (${humanSize(r.memoryBytes)})`],
-    ['over the network', `${network} bytes (${share} % of it), as the server counts`],
+    ['over the network', `${network} bytes${share}, as the server counts`],
     ['', `${client.sent + client.received} bytes, as the client counts`],
     ['warnings', `${r.warnings}`],
   ];

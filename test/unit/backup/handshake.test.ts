@@ -1,6 +1,14 @@
 import test from 'ava';
-import { FIG4_CLIENT, FIG4A_CLIENT } from '../../../src/backup/handshake-client.js';
-import { FIG4_SERVER, FIG4A_SERVER } from '../../../src/backup/handshake-server.js';
+import {
+  FIG4_CLIENT,
+  FIG4A_CLIENT,
+  FIG4A_CLIENT_NETWORK,
+} from '../../../src/backup/handshake-client.js';
+import {
+  FIG4_SERVER,
+  FIG4A_SERVER,
+  FIG4A_SERVER_NETWORK,
+} from '../../../src/backup/handshake-server.js';
 import {
   type Step,
   type StepNumber,
@@ -30,6 +38,8 @@ test('the tables have the steps of the figures, in their order', (t) => {
   t.deepEqual(walk(FIG4_CLIENT), MISSION.fig4Client);
   t.deepEqual(walk(FIG4A_SERVER), MISSION.fig4aServer);
   t.deepEqual(walk(FIG4A_CLIENT), MISSION.fig4aClient);
+  t.deepEqual(walk(FIG4A_SERVER_NETWORK), MISSION.fig4aServer);
+  t.deepEqual(walk(FIG4A_CLIENT_NETWORK), MISSION.fig4aClient);
 });
 
 test('every row of a table is reached, and belongs to its column', (t) => {

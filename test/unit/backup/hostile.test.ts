@@ -161,7 +161,9 @@ test('an STG identifier that is too long, or no name, is refused with a reason',
   t.teardown(rig.stop);
   const long = await caller(rig, rig.config.wkp + 1);
   await sendStg(long.c, long.fd, 'x'.repeat(64), randomBytes(16));
-  await t.throwsAsync(receiveStoragePort(long.c, long.fd), { message: /64 bytes; it has 1 to 63/ });
+  await t.throwsAsync(receiveStoragePort(long.c, long.fd), {
+    message: /64 bytes; it has at most 63/,
+  });
   const path = await caller(rig, rig.config.wkp + 1);
   await sendStg(path.c, path.fd, '../../x', randomBytes(16));
   await t.throwsAsync(receiveStoragePort(path.c, path.fd), { message: /no name of an STG/ });

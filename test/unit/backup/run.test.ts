@@ -1,118 +1,14 @@
 /** Whole sessions through a real array: client and server in this process, movers in workers. */
-import { randomBytes, randomInt } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { randomInt } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
-import { BackupClient } from '../../../src/backup/client.js';
-import { runClientJob } from '../../../src/backup/client-jobs.js';
-import type { ClientConfig, ServerConfig } from '../../../src/backup/config.js';
-import type { StepRecord } from '../../../src/backup/handshake-steps.js';
-import { type Complaint, type Progress, pathText } from '../../../src/backup/protocol.js';
-import { BackupServer } from '../../../src/backup/server.js';
-import { StorageAccess } from '../../../src/backup/storage-access.js';
-import { STPConnect } from '../../../src/connect/stp-connect.js';
-import { native } from '../../../src/native.js';
-import { startArray, until } from '../../support/array.js';
+import test from 'ava';
+import { type Complaint, pathText } from '../../../src/backup/protocol.js';
+import { until } from '../../support/array.js';
 import { difference, makeHardTree } from '../library/hard-tree.js';
 import { hasProgram, run } from '../library/stand-ins.js';
-import { freePair } from './rig.js';
-
-interface House {
-  readonly base: string;
-  readonly server: BackupServer;
-  readonly client: BackupClient;
-  readonly logs: string[];
-  readonly steps: StepRecord[];
-  readonly complaints: Complaint[];
-  readonly progress: Progress[];
-  readonly signal: AbortController;
-  readonly events: {
-    step(r: StepRecord): void;
-    progress(p: Progress): void;
-    complaint(c: Complaint): void;
-  };
-  /** What the library has, complete or not. */
-  library(): { sets: string[]; partial: string[] };
-}
-
-async function startHouse(t: ExecutionContext): Promise<House> {
-  const array = await startArray(t, { boards: 8, boardSize: '1MiB' });
-  const base = mkdtempSync(join(tmpdir(), 'stpbackup-test-'));
-  t.teardown(() => rmSync(base, { recursive: true, force: true }));
-  for (const name of ['src', 'out']) mkdirSync(join(base, name));
-  const key = randomBytes(32);
-  const address = '127.0.0.1';
-  const { runDirectory } = array;
-  const logs: string[] = [];
-  const keep = (message: string): void => void logs.push(message);
-  const log = { info: () => {}, warn: keep, error: keep };
-  const clientConfig: ClientConfig = {
-    name: 'host1',
-    runDirectory,
-    address,
-    wkp: await freePair(),
-    roots: [join(base, 'src')],
-    restoreRoots: [join(base, 'out')],
-    key,
-  };
-  const serverConfig: ServerConfig = {
-    name: 'server1',
-    library: join(base, 'library'),
-    runDirectory,
-    stg: 'test',
-    address,
-    wkp: 7286,
-    control: join(base, 'control.sock'),
-    hosts: new Map([['host1', { name: 'host1', address, wkp: clientConfig.wkp, key }]]),
-  };
-  const access = () => new StorageAccess(runDirectory, 'test', () => {});
-  const [clientStorage, serverStorage] = [access(), access()];
-  const client = new BackupClient({
-    config: clientConfig,
-    network: new STPConnect(),
-    storageOf: (stg) => clientStorage.connectFor(stg),
-    job: (session) => runClientJob(session, clientConfig),
-    log,
-  });
-  const server = new BackupServer({
-    config: serverConfig,
-    storage: serverStorage,
-    library: { lockFile: (fd) => native().lockFile(fd) },
-    version: '0.0.0',
-    log,
-  });
-  await client.start();
-  t.teardown(async () => {
-    await server.stop();
-    await client.stop();
-    await clientStorage.close();
-    await serverStorage.close();
-  });
-  const steps: StepRecord[] = [];
-  const complaints: Complaint[] = [];
-  const progress: Progress[] = [];
-  return {
-    base,
-    server,
-    client,
-    logs,
-    steps,
-    complaints,
-    progress,
-    signal: new AbortController(),
-    events: {
-      step: (r) => void steps.push(r),
-      progress: (p) => void progress.push(p),
-      complaint: (c) => void complaints.push(c),
-    },
-    library: () => ({
-      sets: readdirSync(join(base, 'library/sets')),
-      partial: readdirSync(join(base, 'library/tmp')),
-    }),
-  };
-}
+import { startHouse } from './house.js';
 
 /** A file that takes long enough to be caught in the middle: room without holes, never written. */
 function makeHuge(base: string): string {

@@ -128,13 +128,15 @@ test('the report replaces what is between the markers and nothing else', (t) => 
   t.regex(table, /^\| stream, 64 KiB, GB\/s \| 20\.0 \(\*\*5\.00x\*\*\) \| 2\.00 \| 4\.00 \|$/m);
   t.regex(fullReport(rows), /\| stream, 64 KiB \| `tcp` \| 2\.00 GB\/s \| .* \| 0\.50x \|/);
   const before = 'head\n<!-- bench:transport -->\nold\n<!-- /bench:transport -->\ntail\n';
-  const after = withReport(before, table);
+  const after = withReport(before, 'transport', table);
   t.is(after, `head\n<!-- bench:transport -->\n${table}\n<!-- /bench:transport -->\ntail\n`);
-  t.is(withReport(after, table), after);
+  t.is(withReport(after, 'transport', table), after);
 });
 
 test('a document without markers, a tiny run and no rows are refused', (t) => {
-  t.throws(() => withReport('no markers', 'x'), { message: /needs <!-- bench:transport -->/ });
+  t.throws(() => withReport('no markers', 'transport', 'x'), {
+    message: /needs <!-- bench:transport -->/,
+  });
   t.throws(() => report([row('tcp', 2, { regime: 'none' })]), { message: 'rows of a tiny run' });
   t.throws(() => report([]), { message: 'no rows' });
 });

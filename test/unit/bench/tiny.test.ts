@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
-import { CASE_SPECS, type CaseName } from '../../../bench/harness/cases.js';
+import { type BackupCase, CASE_SPECS, type CaseName } from '../../../bench/harness/cases.js';
 import { parseRows } from '../../../bench/report.js';
 
 const MAIN = fileURLToPath(new URL('../../../bench/main.js', import.meta.url));
@@ -106,6 +106,31 @@ test('every path does every case it has, and its bytes arrive', async (t) => {
   t.regex(run.output, /x best socket +x memcpy-2p +x memcpy-2p-sum/);
   t.regex(run.output, /Times as good as the better of TCP and Unix socket/);
   for (const chart of ['rows.svg', 'rows-dark.svg']) t.true(existsSync(join(directory, chart)));
+  t.deepEqual(readdirSync(run.directory), [], 'left behind');
+});
+
+test('the suite backup takes every tree whole, with whoever is installed', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'bench-test-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const json = join(directory, 'rows.json');
+  const run = start(t, ['backup', '--tiny', '--json', json]);
+  t.is(await run.ended, 0, run.output);
+  const rows = parseRows(readFileSync(json, 'utf8'));
+  for (const name of ['many-small', 'few-large', 'unchanged']) {
+    const own = rows.filter((row) => row.case === name);
+    t.true(
+      own.some((row) => row.path === 'stpbackup'),
+      name,
+    );
+    t.is(new Set(own.map((row) => row.digest)).size, 1, 'all took the same');
+  }
+  for (const row of rows) {
+    t.is(row.suite, 'backup');
+    t.is(row.regime, 'none');
+    t.true(row.value > 0 && Number.isFinite(row.value), JSON.stringify(row));
+    t.is(row.unit, CASE_SPECS[row.case as BackupCase].unit);
+  }
+  t.regex(run.output, /stpbackup is/);
   t.deepEqual(readdirSync(run.directory), [], 'left behind');
 });
 

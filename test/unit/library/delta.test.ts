@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import {
   appendFileSync,
   closeSync,
+  existsSync,
   ftruncateSync,
   mkdirSync,
   openSync,
@@ -18,6 +19,7 @@ import test from 'ava';
 import { checkLibrary } from '../../../src/library/check-library.js';
 import type { ManifestEntry } from '../../../src/library/manifest.js';
 import { readFileOf } from '../../../src/library/read-file.js';
+import { repairLibrary } from '../../../src/library/repair.js';
 import { openChain } from '../../../src/library/set-tree.js';
 import { native } from '../../../src/native.js';
 import { Dice, seedFromEnvironment } from '../../support/random.js';
@@ -289,6 +291,7 @@ test('a member of blocks that is no member any more is damage of that file alone
     const after = g.incremental(options);
     const { dataOffset, delta } = largeOf(after);
     for (const at of [dataOffset, dataOffset + (delta?.mapBytes ?? 0) + 5]) {
+      rmSync(join(g.directory, `target-${after.set.id}`), { recursive: true, force: true });
       const media = readFileSync(after.set.mediaPath);
       overwrite(after.set.mediaPath, at, Buffer.from('nonsense'));
       t.throws(() => restored(g, after), { message: /large is damaged/ });
@@ -296,6 +299,61 @@ test('a member of blocks that is no member any more is damage of that file alone
       t.true(problemsOf(g).length > 0);
       writeFileSync(after.set.mediaPath, media);
     }
+    t.deepEqual(problemsOf(g), []);
+  });
+});
+
+test('repair makes block hashes anew, of full files and of deltas', (t) => {
+  withFile(40 * BLOCK, (g, path, _dice, made) => {
+    run('fallocate', ['-p', '-o', String(3 * BLOCK), '-l', String(9 * BLOCK + 100), path]);
+    overwrite(path, 20 * BLOCK, Buffer.from('changed'));
+    const after = g.incremental(options);
+    for (const { set } of [made, after]) {
+      const lists = join(set.directory, 'blocks.bin');
+      const whole = readFileSync(lists);
+      const spoil: (() => void)[] = [
+        () => overwrite(lists, 17, Buffer.from('broken')),
+        () => appendFileSync(lists, 'more'),
+        () => rmSync(lists),
+      ];
+      for (const work of spoil) {
+        work();
+        t.is(problemsOf(g).length, 1);
+        const [done] = repairLibrary(g.library, false);
+        t.like(done, { set: set.id, action: 'repaired', part: 'blocks' });
+        t.true(readFileSync(lists).equals(whole));
+        t.deepEqual(problemsOf(g), []);
+      }
+    }
+  });
+});
+
+test('repair of a manifest leaves no block hashes behind, and the next backup is none the worse', (t) => {
+  withFile(40 * BLOCK, (g, path, _dice, made) => {
+    overwrite(made.set.manifestPath, 60, Buffer.from('?????'));
+    const [done] = repairLibrary(g.library, false);
+    t.like(done, { action: 'repaired', part: 'manifest' });
+    t.deepEqual(problemsOf(g), []);
+    t.false(existsSync(join(made.set.directory, 'blocks.bin')));
+    overwrite(path, 0, Buffer.from('changed'));
+    const after = g.incremental(options);
+    t.is(largeOf(after).delta, null);
+    t.deepEqual(restored(g, after), readFileSync(path));
+  });
+});
+
+test('repair makes a broken header of a delta anew, and moves what it cannot', (t) => {
+  withFile(40 * BLOCK, (g, path) => {
+    overwrite(path, 0, Buffer.from('changed'));
+    const after = g.incremental(options);
+    const { headerOffset, dataOffset, delta } = largeOf(after);
+    const media = readFileSync(after.set.mediaPath);
+    overwrite(after.set.mediaPath, headerOffset, Buffer.from('?'));
+    t.like(repairLibrary(g.library, false)[0], { action: 'repaired', part: 'media' });
+    t.true(readFileSync(after.set.mediaPath).equals(media));
+    // The headers of further members stand in what has one digest.
+    overwrite(after.set.mediaPath, dataOffset + (delta?.mapBytes ?? 0), Buffer.from('?'));
+    t.like(repairLibrary(g.library, false)[0], { set: after.set.id, action: 'moved' });
     t.deepEqual(problemsOf(g), []);
   });
 });
