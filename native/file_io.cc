@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -142,6 +143,108 @@ static void SetXattr(const Napi::CallbackInfo& info) {
 }
 
 /*
+ * What a record of statInto has, in this order; src/source/file-stat.ts reads it. Doubles up to
+ * the number of links (JavaScript's numbers: reading 64-bit words makes an object each), whole words
+ * from there on. Times are nanoseconds since 1970.
+ */
+enum StatWord { kMode, kUid, kGid, kSize, kBlocks, kNlink, kIno, kDev, kRdev, kMtime, kCtime, kWords };
+
+static int64_t doubleWord(double value) {
+  int64_t word;
+  memcpy(&word, &value, sizeof word);
+  return word;
+}
+
+static void putStat(const struct stat& s, int64_t* words) {
+  words[kMode] = doubleWord(double(s.st_mode));
+  words[kUid] = doubleWord(double(s.st_uid));
+  words[kGid] = doubleWord(double(s.st_gid));
+  words[kSize] = doubleWord(double(s.st_size));
+  words[kBlocks] = doubleWord(double(s.st_blocks));
+  words[kNlink] = doubleWord(double(s.st_nlink));
+  words[kIno] = int64_t(s.st_ino);
+  words[kDev] = int64_t(s.st_dev);
+  words[kRdev] = int64_t(s.st_rdev);
+  words[kMtime] = int64_t(s.st_mtim.tv_sec) * 1000000000 + s.st_mtim.tv_nsec;
+  words[kCtime] = int64_t(s.st_ctim.tv_sec) * 1000000000 + s.st_ctim.tv_nsec;
+}
+
+static int64_t* statWords(const Napi::CallbackInfo& info, size_t at) {
+  auto words = info[at].As<Napi::BigInt64Array>();
+  if (words.ElementLength() < kWords) throwRangeError(info.Env(), "the record is too short");
+  return words.Data();
+}
+
+/* A name as a Buffer, with a zero behind it; false if it has one inside or is too long. */
+static bool copyName(const Napi::Value& value, char (&into)[NAME_MAX + 1]) {
+  auto bytes = value.As<Napi::Buffer<char>>();
+  const size_t length = bytes.Length();
+  if (length >= sizeof into || memchr(bytes.Data(), 0, length) != nullptr) return false;
+  memcpy(into, bytes.Data(), length);
+  into[length] = 0;
+  return true;
+}
+
+/*
+ * statInto(fd, name, record): of a name in the open directory fd, which is not followed; or of fd
+ * itself, where name is null. 0, or errno.
+ */
+static Napi::Value StatInto(const Napi::CallbackInfo& info) {
+  const int fd = int(wholeNumber(info, 0, "fd", INT32_MAX));
+  struct stat s;
+  int result;
+  if (info[1].IsNull()) {
+    result = fstat(fd, &s);
+  } else {
+    char name[NAME_MAX + 1];
+    if (!copyName(info[1], name)) return Napi::Number::New(info.Env(), ENAMETOOLONG);
+    result = fstatat(fd, name, &s, AT_SYMLINK_NOFOLLOW);
+  }
+  if (result != 0) return Napi::Number::New(info.Env(), errno);
+  putStat(s, statWords(info, 2));
+  return Napi::Number::New(info.Env(), 0);
+}
+
+static bool sameStat(const struct stat& s, const int64_t* words) {
+  int64_t now[kWords];
+  putStat(s, now);
+  return memcmp(now, words, sizeof now) == 0;
+}
+
+/*
+ * readWhole(dirFd, name, flags, record, view, offset): all of a small file to `offset` of `view`, if it is
+ * and stays just what the record of statInto says, and has no extended attributes. True if so; else whoever asked takes it step by step, and finds out what is the matter.
+ */
+static Napi::Value ReadWhole(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  char name[NAME_MAX + 1];
+  const int64_t* words = statWords(info, 3);
+  auto view = info[4].As<Napi::Uint8Array>();
+  const size_t offset = size_t(wholeNumber(info, 5, "offset", view.ByteLength()));
+  double announced;
+  memcpy(&announced, words + kSize, sizeof announced);
+  const auto no = [&] { return Napi::Boolean::New(env, false); };
+  const double room = double(view.ByteLength() - offset);
+  if (!(announced >= 0 && announced <= room) || !copyName(info[1], name)) return no();
+  const size_t size = size_t(announced);
+  const int flags = int(wholeNumber(info, 2, "flags", INT32_MAX)) | O_CLOEXEC;
+  const int fd = openat(int(wholeNumber(info, 0, "dirFd", INT32_MAX)), name, flags);
+  if (fd < 0) return no();
+  struct stat s;
+  size_t got = 0;
+  bool good = fstat(fd, &s) == 0 && sameStat(s, words) && flistxattr(fd, nullptr, 0) == 0;
+  while (good && got < size) {
+    const ssize_t bytes = pread(fd, view.Data() + offset + got, size - got, off_t(got));
+    if (bytes < 0 && errno == EINTR) continue;
+    good = bytes > 0;
+    if (good) got += size_t(bytes);
+  }
+  good = good && fstat(fd, &s) == 0 && sameStat(s, words);
+  close(fd);
+  return Napi::Boolean::New(env, good);
+}
+
+/*
  * dataSegments(fd, size, countMax): [offset, bytes, ...] of what is not a hole below `size`, in
  * order; null if the file system cannot say, or says what makes no sense. The last of countMax
  * segments reaches to the end. The file's position is moved.
@@ -177,6 +280,8 @@ void registerFileIo(Napi::Env env, Napi::Object exports) {
   exports.Set("getXattrs", Napi::Function::New(env, GetXattrs));
   exports.Set("setXattr", Napi::Function::New(env, SetXattr));
   exports.Set("dataSegments", Napi::Function::New(env, DataSegments));
+  exports.Set("statInto", Napi::Function::New(env, StatInto));
+  exports.Set("readWhole", Napi::Function::New(env, ReadWhole));
   exports.Set("makeNode", Napi::Function::New(env, MakeNode));
 }
 

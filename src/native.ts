@@ -265,6 +265,24 @@ export interface Native {
    */
   getXattrs(fdOrPath: number | Buffer, bytesMax: number): Buffer[] | null;
   setXattr(fdOrPath: number | Buffer, name: Buffer, value: Buffer): void;
+  /**
+   * Looks at an open file, or at a name in an open directory, which is not followed: see
+   * src/source/file-stat.ts.
+   * @returns 0, or an error number
+   */
+  statInto(fd: number, name: Buffer | null, record: BigInt64Array): number;
+  /**
+   * A small file whole to `offset` of `view`; false if it is not just what `record` says, before and
+   * after, or has extended attributes, or cannot be read.
+   */
+  readWhole(
+    dirFd: number,
+    name: Buffer,
+    flags: number,
+    record: BigInt64Array,
+    view: Uint8Array,
+    offset: number,
+  ): boolean;
   /** What is no hole below `size`: offset and bytes by turns; null if the file system cannot say. */
   dataSegments(fd: number, size: number, countMax: number): number[] | null;
   /** mknod(2); `mode` with the type bits. The device number counts for devices only. */

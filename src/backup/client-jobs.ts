@@ -21,9 +21,9 @@ import {
   type BackupRequest,
   type FromServer,
   fromServerSchema,
-  pathToBytes,
   type RestoreRequest,
 } from './protocol.js';
+import { pathToBytes } from './wire-path.js';
 
 type Roots = Pick<ClientConfig, 'roots' | 'restoreRoots'>;
 
@@ -105,6 +105,9 @@ const restoreJob = (request: RestoreRequest, { restoreRoots }: Roots): RestoreSe
   if (Buffer.from(text, 'utf8').equals(target)) return { target: text };
   throw stpError('EINVAL', 'the target of a restore must be a path in UTF-8');
 };
+
+/** While the handshake goes on: what most sessions need. */
+export const prepareClientJob = (): void => Mover.prepare('backup-sender');
 
 /** Runs the session's request to its end. Rejects with the reason, which the server is told. */
 export async function runClientJob(session: EstablishedClient, roots: Roots): Promise<void> {

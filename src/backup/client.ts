@@ -58,6 +58,8 @@ export interface ClientOptions {
   /** A new one for each session, attached to the STG; closed with the session. */
   readonly storageOf: (stg: string) => Promise<STPConnect>;
   readonly job: (session: EstablishedClient) => Promise<void>;
+  /** A session has begun: what `job` will need may be made ready meanwhile. */
+  readonly prepare?: () => void;
   readonly log: Log;
   readonly onStep?: ((session: string, record: StepRecord) => void) | undefined;
   readonly timeoutMs?: number | undefined;
@@ -207,6 +209,7 @@ export class BackupClient {
       const arrival = context.first as Arrival<Opening>;
       const session = this.#claims.get(arrival) as ClientSession;
       this.#options.onStep?.(session.label, { ...accepted, ms: monotonicMs() - session.startMs });
+      this.#options.prepare?.();
       void this.#connectNetwork(session, context, arrival);
     }
   }

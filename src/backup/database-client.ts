@@ -10,6 +10,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import {
   closeSync,
   constants,
+  existsSync,
   fsyncSync,
   mkdtempSync,
   openSync,
@@ -23,6 +24,7 @@ import type { STPConnect } from '../connect/stp-connect.js';
 import { isCoded, stpError } from '../errors.js';
 import { syncDirectory } from '../library/set-writer.js';
 import { native } from '../native.js';
+import { SQLITE_COMPANIONS } from '../source/sqlite.js';
 import type { ClientConfig, ServerAddress } from './config.js';
 import {
   type DatabaseRequest,
@@ -37,6 +39,7 @@ import type {
   RestoreSetJob,
   RestoreSetResult,
   SendBaseBackupJob,
+  SendSqliteJob,
   SendStreamJob,
 } from './jobs.js';
 import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
@@ -135,7 +138,12 @@ export class DatabaseSession {
     const { signal, server, onProgress } = this.options;
     const judged = answerOf(this.control, server.name);
     judged.catch(() => {});
-    const show = setInterval(() => onProgress?.(mover.progress), PROGRESS_PERIOD_MS);
+    const { bytes } = this.ready;
+    const known = bytes === undefined ? {} : { total: bytes };
+    const show = setInterval(
+      () => onProgress?.({ ...known, ...mover.progress }),
+      PROGRESS_PERIOD_MS,
+    );
     try {
       // The verdict before the end of the work can only be a bad one.
       const early = judged.then(() => {
@@ -329,6 +337,28 @@ export function backUpPostgresql(
   });
 }
 
+/** An SQLite database, as it is at one moment, becomes a set of one member: NAME.sqlite. */
+export function backUpSqlite(
+  options: DatabaseClientOptions,
+  name: string,
+  source: { readonly file: string; readonly scratch: string },
+): Promise<DatabaseReport> {
+  const file = resolve(source.file);
+  return inSession(options, { op: 'store', kind: 'sqlite', name }, async (session, keep) => {
+    const scratch = mkdtempSync(join(source.scratch, 'stpbackup-'));
+    let mover: AnyMover | undefined;
+    try {
+      const job: SendSqliteJob = { file, copy: join(scratch, 'copy'), path: `${name}.sqlite` };
+      const sender = keep(session.start<SendSqliteJob, null>('sqlite-sender', job));
+      mover = sender;
+      return await session.run(sender);
+    } finally {
+      await mover?.stop();
+      rmSync(scratch, { recursive: true, force: true });
+    }
+  });
+}
+
 export interface FetchOrder {
   /** Id, the beginning of just one, or `latest`. */
   readonly set: string;
@@ -380,6 +410,15 @@ export function restoreToCommand(
   });
 }
 
+/** A log or journal of what was there before would be played into what is restored. */
+function assertNoCompanions(path: string): void {
+  for (const suffix of SQLITE_COMPANIONS) {
+    if (!existsSync(`${path}${suffix}`)) continue;
+    const what = `${path}${suffix} belongs to another database, and would damage this one`;
+    throw stpError('EEXIST', `${what}: end its program, move both away, and try again`);
+  }
+}
+
 /** The only member of a set into a new file, which appears when it is whole and on the disk. */
 export function restoreToFile(
   options: DatabaseClientOptions,
@@ -390,6 +429,7 @@ export function restoreToFile(
   const partial = join(dirname(path), `.${basename(path)}.${process.pid}.partial`);
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   return inSession(options, fetchRequest(order), async (session, keep) => {
+    if (session.ready.roots[0]?.startsWith('sqlite:')) assertNoCompanions(path);
     const fd = openSync(partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
     try {
       const job: ReceiveStreamJob = { fd };

@@ -30,7 +30,7 @@ export const SEGMENT_PATTERN =
 const segment = z.string().regex(SEGMENT_PATTERN, 'is no name of a WAL file');
 const segmentBytes = z.number().int().min(0).max(SEGMENT_BYTES_MAX);
 
-export const DATABASE_KINDS = ['command', 'postgresql'] as const;
+export const DATABASE_KINDS = ['command', 'postgresql', 'sqlite'] as const;
 export type DatabaseKind = (typeof DATABASE_KINDS)[number];
 
 export const databaseRequestSchema = z.discriminatedUnion('op', [
@@ -72,7 +72,13 @@ export type WalAnswer = z.infer<typeof walAnswerSchema>;
 
 export const fromDatabaseServerSchema = z.discriminatedUnion('type', [
   // The server's mover has its stream: data may come, or does.
-  z.strictObject({ type: z.literal('ready'), set: text, roots: z.array(text).max(1024) }),
+  z.strictObject({
+    type: z.literal('ready'),
+    set: text,
+    roots: z.array(text).max(1024),
+    // A restore: bytes of data that will come.
+    bytes: count.optional(),
+  }),
   z.strictObject({ type: z.literal('committed'), set: text }),
   z.strictObject({ type: z.literal('cancel'), reason: text }),
 ]);

@@ -83,6 +83,7 @@ async function lastWord(session: EstablishedDatabase, word: object): Promise<voi
 const workers: Readonly<Record<DatabaseKind, 'stream-storer' | 'backup-receiver'>> = {
   command: 'stream-storer',
   postgresql: 'backup-receiver',
+  sqlite: 'backup-receiver',
 };
 
 async function store(
@@ -97,7 +98,8 @@ async function store(
     meta: { host, roots: [setLabel(request.kind, request.name)], stpd: version },
     parent: null,
     dryRun: false,
-    hasList: false,
+    // One file, which an incremental set can be made against.
+    hasList: request.kind === 'sqlite',
   };
   const mover = Mover.start<StoreSetJob, StoreSetResult>(
     workers[request.kind],
@@ -170,7 +172,8 @@ async function fetchSet(
   const { host, storage, control, signal } = session;
   const { config, log } = options;
   const set = setOf(Library.open(config.library, options.library), host, request);
-  await control.send({ type: 'ready', set: set.id, roots: set.summary.roots });
+  const { roots, bytes } = set.summary;
+  await control.send({ type: 'ready', set: set.id, roots, bytes });
   const job: SendSetJob = { library: config.library, set: set.id, selected: [] };
   const mover = Mover.start<SendSetJob, null>(
     'restore-sender',

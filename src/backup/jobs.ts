@@ -77,6 +77,15 @@ export interface ReceiveStreamJob {
   readonly fd: number;
 }
 
+export interface SendSqliteJob {
+  /** The database. */
+  readonly file: string;
+  /** Where a copy of it is made, and removed. */
+  readonly copy: string;
+  /** Stored path of the only member. */
+  readonly path: string;
+}
+
 export interface SendBaseBackupJob {
   /** PostgreSQL connection string; empty: as the environment says. */
   readonly connection: string;

@@ -22,12 +22,18 @@ export type MoverEntry =
   | 'stream-sender'
   | 'stream-storer'
   | 'stream-receiver'
-  | 'base-backup-sender';
+  | 'base-backup-sender'
+  | 'sqlite-sender';
 
+/** The first message to a worker. */
 export interface MoverData<J> {
+  readonly type: 'job';
   readonly link: MoverLink;
   readonly job: J;
-  /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
+  /**
+   * Entries, bytes of file data, bytes through the stream: so far; and how many bytes of file data
+   * there will be, 0 where nobody knows. On a SharedArrayBuffer.
+   */
   readonly progress: Float64Array;
 }
 
@@ -61,7 +67,7 @@ export interface SetPlaceFacts {
 export interface Release {
   readonly release: unknown;
 }
-const PROGRESS_NUMBERS = 3;
+const PROGRESS_NUMBERS = 4;
 
 export interface MoverResult<R> {
   readonly totals: Totals;
@@ -84,6 +90,16 @@ function deferred<T>(): {
   return { promise, resolve, reject };
 }
 
+/**
+ * Threads that have loaded their code and wait for a job, at most one an entry: loading takes longer
+ * than a handshake. They keep no process alive.
+ */
+const spares = new Map<MoverEntry, Worker>();
+
+function startWorker(entry: MoverEntry): Worker {
+  return new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), { name: entry });
+}
+
 export class Mover<R> {
   readonly #worker: Worker;
   readonly #begun = deferred<SetPlaceFacts>();
@@ -102,6 +118,19 @@ export class Mover<R> {
     worker.on('exit', () => this.#fail(stpError('ECANCELED', 'the mover was stopped')));
   }
 
+  /** Has a thread ready for the next `start` of this entry. Call it when a session begins. */
+  static prepare(entry: MoverEntry): void {
+    if (spares.has(entry)) return;
+    const spare = startWorker(entry);
+    spare.unref();
+    const forget = (): void => {
+      if (spares.get(entry) === spare) spares.delete(entry);
+    };
+    spare.once('error', forget);
+    spare.once('exit', forget);
+    spares.set(entry, spare);
+  }
+
   static start<J, R>(
     entry: MoverEntry,
     link: MoverLink,
@@ -111,19 +140,20 @@ export class Mover<R> {
     ports: readonly MessagePort[] = [],
   ): Mover<R> {
     const progress = new Float64Array(new SharedArrayBuffer(PROGRESS_NUMBERS * 8));
-    const workerData: MoverData<J> = { link, job, progress };
-    const worker = new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), {
-      workerData,
-      transferList: [...(link.mechanism === 'stp' ? [link.handle.port] : []), ...ports],
-      name: entry,
-    });
+    const worker = spares.get(entry) ?? startWorker(entry);
+    spares.delete(entry);
+    worker.ref();
     worker.on('exit', () => dropLink(link));
+    const data: MoverData<J> = { type: 'job', link, job, progress };
+    const handles = link.mechanism === 'stp' ? [link.handle.port] : [];
+    worker.postMessage(data, [...handles, ...ports]);
     return new Mover<R>(worker, progress, onComplaint);
   }
 
   get progress(): Progress {
-    const [entries = 0, bytes = 0, moved = 0] = this.numbers;
-    return { type: 'progress', entries, bytes, moved };
+    const [entries = 0, bytes = 0, moved = 0, total = 0] = this.numbers;
+    const known = total > 0 ? { total: Math.max(total, bytes) } : {};
+    return { type: 'progress', entries, bytes, moved, ...known };
   }
 
   /** What the mover says when it has begun; not all do. */

@@ -18,7 +18,6 @@ import { PATH_BYTES_MAX, PATHS_MAX, STREAMS_MAX } from './limits.js';
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(4 * PATH_BYTES_MAX);
 
-/** A path: UTF-8 text where it is that, else its bytes. */
 export const pathSchema = z.union([
   z.string().min(1).max(PATH_BYTES_MAX),
   z.strictObject({
@@ -28,20 +27,6 @@ export const pathSchema = z.union([
       .max(2 * PATH_BYTES_MAX),
   }),
 ]);
-export type WirePath = z.infer<typeof pathSchema>;
-
-export const pathToBytes = (p: WirePath): Buffer =>
-  typeof p === 'string' ? Buffer.from(p, 'utf8') : Buffer.from(p.base64, 'base64');
-
-export function pathFromBytes(bytes: Uint8Array): WirePath {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const utf8 = buffer.toString('utf8');
-  return Buffer.from(utf8, 'utf8').equals(buffer) ? utf8 : { base64: buffer.toString('base64') };
-}
-
-export const pathText = (p: WirePath): string =>
-  typeof p === 'string' ? p : pathToBytes(p).toString('utf8');
-
 const paths = z.array(pathSchema).max(PATHS_MAX);
 const streams = z.number().int().min(1).max(STREAMS_MAX);
 
@@ -78,12 +63,16 @@ export type Request = z.infer<typeof requestSchema>;
 export type BackupRequest = Extract<Request, { op: 'backup' }>;
 export type RestoreRequest = Extract<Request, { op: 'restore' }>;
 
-/** How far the movers are. `bytes` counts file data, `moved` everything that went over memory. */
+/**
+ * How far the movers are. `bytes` counts file data, `moved` everything that went over memory;
+ * `total` is what `bytes` is likely to become, where that is known.
+ */
 export const progressSchema = z.strictObject({
   type: z.literal('progress'),
   entries: count,
   bytes: count,
   moved: count,
+  total: count.optional(),
 });
 export type Progress = z.infer<typeof progressSchema>;
 

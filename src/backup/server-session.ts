@@ -89,9 +89,14 @@ export class ServerSession {
     return new ServerSession(options, made);
   }
 
-  /** Gives a data stream to a thread; once each, before the client may send on it. */
-  detach(role = 0): MoverLink {
-    return moverLink(this.#options.connect, this.#streams[role] as number);
+  /** Gives the data streams to threads; once, before the client may send on them. */
+  detachAll(): MoverLink[] {
+    return this.#streams.map((stream) => moverLink(this.#options.connect, stream));
+  }
+
+  /** The same where there is one stream. */
+  detach(): MoverLink {
+    return this.detachAll()[0] as MoverLink;
   }
 
   /** Asks for the work; resolves when the client's thread has its stream. */

@@ -17,20 +17,14 @@ import { StepError, type StepRecord } from './handshake-steps.js';
 import type { SendSetJob, StoreMediumResult, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
 import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
-import {
-  type ClientSummary,
-  type Complaint,
-  type Progress,
-  pathText,
-  pathToBytes,
-  type Selection,
-  type WirePath,
-} from './protocol.js';
+import type { MoverLink } from './mover-link.js';
+import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
 import { NO_STG } from './wire.js';
+import { pathText, pathToBytes, type WirePath } from './wire-path.js';
 
 /** What a caller is told while a session runs. */
 export interface SessionEvents {
@@ -238,39 +232,37 @@ class SessionRun {
     const listBytes = parent?.summary.indexBytes ?? 0;
     // Nothing but the walk is done, which is one.
     const streams = dryRun ? 1 : (order.streams ?? 1);
+    Mover.prepare('backup-receiver');
     return this.#session({ via: order.via, streams }, async (session, keep) => {
       const onComplaint = (complaint: Complaint): void => this.#complain(complaint);
+      const [first, ...others] = session.detachAll() as [MoverLink, ...MoverLink[]];
       const mover = keep(
-        Mover.start<StoreSetJob, StoreSetResult>(
-          'backup-receiver',
-          session.detach(),
-          job,
-          onComplaint,
-        ),
+        Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', first, job, onComplaint),
       );
       const storers: Mover<StoreMediumResult>[] = [];
       try {
-        if (streams > 1) {
-          const { directory, set } = await session.wait(mover.begun);
-          for (let medium = 1; medium < streams; medium++) {
-            const place = { directory, set, medium };
-            storers.push(
-              keep(Mover.start('medium-storer', session.detach(medium), place, onComplaint)),
-            );
+        const request = { op: 'backup' as const, host, paths: [...paths], streams };
+        // Not waited for: the client does not wait long for it, and data that is early waits.
+        const ready = session.request({ ...request, selection, listBytes, dryRun, deltaFrom });
+        ready.catch(() => {});
+        if (others.length > 0) {
+          const place = await session.wait(mover.begun);
+          for (const [i, link] of others.entries()) {
+            const more = { ...place, medium: 1 + i };
+            storers.push(keep(Mover.start('medium-storer', link, more, onComplaint)));
           }
         }
-        const request = { op: 'backup' as const, host, paths: [...paths], streams };
-        await session.request({ ...request, selection, listBytes, dryRun, deltaFrom });
+        await ready;
         const stored = Promise.all(storers.map((storer) => storer.done));
         stored.catch(() => {});
         const received = await session.wait(
           dryRun ? mover.done.then((done) => done.totals) : heldWith(mover, stored),
         );
-        const others = await session.wait(stored);
+        const further = await session.wait(stored);
         const summary = await session.summary();
-        const sum = sumTotals([received, ...others.map(({ totals }) => totals)]);
+        const sum = sumTotals([received, ...further.map(({ totals }) => totals)]);
         agree(this.client.name, sum, summary);
-        mover.release(others.map(({ result }) => result));
+        mover.release(further.map(({ result }) => result));
         const { result } = await session.wait(mover.done);
         const set = result?.id ?? DRY_RUN;
         await session.finish({ type: 'committed', set });
@@ -291,6 +283,7 @@ class SessionRun {
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
     const job: SendSetJob = { library: config.library, set, selected };
+    Mover.prepare('restore-sender');
     return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1 });
       const mover = keep(

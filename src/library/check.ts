@@ -190,7 +190,7 @@ class SetChecker {
 
   #entry(open: OpenMedium, entry: ManifestEntry): void {
     const { cursor } = open;
-    this.#entries++;
+    if (!entry.again) this.#entries++;
     this.#member(open, entry);
     if (entry.blocks !== null) this.#list(entry, entry.blocks);
     // A header that was not understood may have taken less than is its own.

@@ -35,7 +35,7 @@ import { readSync, writeSync } from 'node:fs';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { BLOCK_LIST_BYTES_MAX } from './blocks.js';
-import { TAR_BLOCK_BYTES } from './pax.js';
+import { paddedBytes, TAR_BLOCK_BYTES } from './pax.js';
 
 export const FRAME_HEADER_BYTES = 16;
 
@@ -188,6 +188,35 @@ export class FrameWriter {
       return;
     }
     this.begin(FRAME_MEDIA, bytes);
+  }
+
+  /**
+   * A member that fits what is left of the page, header and data, as part of the open MEDIA frame or
+   * of a new one.
+   * @param read puts the data at a place of the page; where it says no, nothing is sent
+   * @returns false if nothing was sent
+   */
+  putMember(
+    header: Uint8Array,
+    dataBytes: number,
+    read: (view: Uint8Array, at: number) => boolean,
+    digest: Digest,
+  ): boolean {
+    assert(this.#owed === 0, 'the frame before is complete');
+    const paddedEnd = header.length + paddedBytes(dataBytes);
+    const room = this.#room();
+    const frameHeader = this.#openAt >= 0 ? 0 : FRAME_HEADER_BYTES;
+    if (room < frameHeader + paddedEnd) return false;
+    const start = this.#filled + frameHeader;
+    const dataAt = start + header.length;
+    if (!read(this.#view, dataAt)) return false;
+    if (this.#openAt < 0) this.#openAt = this.#filled;
+    const dataEnd = dataAt + dataBytes;
+    this.#view.set(header, start);
+    digest.update(this.#view.subarray(dataAt, dataEnd));
+    this.#filled = start + paddedEnd;
+    this.#view.fill(0, dataEnd, this.#filled);
+    return true;
   }
 
   /** Starts a frame of known length; its payload must follow. */

@@ -32,7 +32,7 @@ import { isCoded, messageOf, stpError } from '../errors.js';
 import { digestOfFile } from './digest.js';
 import type { FurtherMedium, ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
-import { MEDIA_FILE, type MediaReader, openMediaIn } from './media.js';
+import { type MediaReader, mediumFile, openMediaIn } from './media.js';
 import {
   explainDiskError,
   INDEX_FILE,
@@ -79,7 +79,10 @@ export class StoredSet {
     return this.summary.id;
   }
   get mediaPath(): string {
-    return join(this.directory, MEDIA_FILE);
+    return this.mediumPath(0);
+  }
+  mediumPath(medium: number): string {
+    return join(this.directory, mediumFile(medium));
   }
   get manifestPath(): string {
     return join(this.directory, MANIFEST_FILE);
@@ -235,6 +238,20 @@ export class Library {
     return parents.filter((parent) => parent !== '');
   }
 
+  /** When the oldest set that is being written began, ms; infinite if none is. */
+  runningSinceMs(): number {
+    const room = join(this.directory, 'tmp');
+    let since = Number.POSITIVE_INFINITY;
+    for (const name of readdirSync(room)) {
+      const id = name.replace(/\.lock$/, '');
+      if (id === name || !ID_PATTERN.test(id)) continue;
+      const release = this.takeLock(id);
+      if (release !== null) release();
+      else since = Math.min(since, startOf(id));
+    }
+    return since;
+  }
+
   #beginLocked(header: ManifestHeader, base: SetBase, release: () => void): SetWriter {
     const id = header.setId;
     const partialDirectory = join(this.directory, 'tmp', `${id}.partial`);
@@ -318,6 +335,10 @@ export class Library {
     }
   }
 }
+
+/** The second in which the set of this id began, ms. */
+const startOf = (id: string): number =>
+  Date.parse(id.replace(/^(\d{4})(\d\d)(\d\dT\d\d)(\d\d)(\d\dZ).*$/, '$1-$2-$3:$4:$5'));
 
 function newSetId(now: Date): string {
   const stamp = now.toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');

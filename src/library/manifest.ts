@@ -149,6 +149,7 @@ export interface ManifestWarning {
 
 export interface ManifestTrailer {
   readonly kind: 'trailer';
+  /** Without those that come again. */
   readonly entries: number;
   /** Of file data. */
   readonly bytes: number;
@@ -721,7 +722,7 @@ export class ManifestReader implements Iterable<ManifestItem> {
         }
         if (record.kind === 'entry') {
           tiling.add(record);
-          entries++;
+          if (!record.again) entries++;
           bytes += mediaDataBytes(record);
         } else if (record.kind === 'void') {
           tiling.add(record);

@@ -5,7 +5,6 @@
  *
  * Worker thread: all of it blocks.
  */
-import { closeSync } from 'node:fs';
 import { refreshEntry, type TreeEntry, type TreeWarning } from '../source/file-tree.js';
 import { encodeTotals, FRAME_END } from './frames.js';
 import type { KnownFile } from './send-delta.js';
@@ -19,7 +18,7 @@ const bufferOf = (bytes: Uint8Array): Buffer =>
 const received = (entry: TreeEntry): TreeEntry => ({
   ...entry,
   path: bufferOf(entry.path),
-  access: bufferOf(entry.access),
+  name: bufferOf(entry.name),
 });
 
 export class ReadLane extends MemberSender {
@@ -28,7 +27,7 @@ export class ReadLane extends MemberSender {
   #bytes = 0;
   #warnings: TreeWarning[] = [];
 
-  /** @throws what the stream throws: the file is closed then */
+  /** @throws what the stream throws */
   do(job: LaneJob): LaneResult {
     const entry = received(job.entry);
     if (job.kind === 'file') this.#file(entry, job.fd, job.known);
@@ -39,6 +38,7 @@ export class ReadLane extends MemberSender {
       }));
       this.member({ ...entry, xattrs: xattrs ?? null }, 0);
       this.line(entry, 0, null, false, { again: true, xattrs: xattrs ?? null });
+      this.#entries = 0;
     }
     const result = {
       lines: this.#lines,
@@ -56,10 +56,8 @@ export class ReadLane extends MemberSender {
   #file(entry: TreeEntry, fd: number, known: KnownFile | null): void {
     const send = (isLast: boolean): boolean =>
       known === null ? this.sendFile(entry, fd, isLast) : this.sendDelta(entry, fd, isLast, known);
-    try {
-      for (let reads = 1; !send(isLastRead(reads, entry)); reads++) refreshEntry(entry, fd);
-    } finally {
-      closeSync(fd);
+    for (let reads = 1; !send(isLastRead(reads, entry)); reads++) {
+      refreshEntry(entry, fd);
     }
   }
 

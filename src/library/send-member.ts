@@ -1,7 +1,8 @@
 /**
  * One medium as it is sent: members into one stream, and a manifest line for each.
  *
- * A file's bytes go file to page (read(2)) and are hashed there; nothing of them is copied again.
+ * A file's bytes go file to page (read(2)) and are hashed there; nothing of them is copied again. A
+ * small one is a call of the addon in whole.
  * The header announces the size that fstat gave: a file that shrinks or fails meanwhile is filled up
  * with zeros; one that grows is cut. Whoever extends this says what becomes of lines and warnings.
  *
@@ -10,13 +11,20 @@
 import { Blake3Hasher, blake3 } from '@napi-rs/blake-hash';
 import { isCoded, stpError } from '../errors.js';
 import {
+  accessOf,
   changedWarning,
   isSameFile,
   type TreeEntry,
   type TreeWarning,
 } from '../source/file-tree.js';
 import { displayPath } from '../source/names.js';
-import { type DataSegments, encodeSparseMap, type Segment, segmentsOf } from '../source/sparse.js';
+import {
+  type DataSegments,
+  encodeSparseMap,
+  isSparse,
+  type Segment,
+  segmentsOf,
+} from '../source/sparse.js';
 import { XATTRS_BYTES_MAX, type Xattr, xattrsOf } from '../source/xattrs.js';
 import {
   BLOCKS_MAX,
@@ -44,6 +52,9 @@ const SLICE_BYTES = 8 << 20;
 const READS_MAX = 3;
 /** ... if it is not larger: each reading stands in the media. */
 const AGAIN_BYTES_MAX = 64 << 20;
+
+/** Larger ones seldom fit what is left of a page. */
+const SMALL_BYTES_MAX = 48 << 10;
 
 /** Of a manifest line, beside two paths with every byte escaped. */
 const XATTRS_LINE_BYTES_MAX = LINE_BYTES_MAX - 220 * 1024;
@@ -128,7 +139,7 @@ export abstract class MemberSender {
 
   /** A member without data; returns the attributes that it went with. */
   protected sendHeader(entry: TreeEntry, dumpdir: Buffer | null): Xattr[] | null {
-    const xattrs = entry.type === 'hardlink' ? null : this.xattrsOf(entry, entry.access);
+    const xattrs = entry.type === 'hardlink' ? null : this.xattrsOf(entry, accessOf(entry));
     this.member({ ...entry, xattrs, dumpdir }, 0);
     const digest = entry.type === 'file' ? BLAKE3_EMPTY : null;
     this.line(entry, 0, digest, false, { xattrs });
@@ -148,12 +159,12 @@ export abstract class MemberSender {
     dataBytes: number,
     blake3: string | null,
     changed: boolean,
-    rare: RareFacts,
+    rare: RareFacts | null,
   ): void {
     const headerOffset = this.mediaBytes;
     const dataOffset = headerOffset + this.#headerBytes;
     this.mediaBytes = dataOffset + paddedBytes(dataBytes);
-    const facts = { ...rare, medium: this.#medium };
+    const facts = this.#medium === 0 ? rare : { ...rare, medium: this.#medium };
     this.onLine(encodeEntry(entry, headerOffset, dataOffset, blake3, changed, facts), dataBytes);
   }
 
@@ -180,6 +191,27 @@ export abstract class MemberSender {
     const map = encodeSparseMap(segments, size);
     const stored = segments.reduce((sum, { bytes }) => sum + bytes, map.length);
     return { stored, segments, map };
+  }
+
+  /**
+   * The common case, in one call of `readWhole`: header and data fit a page, and nothing about the
+   * file is unusual. False: nothing was sent.
+   */
+  protected sendSmall(
+    entry: TreeEntry,
+    readWhole: (view: Uint8Array, at: number) => boolean,
+  ): boolean {
+    const { size } = entry;
+    if (size > SMALL_BYTES_MAX || isSparse(size, entry.blocks)) return false;
+    if (this.fitsDelta(size, blockBytesFor(size))) return false;
+    const headerBytes = this.#headers.write(entry);
+    this.hasher.reset();
+    const header = this.#headers.buffer.subarray(0, headerBytes);
+    if (!this.frames.putMember(header, size, readWhole, this.hasher)) return false;
+    this.#headerBytes = headerBytes;
+    this.progress[1] = (this.progress[1] as number) + size;
+    this.line(entry, size, this.hasher.digest('hex'), false, null);
+    return true;
   }
 
   /** Sends header and data; false if it changed meanwhile and is to be read again. */

@@ -1,9 +1,10 @@
 /**
  * Backup, the client's side: a file tree becomes one stream of frames.
  *
- * What goes on the wire for each entry: send-member.ts. A small file costs open, fstat, read, fstat,
- * close and no call of the stream. With further streams (spread.ts) large files go through those;
- * the walk, its order and all lines stay here. A file that changed is read again, and what was sent of it is superseded; one that
+ * What goes on the wire for each entry: send-member.ts. A small file costs one call of the addon
+ * (open, fstat, flistxattr, read, fstat, close), and none of the stream. With further streams
+ * (spread.ts) large files go through those; the walk, its order and all lines stay here. A file that
+ * changed is read again, and what was sent of it is superseded; one that
  * changes each time, or is large, stays as it is, marked `changed` and reported.
  *
  * Incremental: the list of the parent (tree-index.ts) comes in the order of the walk, so both are
@@ -17,7 +18,13 @@ import { assert } from '../assert.js';
 import { realtimeNs } from '../clock.js';
 import { isCoded } from '../errors.js';
 import { Selector } from '../source/exclude.js';
-import { isSameFile, type TreeEntry, TreeWalk, type TreeWarning } from '../source/file-tree.js';
+import {
+  accessOf,
+  isSameFile,
+  type TreeEntry,
+  TreeWalk,
+  type TreeWarning,
+} from '../source/file-tree.js';
 import { compareWalk, PATH_BYTES_MAX } from '../source/names.js';
 import type { Xattr } from '../source/xattrs.js';
 import { listBytesOf } from './blocks.js';
@@ -205,6 +212,10 @@ class TreeSender extends MemberSender {
       this.#sendHeader(entry);
       return true;
     }
+    if (known === null) {
+      const read = (view: Uint8Array, at: number) => this.#walk.readWhole(entry, view, at);
+      if (this.sendSmall(entry, read)) return true;
+    }
     let blocks: KnownFile | null | undefined;
     for (let reads = 1; ; reads++) {
       const fd = this.#walk.open(entry);
@@ -268,7 +279,7 @@ class TreeSender extends MemberSender {
     const isTop = entry.path.length === 1 && entry.path[0] === DOT;
     const prefix = isTop ? Buffer.alloc(0) : Buffer.concat([entry.path, SLASH]);
     const sent = this.#sent;
-    const xattrs = sent?.entry === entry ? sent.xattrs : this.xattrsOf(entry, entry.access);
+    const xattrs = sent?.entry === entry ? sent.xattrs : this.xattrsOf(entry, accessOf(entry));
     this.#directories.push({ entry, prefix, xattrs, isSpread: false });
   }
 

@@ -218,7 +218,7 @@ export class SetWriter {
       const shown = displayPath(record.path);
       throw new LineError(`the block hashes of ${shown} are not those that it names`);
     }
-    this.#entries++;
+    if (!record.again) this.#entries++;
     this.#bytes += mediaDataBytes(record);
     this.#guard(() => this.#merge?.put(record, this.#lineOffset, lineBytes));
   }

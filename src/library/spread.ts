@@ -2,12 +2,13 @@
  * The data of large files, spread over several streams, while the walk stays one.
  *
  * A lane is another thread with a stream and a medium of its own (read-lane.ts). The walk opens a
- * file and gives the descriptor away; the lane reads, sends and closes it, and gives the manifest
- * lines back. Invariant: lines leave here in the order of the walk, whoever made them, and those of
- * one lane in the order of its medium.
+ * file and lends the descriptor; the lane reads and sends it, and gives the manifest lines back, and
+ * the walk closes it (Node holds a thread's files against it). Invariant: lines leave here in the
+ * order of the walk, whoever made them, and those of one lane in the order of its medium.
  *
  * Worker thread of the walk: all of it blocks.
  */
+import { closeSync } from 'node:fs';
 import { assert } from '../assert.js';
 import type { TreeEntry, TreeWarning } from '../source/file-tree.js';
 import type { Xattr } from '../source/xattrs.js';
@@ -21,7 +22,7 @@ const LANE_FILES_MAX = 8;
 /** Lines that wait for those of a file before them; then the walk waits, too. */
 const WAITING_CHARS_MAX = 16 << 20;
 
-/** `file`: its data, from `fd`, which the lane closes. `directory`: its header once more. */
+/** `file`: its data, from `fd`, which stays open until the result is taken. `directory`: its header once more. */
 export type LaneJob =
   | {
       readonly kind: 'file';
@@ -70,7 +71,7 @@ interface Slot {
 interface Load {
   readonly lane: Lane;
   /** Jobs that are given and not taken, in order. */
-  readonly jobs: { readonly slot: Slot; readonly bytes: number }[];
+  readonly jobs: { readonly slot: Slot; readonly job: LaneJob; readonly bytes: number }[];
   bytes: number;
 }
 
@@ -95,7 +96,10 @@ export class Spread {
     this.#loads = lanes.lanes.map((lane) => ({ lane, jobs: [], bytes: 0 }));
   }
 
-  /** Gives a file to the lane with the least to do; false if all have enough: read it yourself. */
+  /**
+   * Gives an open file to the lane with the least to do, and closes it in the end; false if all have
+   * enough: read it yourself.
+   */
   giveFile(entry: TreeEntry, fd: number, known: KnownFile | null): boolean {
     this.#collect();
     const free = this.#loads.filter(
@@ -117,7 +121,7 @@ export class Spread {
   #give(load: Load, job: LaneJob, bytes: number): void {
     const slot: Slot = { lane: load, lines: '', isDone: false };
     this.#slots.push(slot);
-    load.jobs.push({ slot, bytes });
+    load.jobs.push({ slot, job, bytes });
     load.bytes += bytes;
     load.lane.give(job);
   }
@@ -156,7 +160,8 @@ export class Spread {
       while (load.jobs.length > 0) {
         const result = load.lane.take();
         if (result === null) break;
-        const { slot, bytes } = load.jobs.shift() as (typeof load.jobs)[number];
+        const { slot, job, bytes } = load.jobs.shift() as (typeof load.jobs)[number];
+        if (job.kind === 'file') closeSync(job.fd);
         load.bytes -= bytes;
         slot.lines = result.lines;
         slot.isDone = true;

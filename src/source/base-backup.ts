@@ -29,6 +29,8 @@ export interface BaseMember {
 
 /** Told in order; `data` exactly `size` bytes after each member that has some. */
 export interface BaseBackupHandler {
+  /** How much there will be, about, before anything else: the server's estimate, without WAL. */
+  estimate(bytes: number): void;
   /** @param tablespace its object id and directory; null for the data directory itself */
   archive(tablespace: { readonly oid: string; readonly directory: string } | null): void;
   member(member: BaseMember): void;
@@ -201,10 +203,12 @@ class BaseBackupQuery {
   constructor(
     private readonly text: string,
     private readonly reader: BaseBackupReader,
+    private readonly estimate: (bytes: number) => void,
     private readonly settle: (e?: Error) => void,
   ) {}
 
   #error: Error | undefined;
+  #bytes = 0;
 
   submit(connection: { query(text: string): void }): void {
     connection.query(this.text);
@@ -235,7 +239,15 @@ class BaseBackupQuery {
   }
 
   handleRowDescription(): void {}
-  handleDataRow(): void {}
+  /** Tablespaces come as rows: object id, directory, KiB. The row before has the position only. */
+  handleDataRow(message: { fields: (string | null)[] }): void {
+    if (message.fields.length !== 3) return;
+    const bytes = Number(message.fields[2]) * 1024;
+    if (!Number.isSafeInteger(bytes) || bytes < 0) return;
+    this.#bytes += bytes;
+    this.estimate(this.#bytes);
+  }
+
   handleCommandComplete(): void {}
   handlePortalSuspended(): void {}
   handleEmptyQuery(): void {}
@@ -269,11 +281,13 @@ export async function readBaseBackup(
     // The server's own manifest and WAL, so that the set needs nothing else to be consistent.
     const command =
       `BASE_BACKUP (LABEL ${quoted(options.label)}, CHECKPOINT '${checkpoint}', WAL true, ` +
-      `WAIT false, MANIFEST 'yes')`;
+      `WAIT false, MANIFEST 'yes', PROGRESS true)`;
     await new Promise<void>((resolve, reject) => {
       const settle = (e?: Error): void => (e ? reject(e) : resolve());
       client.once('end', () => settle(stpError('ECONNRESET', 'PostgreSQL ended the connection')));
-      client.query(new BaseBackupQuery(command, reader, settle) as unknown as pg.Submittable);
+      const estimate = handler.estimate.bind(handler);
+      const query = new BaseBackupQuery(command, reader, estimate, settle);
+      client.query(query as unknown as pg.Submittable);
     });
     reader.end();
   } finally {

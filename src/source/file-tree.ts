@@ -5,37 +5,30 @@
  * The same tree gives the same order on every run.
  *
  * Invariant: nothing outside of the roots is looked at, whatever happens to the tree meanwhile.
- * Every name is resolved in an open directory (`/proc/self/fd/N/NAME`, Node's only openat), the last
- * component is never followed, and directories are entered with O_NOFOLLOW from their open parent;
+ * Every name is resolved in an open directory (the addon's fstatat and openat; elsewhere
+ * `/proc/self/fd/N/NAME`, Node's only openat), the last component is never followed, and directories are entered with O_NOFOLLOW from their open parent;
  * so a parent that turns into a symlink during the walk leads nowhere. This also makes the depth of
  * a tree independent of PATH_MAX.
  *
- * Everything here is synchronous: it runs in a worker thread. A scan costs one lstat an entry and
- * three calls a directory.
+ * Everything here is synchronous: it runs in a worker thread. A scan costs one fstatat an entry
+ * and three calls a directory.
  */
 
-import type { BigIntStats } from 'node:fs';
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  readSync,
-} from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
+import { native } from '../native.js';
 import { isAtOrBelow, normalisePath } from './confine.js';
 import type { Selector } from './exclude.js';
+import { type FileStat, makeRecord, statOf } from './file-stat.js';
 import { compareWalk, displayPath, type EntryType, PATH_BYTES_MAX } from './names.js';
 
 export interface TreeEntry {
   /** As stored: the absolute path without its first slash, `.` for the root directory. */
   readonly path: Buffer;
-  /** For system calls; valid only until the walk goes on. */
-  readonly access: Buffer;
+  /** The open directory that it is in, and its name there; valid only until the walk goes on. */
+  readonly dirFd: number;
+  readonly name: Buffer;
   readonly type: EntryType;
   /** Permission bits, 0 to 0o7777. */
   mode: number;
@@ -94,23 +87,21 @@ interface Level {
   readonly prefix: Buffer;
   readonly names: readonly Buffer[];
   next: number;
-  /** `/proc/self/fd/N/` of fd. */
-  procPrefix: Buffer;
 }
 
 /** Directories held open on the way down: ancestors further up are opened again on the way back. */
 const OPEN_LEVELS_MAX = 64;
 
-const S_IFMT = 0o170000n;
-const S_IFDIR = 0o040000n;
-const fileTypes: Readonly<Record<string, EntryType>> = {
-  [String(0o100000n)]: 'file',
-  [String(0o040000n)]: 'directory',
-  [String(0o120000n)]: 'symlink',
-  [String(0o010000n)]: 'fifo',
-  [String(0o020000n)]: 'char',
-  [String(0o060000n)]: 'block',
-};
+const S_IFMT = 0o170000;
+const S_IFDIR = 0o040000;
+const fileTypes: ReadonlyMap<number, EntryType> = new Map([
+  [0o100000, 'file'],
+  [S_IFDIR, 'directory'],
+  [0o120000, 'symlink'],
+  [0o010000, 'fifo'],
+  [0o020000, 'char'],
+  [0o060000, 'block'],
+]);
 
 const { O_RDONLY, O_NOFOLLOW, O_DIRECTORY, O_NONBLOCK, O_NOATIME } = constants;
 /** Not among Node's constants; the number on every Linux architecture that Node supports. */
@@ -119,8 +110,6 @@ const OPEN_DIRECTORY = O_PATH | O_DIRECTORY | O_NOFOLLOW;
 /** O_NONBLOCK: a FIFO put in the file's place must not stop us. */
 const OPEN_FILE = O_RDONLY | O_NOFOLLOW | O_NONBLOCK;
 
-const LSTAT = { bigint: true, throwIfNoEntry: false } as const;
-const BIGINT = { bigint: true } as const;
 const EMPTY = Buffer.alloc(0);
 const DOT = Buffer.from('.');
 const SLASH = Buffer.from('/');
@@ -136,6 +125,10 @@ function join(prefix: Buffer, name: Buffer): Buffer {
   name.copy(joined, prefix.length);
   return joined;
 }
+
+/** A path for system calls that take no directory; valid only until the walk goes on. */
+export const accessOf = ({ dirFd, name }: Pick<TreeEntry, 'dirFd' | 'name'>): Buffer =>
+  join(procPrefixOf(dirFd), name);
 
 // As glibc's gnu_dev_major() and gnu_dev_minor().
 const majorOf = (rdev: bigint): number =>
@@ -192,8 +185,7 @@ interface FoundRoot {
   /** The caller closes it. */
   readonly parentFd: number;
   readonly name: Buffer;
-  readonly access: Buffer;
-  readonly stat: BigIntStats;
+  readonly stat: FileStat;
 }
 
 function findRoot(root: Buffer): FoundRoot {
@@ -201,8 +193,7 @@ function findRoot(root: Buffer): FoundRoot {
   const name = root.length === 1 ? DOT : root.subarray(slash + 1);
   const parentFd = openRealDirectory(root.subarray(0, slash));
   try {
-    const access = join(procPrefixOf(parentFd), name);
-    return { parentFd, name, access, stat: lstatSync(access, BIGINT) };
+    return { parentFd, name, stat: statOf(parentFd, name, makeRecord()) };
   } catch (e) {
     closeSync(parentFd);
     const code = codeOf(e);
@@ -216,7 +207,7 @@ class LinkTable {
   readonly #devices = new Map<bigint, Map<bigint, { first: Buffer; namesLeft: number }>>();
 
   /** The stored path of the first name, or null if `path` is the first. */
-  firstOf(stat: BigIntStats, path: Buffer): Buffer | null {
+  firstOf(stat: FileStat, path: Buffer): Buffer | null {
     let inodes = this.#devices.get(stat.dev);
     if (inodes === undefined) {
       inodes = new Map();
@@ -224,7 +215,7 @@ class LinkTable {
     }
     const known = inodes.get(stat.ino);
     if (known === undefined) {
-      inodes.set(stat.ino, { first: path, namesLeft: Number(stat.nlink) - 1 });
+      inodes.set(stat.ino, { first: path, namesLeft: stat.nlink - 1 });
       return null;
     }
     // Nothing is kept for inodes whose names have all been seen.
@@ -244,6 +235,9 @@ export class TreeWalk implements Iterable<TreeEntry> {
   /** Device of the root that is walked. */
   #rootDev = 0n;
   readonly #links = new LinkTable();
+  /** Of the entry that the walk stands at, as it was seen. */
+  readonly #record = makeRecord();
+  readonly #opened = makeRecord();
   readonly #euid = process.geteuid?.() ?? -1;
   #level: Level | null = null;
 
@@ -265,7 +259,8 @@ export class TreeWalk implements Iterable<TreeEntry> {
   #checkRoot(root: Buffer): void {
     const found = findRoot(root);
     try {
-      if (typeOf(found.stat) === 'directory') readdirSync(found.access);
+      const access = accessOf({ dirFd: found.parentFd, name: found.name });
+      if (typeOf(found.stat) === 'directory') readdirSync(access);
     } catch (e) {
       throw stpError(codeOf(e), `the root ${displayPath(root)} cannot be read`, 'scandir');
     } finally {
@@ -277,10 +272,10 @@ export class TreeWalk implements Iterable<TreeEntry> {
   *[Symbol.iterator](): Generator<TreeEntry, void, void> {
     assert(this.#level === null, 'a tree is walked once at a time');
     for (const root of this.#roots) {
-      const { parentFd, name, access, stat } = findRoot(root);
+      const { parentFd, name, stat } = findRoot(root);
       try {
         const path = root.length === 1 ? DOT : root.subarray(1);
-        const entry = this.#entryOf(path, access, stat);
+        const entry = this.#entryOf(path, parentFd, name, stat);
         if (entry === null) continue;
         this.#rootDev = entry.dev;
         yield entry;
@@ -312,12 +307,11 @@ export class TreeWalk implements Iterable<TreeEntry> {
         continue;
       }
       const path = join(level.prefix, name);
-      const access = join(level.procPrefix, name);
-      const stat = this.#stat(path, access);
+      const stat = this.#stat(path, level.fd, name);
       if (stat === undefined) continue;
       const isDirectory = (stat.mode & S_IFMT) === S_IFDIR;
       if (this.#options.selector?.excludes(path, isDirectory)) continue;
-      const entry = this.#entryOf(path, access, stat);
+      const entry = this.#entryOf(path, level.fd, name, stat);
       if (entry === null) continue;
       yield entry;
       if (entry.type !== 'directory') continue;
@@ -327,22 +321,20 @@ export class TreeWalk implements Iterable<TreeEntry> {
     }
   }
 
-  #stat(path: Buffer, access: Buffer): BigIntStats | undefined {
+  #stat(path: Buffer, dirFd: number, name: Buffer): FileStat | undefined {
     if (path.length > PATH_BYTES_MAX) {
       this.#report(path, 'ENAMETOOLONG');
       return undefined;
     }
     try {
-      const stat = lstatSync(access, LSTAT);
-      if (stat === undefined) this.#report(path, 'ENOENT');
-      return stat;
+      return statOf(dirFd, name, this.#record);
     } catch (e) {
       this.#report(path, codeOf(e));
       return undefined;
     }
   }
 
-  #entryOf(path: Buffer, access: Buffer, stat: BigIntStats): TreeEntry | null {
+  #entryOf(path: Buffer, dirFd: number, name: Buffer, stat: FileStat): TreeEntry | null {
     let type = typeOf(stat);
     let link: Buffer | null = null;
     if (type === undefined) {
@@ -351,13 +343,13 @@ export class TreeWalk implements Iterable<TreeEntry> {
     }
     if (type === 'symlink') {
       try {
-        link = readlinkSync(access, 'buffer') as unknown as Buffer;
+        link = readlinkSync(accessOf({ dirFd, name }), 'buffer') as unknown as Buffer;
       } catch (e) {
         this.#report(path, codeOf(e) === 'EINVAL' ? 'ESTALE' : codeOf(e));
         return null;
       }
     }
-    if (stat.nlink > 1n && type !== 'directory') {
+    if (stat.nlink > 1 && type !== 'directory') {
       const first = this.#links.firstOf(stat, path);
       if (first !== null) {
         type = 'hardlink';
@@ -367,18 +359,19 @@ export class TreeWalk implements Iterable<TreeEntry> {
     const device = type === 'char' || type === 'block';
     return {
       path,
-      access,
+      dirFd,
+      name,
       type,
-      mode: Number(stat.mode) & 0o7777,
-      uid: Number(stat.uid),
-      gid: Number(stat.gid),
-      size: type === 'file' ? Number(stat.size) : 0,
+      mode: stat.mode & 0o7777,
+      uid: stat.uid,
+      gid: stat.gid,
+      size: type === 'file' ? stat.size : 0,
       mtimeNs: stat.mtimeNs,
       ctimeNs: stat.ctimeNs,
       ino: stat.ino,
       dev: stat.dev,
-      nlink: Number(stat.nlink),
-      blocks: Number(stat.blocks),
+      nlink: stat.nlink,
+      blocks: stat.blocks,
       link,
       major: device ? majorOf(stat.rdev) : 0,
       minor: device ? minorOf(stat.rdev) : 0,
@@ -395,7 +388,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
       if (this.#options.excludeCaches && isCache(names, procPrefix)) names = [CACHEDIR_TAG];
       const prefix = entry.path === DOT ? EMPTY : join(entry.path, SLASH);
       const { dev, ino } = entry;
-      const level = { fd, parent, parentFd, name, dev, ino, prefix, names, next: 0, procPrefix };
+      const level = { fd, parent, parentFd, name, dev, ino, prefix, names, next: 0 };
       closeFarAncestor(level);
       return level;
     } catch (e) {
@@ -421,7 +414,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
     let fd = -1;
     try {
       fd = this.#openFile(entry);
-      const stat = fstatSync(fd, BIGINT);
+      const stat = statOf(fd, null, this.#opened);
       if (stat.ino === entry.ino && stat.dev === entry.dev && typeOf(stat) === 'file') {
         takeFacts(entry, stat);
         return fd;
@@ -436,13 +429,14 @@ export class TreeWalk implements Iterable<TreeEntry> {
   }
 
   #openFile(entry: TreeEntry): number {
+    const access = accessOf(entry);
     // Whoever does not own the file may not ask for O_NOATIME.
-    if (this.#euid !== 0 && entry.uid !== this.#euid) return openSync(entry.access, OPEN_FILE);
+    if (this.#euid !== 0 && entry.uid !== this.#euid) return openSync(access, OPEN_FILE);
     try {
-      return openSync(entry.access, OPEN_FILE | O_NOATIME);
+      return openSync(access, OPEN_FILE | O_NOATIME);
     } catch (e) {
       if (codeOf(e) !== 'EPERM') throw e;
-      return openSync(entry.access, OPEN_FILE);
+      return openSync(access, OPEN_FILE);
     }
   }
 
@@ -453,7 +447,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
   dumpdirOf(entry: TreeEntry): Buffer | null {
     let fd = -1;
     try {
-      fd = openSync(entry.access, OPEN_DIRECTORY);
+      fd = openSync(accessOf(entry), OPEN_DIRECTORY);
       const prefix = procPrefixOf(fd);
       const found = readdirSync(prefix, { withFileTypes: true, encoding: 'buffer' });
       const parts: Buffer[] = [];
@@ -473,27 +467,41 @@ export class TreeWalk implements Iterable<TreeEntry> {
       if (fd >= 0) closeSync(fd);
     }
   }
+
+  /**
+   * All of a small file at `offset` of `view`, in one call, if it is what the walk saw before and
+   * after it is read; and has no extended attributes. False: take it step by step, from `open` on.
+   */
+  readWhole(entry: TreeEntry, view: Uint8Array, offset: number): boolean {
+    assert(
+      entry.type === 'file' && this.#record.words[6] === BigInt.asIntN(64, entry.ino),
+      'of the walk',
+    );
+    const isOwn = this.#euid === 0 || entry.uid === this.#euid;
+    const flags = isOwn ? OPEN_FILE | O_NOATIME : OPEN_FILE;
+    return native().readWhole(entry.dirFd, entry.name, flags, this.#record.words, view, offset);
+  }
 }
 
-function takeFacts(entry: TreeEntry, stat: BigIntStats): void {
-  entry.mode = Number(stat.mode) & 0o7777;
-  entry.uid = Number(stat.uid);
-  entry.gid = Number(stat.gid);
-  entry.size = Number(stat.size);
-  entry.blocks = Number(stat.blocks);
+function takeFacts(entry: TreeEntry, stat: FileStat): void {
+  entry.mode = stat.mode & 0o7777;
+  entry.uid = stat.uid;
+  entry.gid = stat.gid;
+  entry.size = stat.size;
+  entry.blocks = stat.blocks;
   entry.mtimeNs = stat.mtimeNs;
   entry.ctimeNs = stat.ctimeNs;
 }
 
 /** Brings the entry of an open file up to date, as `TreeWalk.open` does. */
 export const refreshEntry = (entry: TreeEntry, fd: number): void =>
-  takeFacts(entry, fstatSync(fd, BIGINT));
+  takeFacts(entry, statOf(fd, null, makeRecord()));
 
 /** True if the file is still what `open` found. */
 export function isSameFile(entry: TreeEntry, fd: number): boolean {
-  const now = fstatSync(fd, BIGINT);
+  const now = statOf(fd, null, makeRecord());
   // ctime covers size and mtime: nothing sets it back. Size is compared for clocks that tick slowly.
-  return now.ctimeNs === entry.ctimeNs && Number(now.size) === entry.size;
+  return now.ctimeNs === entry.ctimeNs && now.size === entry.size;
 }
 
 export const changedWarning = ({ path }: TreeEntry): TreeWarning => {
@@ -501,11 +509,7 @@ export const changedWarning = ({ path }: TreeEntry): TreeWarning => {
   return { path, code: 'EAGAIN', message };
 };
 
-function typeOf(stat: BigIntStats): EntryType | undefined {
-  const bits = stat.mode & S_IFMT;
-  // The common case without a look-up by string.
-  return bits === 0o100000n ? 'file' : fileTypes[String(bits)];
-}
+const typeOf = (stat: FileStat): EntryType | undefined => fileTypes.get(stat.mode & S_IFMT);
 
 /** True if a directory says that it is a cache. */
 function isCache(names: readonly Buffer[], procPrefix: Buffer): boolean {
@@ -546,12 +550,11 @@ function reopen(level: Level): boolean {
     try {
       const at = next.parent === null ? next.parentFd : next.parent.fd;
       next.fd = openSync(join(procPrefixOf(at), next.name), OPEN_DIRECTORY);
-      const now = fstatSync(next.fd, BIGINT);
+      const now = statOf(next.fd, null, makeRecord());
       if (now.ino !== next.ino || now.dev !== next.dev) {
         leave(next);
         return false;
       }
-      next.procPrefix = procPrefixOf(next.fd);
       closeFarAncestor(next);
     } catch (e) {
       codeOf(e);

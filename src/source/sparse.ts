@@ -47,6 +47,10 @@ function isZero(fd: number, from: number, to: number): boolean {
   return true;
 }
 
+/** True if a file may have holes worth looking for. */
+export const isSparse = (size: number, blocks: number): boolean =>
+  size >= SPARSE_BYTES_MIN && blocks * STAT_BLOCK_BYTES < size;
+
 /**
  * The segments of a sparse file of `size` bytes with `blocks` of 512 on the disk; null for a file
  * that is to be stored whole.
@@ -57,7 +61,7 @@ export function segmentsOf(
   blocks: number,
   dataSegments: DataSegments,
 ): Segment[] | null {
-  if (size < SPARSE_BYTES_MIN || blocks * STAT_BLOCK_BYTES >= size) return null;
+  if (!isSparse(size, blocks)) return null;
   const found = dataSegments(fd, size, SEGMENTS_MAX);
   if (found === null) return null;
   const segments: Segment[] = [];

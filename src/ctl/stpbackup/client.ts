@@ -1,7 +1,7 @@
 /** stpbackup client: the role on the host whose files are backed up. */
 import type { Command } from 'commander';
 import { BackupClient } from '../../backup/client.js';
-import { runClientJob } from '../../backup/client-jobs.js';
+import { prepareClientJob, runClientJob } from '../../backup/client-jobs.js';
 import { type ClientConfig, loadClientConfig } from '../../backup/config.js';
 import { traceLine } from '../../backup/handshake-steps.js';
 import { StorageAccess } from '../../backup/storage-access.js';
@@ -25,6 +25,7 @@ async function startClient(options: Options, log: Log): Promise<Service> {
     config,
     network: new STPConnect(),
     storageOf: (stg) => storage.connectFor(stg),
+    prepare: prepareClientJob,
     job: (session) => runClientJob(session, config),
     log,
     onStep: (session, record) => {

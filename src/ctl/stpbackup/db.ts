@@ -1,10 +1,12 @@
 /** stpbackup db ...: database sessions, which run in this process on the client. Main thread. */
+import { tmpdir } from 'node:os';
 import type { Command } from 'commander';
 import { type ClientConfig, loadClientConfig, type ServerAddress } from '../../backup/config.js';
 import { ConfigurationError } from '../../backup/config-error.js';
 import {
   backUpCommand,
   backUpPostgresql,
+  backUpSqlite,
   type DatabaseClientOptions,
   type DatabaseReport,
   restoreToCommand,
@@ -18,6 +20,7 @@ import { monotonicMs } from '../../clock.js';
 import { STPConnect } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
 import { humanSize, sheet } from '../output.js';
+import { ProgressView } from './progress-view.js';
 import { complaintText, EXIT_WARNINGS } from './session-view.js';
 
 interface Common {
@@ -30,6 +33,8 @@ interface BackupOptions extends Common {
   readonly command?: string;
   readonly postgresql?: string | true;
   readonly spread?: true;
+  readonly sqlite?: string;
+  readonly scratch?: string;
 }
 interface RestoreOptions extends Common {
   readonly toCommand?: string;
@@ -57,7 +62,8 @@ async function run(
 ): Promise<void> {
   const config = loadClientConfig(options.config);
   const server = serverOf(config, serverName);
-  const say = (line: string): void => void process.stderr.write(`${line}\n`);
+  const view = new ProgressView();
+  const say = (line: string): void => view.say(line);
   const storage = new StorageAccess(config.runDirectory, config.name, () => {});
   const network = new STPConnect();
   const interrupted = new AbortController();
@@ -74,14 +80,17 @@ async function run(
       network,
       storageOf: (stg) => storage.connectFor(stg),
       onStep: (record) => options.trace && say(traceLine(record)),
+      onProgress: (progress) => view.show(progress),
       onComplaint: (complaint) => say(complaintText(complaint)),
       onRefused: (peer, reason) => say(`refused ${peer}: ${reason}`),
       signal: interrupted.signal,
     });
+    view.end();
     const seconds = (monotonicMs() - startMs) / 1000;
     print(options, { ...report, seconds, networkBytes: network.traffic().inet });
     if (report.warnings > 0) process.exitCode = EXIT_WARNINGS;
   } finally {
+    view.end();
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
     await network.closeAll();
@@ -115,14 +124,20 @@ function print(options: Common, r: Printed): void {
 }
 
 async function backUp(server: string | undefined, options: BackupOptions): Promise<void> {
-  const { command, postgresql } = options;
-  if ((command === undefined) === (postgresql === undefined)) {
-    throw new ConfigurationError('say what to back up: --command or --postgresql, one of them');
+  const { command, postgresql, sqlite } = options;
+  if ([command, postgresql, sqlite].filter((what) => what !== undefined).length !== 1) {
+    throw new ConfigurationError(
+      'say what to back up: --command, --postgresql or --sqlite, one of them',
+    );
   }
   const name = databaseName.safeParse(options.name);
   if (!name.success) throw new ConfigurationError(`--name: ${name.error.issues[0]?.message}`);
   await run(options, server, (client) => {
     if (command !== undefined) return backUpCommand(client, name.data, command);
+    if (sqlite !== undefined) {
+      const scratch = options.scratch ?? tmpdir();
+      return backUpSqlite(client, name.data, { file: sqlite, scratch });
+    }
     const connection = typeof postgresql === 'string' ? postgresql : '';
     return backUpPostgresql(client, name.data, { connection, fast: options.spread !== true });
   });
@@ -164,6 +179,8 @@ export function addDb(program: Command): void {
       .option('--name <name>', 'name of the database in the library')
       .option('--command <line>', 'a line for the shell: its standard output is backed up')
       .option('--postgresql [connection]', 'a PostgreSQL; its connection string')
+      .option('--sqlite <file>', 'an SQLite database, which others may write meanwhile')
+      .option('--scratch <directory>', 'where a copy of it is made (default: TMPDIR)')
       .option('--spread', 'let PostgreSQL take its time for the checkpoint'),
   ).action(backUp);
   common(

@@ -23,6 +23,7 @@ const VERBS: Readonly<Record<string, () => Promise<AddVerb>>> = {
   prune: async () => (await import('./prune.js')).addPrune,
   repair: async () => (await import('./repair.js')).addRepair,
   catalog: async () => (await import('./catalog.js')).addCatalog,
+  wal: async () => (await import('./wal-library.js')).addWal,
   key: async () => (await import('./key.js')).addKey,
 };
 

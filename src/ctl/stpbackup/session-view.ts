@@ -2,21 +2,19 @@
  * A session as people see it: a bar on a terminal, plain lines elsewhere, a summary at the end.
  * stdout has the result; what happens on the way goes to stderr. Main thread.
  */
-import cliProgress from 'cli-progress';
 import { type StepRecord, traceLine } from '../../backup/handshake-steps.js';
-import { type Complaint, type Progress, pathText } from '../../backup/protocol.js';
+import type { Complaint } from '../../backup/protocol.js';
 import type { SessionReport } from '../../backup/server.js';
 import type { ServerEvent } from '../../backup/server-control.js';
-import { monotonicMs } from '../../clock.js';
+import { pathText } from '../../backup/wire-path.js';
 import { humanSize, printable, sheet } from '../output.js';
+import { ProgressView } from './progress-view.js';
 
 export interface ViewOptions {
   readonly trace?: true;
   readonly json?: true;
 }
 
-/** Where nobody watches a bar, a line now and then shows that it lives. */
-const LINE_PERIOD_MS = 5000;
 /** Complaints after this many are only counted: the JSON document has more. */
 const COMPLAINTS_SHOWN_MAX = 20;
 
@@ -25,10 +23,8 @@ export const EXIT_WARNINGS = 3;
 export class SessionView {
   report: SessionReport | undefined;
   failure: { code: string; message: string } | undefined;
-  readonly #startMs = monotonicMs();
+  readonly #progress = new ProgressView();
   readonly #options: ViewOptions;
-  #bar: cliProgress.SingleBar | undefined;
-  #lineMs = 0;
   #complaints = 0;
 
   constructor(options: ViewOptions) {
@@ -41,7 +37,7 @@ export class SessionView {
         this.#step(event.record);
         break;
       case 'progress':
-        this.#progress(event.progress);
+        if (!this.#options.json) this.#progress.show(event.progress);
         break;
       case 'complaint':
         this.#complaint(event.complaint);
@@ -56,8 +52,7 @@ export class SessionView {
 
   /** No more events: leaves the terminal as it was. */
   end(): void {
-    this.#bar?.stop();
-    this.#bar = undefined;
+    this.#progress.end();
   }
 
   /** Prints the result; 0 complete, 3 complete with warnings. */
@@ -68,9 +63,7 @@ export class SessionView {
   }
 
   #say(line: string): void {
-    // cli-progress redraws itself below.
-    if (this.#bar) process.stderr.write('\r\x1b[K');
-    process.stderr.write(`${line}\n`);
+    this.#progress.say(line);
   }
 
   #step(record: StepRecord): void {
@@ -83,35 +76,6 @@ export class SessionView {
     this.#say(complaintText(complaint));
     if (this.#complaints === COMPLAINTS_SHOWN_MAX) this.#say('further warnings are only counted');
   }
-
-  #progress({ entries, bytes, moved }: Progress): void {
-    if (this.#options.json) return;
-    const nowMs = monotonicMs();
-    const seconds = (nowMs - this.#startMs) / 1000;
-    const rate = `${humanSize(Math.round(moved / seconds))}/s`;
-    if (process.stderr.isTTY) {
-      this.#bar ??= startBar();
-      this.#bar.update(entries, { bytes: humanSize(bytes), rate });
-      return;
-    }
-    if (nowMs - this.#lineMs < LINE_PERIOD_MS) return;
-    this.#lineMs = nowMs;
-    this.#say(`${entries} entries, ${humanSize(bytes)}, ${rate}`);
-  }
-}
-
-function startBar(): cliProgress.SingleBar {
-  // The size of a tree is known only when it has been walked: there is no total to draw to.
-  const bar = new cliProgress.SingleBar({
-    format: '{value} entries  {bytes}  {rate}  {duration_formatted}',
-    stream: process.stderr,
-    hideCursor: true,
-    clearOnComplete: true,
-    etaBuffer: 1,
-    fps: 10,
-  });
-  bar.start(Number.MAX_SAFE_INTEGER, 0, { bytes: '0', rate: '-' });
-  return bar;
 }
 
 export const complaintText = ({ path, code, message }: Complaint): string =>

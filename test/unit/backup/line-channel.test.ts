@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import { z } from 'zod';
 import { LINE_BYTES_MAX } from '../../../src/backup/limits.js';
 import { LineChannel } from '../../../src/backup/line-channel.js';
-import { pathFromBytes, pathToBytes } from '../../../src/backup/protocol.js';
+import { pathFromBytes, pathToBytes } from '../../../src/backup/wire-path.js';
 import { AF_INET, STPConnect } from '../../../src/connect/stp-connect.js';
 
 const schema = z.strictObject({ n: z.number() });

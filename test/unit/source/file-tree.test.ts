@@ -14,6 +14,7 @@ import {
   rmSync,
   symlinkSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -274,6 +275,28 @@ test('a file that changes while it is read is noticed', (t) =>
       t.is(isSameFile(e, fd), !changes);
       closeSync(fd);
     });
+  }));
+
+test('a small file is read in one call, if nothing about it is unusual', (t) =>
+  inDirectory((d) => {
+    const names = ['a-plain', 'b-grown', 'c-touched', 'd-gone', 'e-replaced', 'f-fifo'];
+    for (const name of names) writeFileSync(join(d, name), 'data');
+    const view = new Uint8Array(16);
+    const taken: string[] = [];
+    walk(d, (e, tree) => {
+      if (e.type !== 'file') return;
+      const name = e.path.toString().split('/').at(-1) as string;
+      const path = join(d, name);
+      if (name === 'b-grown') appendFileSync(path, 'more');
+      if (name === 'c-touched') utimesSync(path, 1, 1);
+      if (name >= 'd') rmSync(path);
+      if (name === 'e-replaced') writeFileSync(path, 'data');
+      if (name === 'f-fifo') execFileSync('mkfifo', [path]);
+      t.false(tree.readWhole(e, view, 13), 'no room');
+      if (tree.readWhole(e, view, 5)) taken.push(name);
+    });
+    t.deepEqual(taken, ['a-plain']);
+    t.is(Buffer.from(view.subarray(5, 9)).toString(), 'data');
   }));
 
 test('the size is that of the open file', (t) =>
