@@ -1,6 +1,6 @@
 /**
  * Block lists: a hash for each block of a large file, so that the next incremental backup can tell
- * which blocks changed (docs/decisions/0026-block-deltas.md).
+ * which blocks changed (docs/decisions/0035-block-deltas.md).
  *
  * Blocks have a fixed size and begin at multiples of it; the last one may be short. A hole counts as
  * zeros. A hash is the first 16 bytes of the block's BLAKE3. The lists of a medium lie one behind
