@@ -7,6 +7,7 @@
 import { monotonicMs } from '../clock.js';
 import { STPConnect, type Use } from '../connect/stp-connect.js';
 import { messageOf, stpError } from '../errors.js';
+import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
 import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
 import { lastSetOf, openParent } from '../library/set-tree.js';
 import type { SetSummary } from '../library/set-writer.js';
@@ -105,6 +106,8 @@ export interface BackupOrder {
   readonly incremental?: boolean;
   /** Nothing is stored: the report says what would be. */
   readonly dryRun?: boolean;
+  /** Bytes: of files from this size on only changed blocks are stored; 0: never. 4 MiB where absent. */
+  readonly deltaFrom?: number | undefined;
   /** Not faster than this; the configurations of both sides may say less. */
   readonly bytesPerSecond?: number | undefined;
   /** In place of what the configuration says. */
@@ -250,6 +253,9 @@ class SessionRun {
     const selection = { exclude, oneFileSystem, excludeCaches };
     const roots = paths.map(pathText);
     const { plan, access } = config.media ?? PLAIN_MEDIA;
+    // Hashes of blocks lie beside the media as they are: who may not read the data may not have them.
+    const isSealed = (plan.recipients?.length ?? 0) > 0;
+    const deltaFrom = isSealed ? 0 : (order.deltaFrom ?? DELTA_FROM_DEFAULT);
     // Opened here first: a parent that is gone should cost no session.
     const parent = order.incremental ? openParent(this.library, host, roots).at(-1) : undefined;
     const job: StoreSetJob = {
@@ -278,7 +284,8 @@ class SessionRun {
         this.#expectTree(host, roots, order.incremental ?? false);
         const request = { op: 'backup' as const, host, paths: [...paths], streams };
         // Not waited for: the client does not wait long for it, and data that is early waits.
-        const ready = session.request({ ...request, selection, listBytes, dryRun, bytesPerSecond });
+        const limits = { dryRun, deltaFrom, bytesPerSecond };
+        const ready = session.request({ ...request, selection, listBytes, ...limits });
         ready.catch(() => {});
         if (others.length > 0) {
           const place = await session.wait(mover.begun);
