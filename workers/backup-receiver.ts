@@ -1,49 +1,57 @@
 /** Thread of `stpbackup server`: one storage stream into one set of the library. */
-import { closeSync, constants, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { StoreSetJob, StoreSetResult } from '../src/backup/jobs.js';
+import { accessFrom, planFrom } from '../src/backup/media-data.js';
 import { begun, hold, type MoverStream, runMover } from '../src/backup/mover-thread.js';
+import { type ByteFile, PlainFile } from '../src/library/bytes.js';
 import { KEPT_LIST_FILE } from '../src/library/interrupted.js';
 import { Library, type StoredSet } from '../src/library/library.js';
 import { ListServer } from '../src/library/list-transfer.js';
 import type { FurtherMedium } from '../src/library/manifest.js';
-import { chainThrough, indexPathOf, openChain } from '../src/library/set-tree.js';
+import { chainThrough, openChain, parentListOf } from '../src/library/set-tree.js';
 import type { SetWriter } from '../src/library/set-writer.js';
 import { receiveDryRun, storeSet } from '../src/library/store-set.js';
 import { native } from '../src/native.js';
 
 function beginSet(library: Library, job: StoreSetJob, parent: StoredSet | null): SetWriter {
+  const plan = planFrom(job.media.plan);
   const adopted = job.adopted === null ? {} : { adopted: job.adopted };
-  if (parent === null) return library.beginSet(job.meta, { hasList: job.hasList, ...adopted });
+  if (parent === null) {
+    return library.beginSet(job.meta, { hasList: job.hasList, plan, ...adopted });
+  }
   const { summary } = parent;
   return library.beginSet(
     { ...job.meta, chain: chainThrough(summary) },
     {
+      plan,
       ...adopted,
-      parent: { path: indexPathOf(parent), blake3: summary.indexBlake3 ?? '' },
+      parent: parentListOf(parent),
       // Whoever prunes meanwhile must not leave a set without its parents.
       verifyChain: () => void openChain(library, library.openSet(parent.id)),
     },
   );
 }
 
-/** The list that the client compares with; null: there is none. */
-function listOf(job: StoreSetJob, parent: StoredSet | null, partial: string): string | null {
-  if (job.adopted !== null) return join(partial, KEPT_LIST_FILE);
-  return parent === null ? null : indexPathOf(parent);
+/** What the client compares with; null: there is nothing. The caller closes it. */
+function listOf(job: StoreSetJob, parent: StoredSet | null, partial: string): ByteFile | null {
+  if (job.adopted !== null) return new PlainFile(join(partial, KEPT_LIST_FILE));
+  return parent === null ? null : parent.openList();
 }
 
 async function withList<T>(
-  path: string | null,
+  from: ByteFile | null,
+  library: Library,
+  parent: StoredSet | null,
   stream: MoverStream,
   work: (list: ListServer | null) => T | Promise<T>,
 ): Promise<T> {
-  if (path === null) return work(null);
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  if (from === null) return work(null);
   try {
-    return await work(new ListServer(stream, fd));
+    const chain = parent === null ? [] : openChain(library, parent);
+    const directories = chain.map((set) => set.directory);
+    return await work(new ListServer(stream, from, directories));
   } finally {
-    closeSync(fd);
+    from.close();
   }
 }
 
@@ -54,10 +62,9 @@ async function store(
   parent: StoredSet | null,
 ) {
   const set = beginSet(library, job, parent);
-  const { id, partialDirectory: directory } = set;
-  begun({ set: id, directory });
-  const path = listOf(job, parent, directory);
-  const { entries, bytes } = await withList(path, stream, (list) =>
+  begun({ home: set.home, directory: set.partialDirectory });
+  const from = listOf(job, parent, set.partialDirectory);
+  const { entries, bytes } = await withList(from, library, parent, stream, (list) =>
     storeSet(stream, set, stream.progress, list),
   );
   const totals = stream.totals(entries, bytes);
@@ -67,10 +74,14 @@ async function store(
 }
 
 await runMover<StoreSetJob, StoreSetResult>(async (job, stream) => {
-  const library = Library.open(job.library, { lockFile: (fd) => native().lockFile(fd) });
+  const library = Library.open(job.library, {
+    lockFile: (fd) => native().lockFile(fd),
+    access: accessFrom(job.media.access),
+  });
   const parent = job.parent === null ? null : library.openSet(job.parent);
   if (!job.dryRun) return store(library, job, stream, parent);
-  const { entries, bytes } = await withList(listOf(job, parent, ''), stream, (list) =>
+  const from = listOf(job, parent, '');
+  const { entries, bytes } = await withList(from, library, parent, stream, (list) =>
     receiveDryRun(stream, list),
   );
   return { totals: stream.totals(entries, bytes), result: null };

@@ -3,7 +3,7 @@
 import type { SendTreeJob } from '../src/backup/jobs.js';
 import { lanesOf } from '../src/backup/lanes.js';
 import { runMover } from '../src/backup/mover-thread.js';
-import { fetchList } from '../src/library/list-transfer.js';
+import { fetchPrevious } from '../src/library/list-transfer.js';
 import { sendTree } from '../src/library/send-tree.js';
 import { native } from '../src/native.js';
 
@@ -17,9 +17,10 @@ await runMover<SendTreeJob, null>((job, stream) => {
     dryRun: job.dryRun,
     isIncremental: job.incremental,
     firstMedium: job.firstMedium,
+    deltaFrom: job.deltaFrom,
     ...(job.lanes.length > 0 && { lanes: lanesOf(job.lanes) }),
     ...(job.listBytes > 0 && {
-      previous: (frames) => fetchList(frames, stream, job.listBytes),
+      previous: (frames) => fetchPrevious(frames, stream, job.listBytes),
     }),
   });
   stream.shutdown();

@@ -6,8 +6,10 @@ import type { Interrupted } from '../library/interrupted.js';
 import type { Adopted } from '../library/kept-lines.js';
 import type { SetMeta } from '../library/library.js';
 import type { FurtherMedium } from '../library/manifest.js';
-import type { ParentList, SetSummary } from '../library/set-writer.js';
+import type { SetSummary } from '../library/set-writer.js';
 import type { MediumPlace } from '../library/store-medium.js';
+import type { ParentList } from '../library/tree-merge.js';
+import type { AccessData, MediaSettings, PlanData } from './media-data.js';
 import type { Selection } from './protocol.js';
 
 /** How the thread of the walk and those of its further streams reach each other; see lanes.ts. */
@@ -28,12 +30,14 @@ export interface SendTreeJob {
   readonly dryRun: boolean;
   readonly incremental: boolean;
   readonly firstMedium: number;
+  /** Bytes: of larger files only blocks that changed are sent; 0: never. */
+  readonly deltaFrom: number;
   /** One for each further stream, in the order of their media. */
   readonly lanes: readonly LaneEnd[];
 }
 
 /** A further stream of a backup: what its thread reads is told by that of the walk. */
-export type ReadLaneJob = LaneEnd;
+export type ReadLaneJob = LaneEnd & Pick<SendTreeJob, 'deltaFrom'>;
 
 export interface StoreSetJob {
   readonly library: string;
@@ -45,6 +49,8 @@ export interface StoreSetJob {
   readonly adopted: Adopted | null;
   /** False for what does not come in the order of a walk. */
   readonly hasList: boolean;
+  /** How its media are written, and sets before it read. */
+  readonly media: MediaSettings;
 }
 /** Looks at an interrupted backup, whose lock the event loop holds. */
 export interface AdoptJob {
@@ -58,7 +64,7 @@ export type AdoptMessage =
   | { readonly type: 'refused'; readonly reason: string };
 
 /** A medium that comes through a stream of its own. */
-export type StoreMediumJob = MediumPlace;
+export type StoreMediumJob = Omit<MediumPlace, 'plan'> & { readonly plan: PlanData };
 export type StoreMediumResult = FurtherMedium;
 
 /** Null after a dry run. */
@@ -69,6 +75,7 @@ export interface SendSetJob {
   readonly set: string;
   /** Stored paths; empty for all of the set. */
   readonly selected: readonly Uint8Array[];
+  readonly access: AccessData;
 }
 
 export interface RestoreSetJob {

@@ -11,7 +11,7 @@ import { findInterrupted, type ResumeKey, removeFound } from '../library/interru
 import type { Adopted } from '../library/kept-lines.js';
 import type { Library } from '../library/library.js';
 import { MEDIA_MAX } from '../library/manifest.js';
-import type { ParentList } from '../library/set-writer.js';
+import type { ParentList } from '../library/tree-merge.js';
 import type { AdoptJob, AdoptMessage } from './jobs.js';
 
 export interface Resumed {

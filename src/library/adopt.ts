@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded } from '../errors.js';
 import { compareWalk, displayPath } from '../source/names.js';
+import { PlainFile } from './bytes.js';
 import { writeAll } from './frames.js';
 import { type Interrupted, KEPT_LINES_FILE, KEPT_LIST_FILE } from './interrupted.js';
 import {
@@ -25,6 +26,7 @@ import {
   voidOf,
 } from './kept-lines.js';
 import {
+  encodeKept,
   encodeVoid,
   endOffset,
   LineError,
@@ -32,15 +34,16 @@ import {
   type ManifestVoid,
   MediaTiling,
   mediaDataBytes,
+  mediaDigest,
   memberOf,
 } from './manifest.js';
-import { type MediaReader, mediumFile, openMediaIn } from './media.js';
+import { type MediaReader, mediumFile } from './media.js';
 import { MediaCursor } from './media-cursor.js';
 import { paddedBytes, TAR_END_BYTES } from './pax.js';
-import { MANIFEST_FILE, type ParentList } from './set-writer.js';
+import { MANIFEST_FILE } from './set-writer.js';
 import { isAtOrBelow } from './stored-path.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
-import { TreeMerge } from './tree-merge.js';
+import { type ParentList, TreeMerge } from './tree-merge.js';
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
 
@@ -137,7 +140,7 @@ class Medium {
       if (data > 0) {
         const digest = new Blake3Hasher();
         cursor.pass(data, digest);
-        if (digest.digest('hex') !== entry.blake3) return `${name} does not have its digest`;
+        if (digest.digest('hex') !== mediaDigest(entry)) return `${name} does not have its digest`;
       }
       const padding = cursor.take(paddedBytes(data) - data);
       return padding.some((byte) => byte !== 0) ? `the padding behind ${name} is not zero` : null;
@@ -229,7 +232,11 @@ function keepAll(k: Keeping): { entries: number; bytes: number } {
           entries++;
           bytes += mediaDataBytes(record);
         }
-        k.merge.put(record, 0, line.length);
+        // Hashes of blocks follow from the data, which is what was looked at.
+        const kept = { ...record, blocks: null };
+        k.merge.put(kept, 0, line.length);
+        k.lines.put(record.blocks === null ? line : Buffer.from(encodeKept(kept).trimEnd()));
+        continue;
       }
     }
     k.lines.put(line);
@@ -241,7 +248,7 @@ function keepAll(k: Keeping): { entries: number; bytes: number } {
 function openUpTo({ directory, media }: Keeping, medium: number): boolean {
   while (media.length <= medium) {
     if (!existsSync(join(directory, mediumFile(media.length)))) return false;
-    media.push(new Medium(openMediaIn(directory, media.length)));
+    media.push(new Medium(new PlainFile(join(directory, mediumFile(media.length)))));
   }
   return true;
 }

@@ -10,8 +10,9 @@
  * Dead members stay where they are: every medium is still tiled, and its lines keep their order.
  * The thread of its set writer.
  */
-import { closeSync, constants, existsSync, openSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { compareWalk } from '../source/names.js';
+import { PlainFile } from './bytes.js';
 import {
   decodeLine,
   encodeDead,
@@ -52,8 +53,6 @@ export class NotAdopted extends Error {
   override readonly name = 'NotAdopted';
 }
 
-const READ = constants.O_RDONLY | constants.O_NOFOLLOW;
-
 export interface KeptItem {
   readonly record: KeptRecord;
   readonly line: Buffer;
@@ -62,10 +61,10 @@ export interface KeptItem {
 /** Lines of a file up to where it was cut; a scan's time to `onScan`. */
 export function* keptItems(path: string, onScan: (ns: bigint) => void): Generator<KeptItem> {
   if (!existsSync(path)) return;
-  const fd = openSync(path, READ);
+  const file = new PlainFile(path);
   try {
     let isFirst = true;
-    for (const line of linesOf(fd, true)) {
+    for (const line of linesOf(file, true)) {
       const text = line.toString();
       if (isFirst && text.startsWith('{"format"')) continue;
       isFirst = false;
@@ -79,7 +78,7 @@ export function* keptItems(path: string, onScan: (ns: bigint) => void): Generato
     if (e instanceof LineError) throw new NotAdopted(`a line of ${path} is damaged: ${e.message}`);
     throw e;
   } finally {
-    closeSync(fd);
+    file.close();
   }
 }
 
@@ -138,7 +137,7 @@ export class KeptLines {
     const group = this.#group;
     if (group?.path?.equals(path) !== true) return;
     for (const { entry } of group.entries) {
-      const isSame = entry.type === type && !entry.sameData;
+      const isSame = entry.type === type && !entry.sameData && entry.delta === null;
       if (isSame && (type === 'file' || type === 'directory')) this.#dead(entry);
       else this.#void(entry);
     }

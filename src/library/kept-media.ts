@@ -8,10 +8,11 @@
 import { closeSync, constants, fsyncSync, ftruncateSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { assert } from '../assert.js';
+import { PlainFile } from './bytes.js';
 import { writeAll } from './frames.js';
 import { type KeptMedium, keptItems } from './kept-lines.js';
 import type { FurtherMedium } from './manifest.js';
-import { digestOfMedia, mediumFile, openMediaIn } from './media.js';
+import { digestOfMedia, mediumFile } from './media.js';
 import { TAR_END_BYTES, writeVoid } from './pax.js';
 
 const WRITE = constants.O_WRONLY | constants.O_NOFOLLOW;
@@ -57,7 +58,7 @@ function writeVoids(manifest: string, fds: readonly number[], changed: Set<numbe
 }
 
 function digestOf(directory: string, medium: number): string {
-  const media = openMediaIn(directory, medium);
+  const media = new PlainFile(join(directory, mediumFile(medium)));
   try {
     return digestOfMedia(media);
   } finally {

@@ -27,7 +27,7 @@ import {
 import { type Adopted, NotAdopted } from '../../../src/library/kept-lines.js';
 import { Library, type StoredSet } from '../../../src/library/library.js';
 import { sendTree } from '../../../src/library/send-tree.js';
-import { chainThrough, listOf, openChain } from '../../../src/library/set-tree.js';
+import { chainThrough, openChain, parentListOf } from '../../../src/library/set-tree.js';
 import { storeSet } from '../../../src/library/store-set.js';
 import { native } from '../../../src/native.js';
 import { Generations, LATER_NS } from './generations.js';
@@ -91,7 +91,7 @@ const reader = (path: string) => {
 
 function adoptedBy(g: Generations, parent: StoredSet | null): Adopted | null {
   const found = findInterrupted(g.library, keyOf(g, parent));
-  return found === null ? null : adopt(found, parent && listOf(parent));
+  return found === null ? null : adopt(found, parent && parentListOf(parent));
 }
 
 /** As a server does: what nothing can be taken over from is removed. */
@@ -110,19 +110,17 @@ function backUp(g: Generations, attempt: Attempt = {}): StoredSet | null {
   const { parent = null, share = 1, killed = false, nowNs = LATER_NS } = attempt;
   const adopted = takenOver(g, parent);
   const writer = g.library.beginSet(meta(g, parent), {
-    ...(parent && { parent: listOf(parent) }),
+    ...(parent && { parent: parentListOf(parent) }),
     ...(adopted && { adopted }),
   });
-  const list = adopted
-    ? join(writer.partialDirectory, KEPT_LIST_FILE)
-    : parent && listOf(parent).path;
+  const list = adopted ? join(writer.partialDirectory, KEPT_LIST_FILE) : parent?.listPath;
   const pipe = new CutPipe();
   sendTree(pipe, [g.source], {
     native: native(),
     now: () => nowNs,
     firstMedium: writer.firstMedium,
     isIncremental: parent !== null,
-    ...(list && { previous: () => reader(list) }),
+    ...(list && { previous: () => ({ fill: reader(list), blocks: () => null }) }),
   });
   if (share < 1) pipe.cutAfter(Math.floor(pipe.bytes * share));
   if (killed) {
