@@ -16,6 +16,7 @@ import {
   type LibraryOptions,
   type StoredSet,
 } from '../library/library.js';
+import { codingOf } from '../library/media-plan.js';
 import { chainThrough, lastSetOf, openParent, parentListOf } from '../library/set-tree.js';
 import type { SetSummary } from '../library/set-writer.js';
 import { reasonOf as lackOf } from '../socket/reason.js';
@@ -291,6 +292,9 @@ class SessionRun {
       removeInterrupted(this.library, key);
       return null;
     }
+    const { plan } = this.options.config.media ?? PLAIN_MEDIA;
+    // What was left is plain, and so must be what is added to it; a sealed list is not for threads.
+    if (codingOf(orderedPlan(plan, order.media)) !== undefined || parent?.isSealed) return null;
     return resumeFrom(this.library, {
       key,
       parent: parent === undefined ? null : parentListOf(parent),
