@@ -32,6 +32,7 @@ import {
   type MoreAccess,
   orderedPlan,
   PLAIN_MEDIA,
+  planFrom,
 } from './media-data.js';
 import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
 import { dropLink, type MoverLink } from './mover-link.js';
@@ -294,7 +295,8 @@ class SessionRun {
     }
     const { plan } = this.options.config.media ?? PLAIN_MEDIA;
     // What was left is plain, and so must be what is added to it; a sealed list is not for threads.
-    if (codingOf(orderedPlan(plan, order.media)) !== undefined || parent?.isSealed) return null;
+    const ordered = planFrom(orderedPlan(plan, order.media));
+    if (codingOf(ordered) !== undefined || parent?.isSealed) return null;
     return resumeFrom(this.library, {
       key,
       parent: parent === undefined ? null : parentListOf(parent),
