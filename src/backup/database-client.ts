@@ -81,6 +81,13 @@ export interface DatabaseReport {
   readonly warnings: number;
 }
 
+/** The threads that send. */
+const SENDERS = {
+  command: 'stream-sender',
+  postgresql: 'base-backup-sender',
+  sqlite: 'sqlite-sender',
+} as const;
+
 /** An established session, and the request that was granted. */
 export class DatabaseSession {
   readonly control: LineChannel;
@@ -101,6 +108,7 @@ export class DatabaseSession {
     request: DatabaseRequest,
   ): Promise<DatabaseSession> {
     const { config, server, network, storageOf, signal } = options;
+    if (request.op === 'store') Mover.prepare(SENDERS[request.kind]);
     const connections = await databaseHandshake({
       network,
       storageOf,
@@ -326,7 +334,7 @@ export function backUpCommand(
     let mover: Mover<null> | undefined;
     try {
       const job: SendStreamJob = { fd: pipe.read, path: name };
-      mover = keep(session.start<SendStreamJob, null>('stream-sender', job));
+      mover = keep(session.start<SendStreamJob, null>(SENDERS.command, job));
       const whole = mover.held.then(() => program.ended).then(() => mover?.release());
       whole.catch(() => {});
       return await Promise.race([
@@ -355,7 +363,7 @@ export function backUpPostgresql(
 ): Promise<DatabaseReport> {
   return inSession(options, { op: 'store', kind: 'postgresql', name }, async (session, keep) => {
     const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
-    return session.run(keep(session.start<SendBaseBackupJob, null>('base-backup-sender', job)));
+    return session.run(keep(session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job)));
   });
 }
 
@@ -371,7 +379,7 @@ export function backUpSqlite(
     let mover: AnyMover | undefined;
     try {
       const job: SendSqliteJob = { file, copy: join(scratch, 'copy'), path: `${name}.sqlite` };
-      const sender = keep(session.start<SendSqliteJob, null>('sqlite-sender', job));
+      const sender = keep(session.start<SendSqliteJob, null>(SENDERS.sqlite, job));
       mover = sender;
       return await session.run(sender);
     } finally {

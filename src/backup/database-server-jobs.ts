@@ -27,6 +27,7 @@ import type { EstablishedDatabase } from './database-server.js';
 import { orAborted } from './deadline.js';
 import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SEGMENT_PIECE_BYTES } from './limits.js';
+import { PLAIN_MEDIA } from './media-data.js';
 import { Mover } from './mover.js';
 import { moverLink } from './mover-link.js';
 import { reasonOf } from './reason.js';
@@ -43,6 +44,9 @@ export interface DatabaseJobOptions {
 
 type Store = Extract<DatabaseRequest, { op: 'store' }>;
 type Fetch = Extract<DatabaseRequest, { op: 'fetch' }>;
+
+/** While the handshake goes on: what most sessions need. */
+export const prepareDatabaseJob = (): void => Mover.prepare('backup-receiver');
 
 /** The job of `DatabaseServer`. */
 export const databaseJob =
@@ -101,6 +105,7 @@ async function store(
     dryRun: false,
     // One file, which an incremental set can be made against.
     hasList: request.kind === 'sqlite',
+    media: config.media ?? PLAIN_MEDIA,
   };
   const mover = Mover.start<StoreSetJob, StoreSetResult>(
     workers[request.kind],
@@ -176,7 +181,8 @@ async function fetchSet(
   const set = setOf(Library.open(config.library, options.library), host, request);
   const { roots, bytes } = set.summary;
   await control.send({ type: 'ready', set: set.id, roots, bytes });
-  const job: SendSetJob = { library: config.library, set: set.id, selected: [] };
+  const { access } = config.media ?? PLAIN_MEDIA;
+  const job: SendSetJob = { library: config.library, set: set.id, selected: [], access };
   const mover = Mover.start<SendSetJob, null>(
     'restore-sender',
     moverLink(storage, session.data),
