@@ -71,6 +71,8 @@ export interface DatabaseReport {
   readonly bytes: number;
   readonly memoryBytes: number;
   readonly warnings: number;
+  /** The set that an incremental one was made against. */
+  readonly parent?: string;
 }
 
 /** An established session, and the request that was granted. */
@@ -154,7 +156,8 @@ export class DatabaseSession {
       await this.control.send({ type: 'summary', ...totals });
       const { type, set } = (await orAborted(signal, judged)) as { type: string; set: string };
       if (type !== 'committed') throw stpError('EPROTO', `server ${server.name} is out of order`);
-      return reportOf(set, totals);
+      const { parent } = this.ready;
+      return { ...reportOf(set, totals), ...(parent && { parent: parent.set }) };
     } catch (e) {
       throw await bestReason(e, judged);
     } finally {
@@ -297,32 +300,36 @@ export function backUpCommand(
   name: string,
   command: string,
 ): Promise<DatabaseReport> {
-  return inSession(options, { op: 'store', kind: 'command', name }, async (session, keep) => {
-    const pipe = makePipe();
-    const program = runShell(command, 'ignore', pipe.write);
-    closeSync(pipe.write);
-    let mover: Mover<null> | undefined;
-    try {
-      const job: SendStreamJob = { fd: pipe.read, path: name };
-      mover = keep(session.start<SendStreamJob, null>('stream-sender', job));
-      const whole = mover.held.then(() => program.ended).then(() => mover?.release());
-      whole.catch(() => {});
-      return await Promise.race([
-        session.run(mover),
-        // A failure of the program is the first to know, and the only one that matters.
-        whole.then(() => new Promise<never>(() => {})),
-      ]);
-    } catch (e) {
-      await session.fail(e);
-      throw e;
-    } finally {
-      // First the program: a thread that reads a pipe ends when nobody writes there.
-      program.kill();
-      await program.ended.catch(() => {});
-      await mover?.stop();
-      closeSync(pipe.read);
-    }
-  });
+  return inSession(
+    options,
+    { op: 'store', kind: 'command', name, incremental: false },
+    async (session, keep) => {
+      const pipe = makePipe();
+      const program = runShell(command, 'ignore', pipe.write);
+      closeSync(pipe.write);
+      let mover: Mover<null> | undefined;
+      try {
+        const job: SendStreamJob = { fd: pipe.read, path: name };
+        mover = keep(session.start<SendStreamJob, null>('stream-sender', job));
+        const whole = mover.held.then(() => program.ended).then(() => mover?.release());
+        whole.catch(() => {});
+        return await Promise.race([
+          session.run(mover),
+          // A failure of the program is the first to know, and the only one that matters.
+          whole.then(() => new Promise<never>(() => {})),
+        ]);
+      } catch (e) {
+        await session.fail(e);
+        throw e;
+      } finally {
+        // First the program: a thread that reads a pipe ends when nobody writes there.
+        program.kill();
+        await program.ended.catch(() => {});
+        await mover?.stop();
+        closeSync(pipe.read);
+      }
+    },
+  );
 }
 
 /** PostgreSQL's base backup becomes a set. */
@@ -331,24 +338,35 @@ export function backUpPostgresql(
   name: string,
   source: { readonly connection: string; readonly fast: boolean },
 ): Promise<DatabaseReport> {
-  return inSession(options, { op: 'store', kind: 'postgresql', name }, async (session, keep) => {
-    const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
-    return session.run(keep(session.start<SendBaseBackupJob, null>('base-backup-sender', job)));
-  });
+  return inSession(
+    options,
+    { op: 'store', kind: 'postgresql', name, incremental: false },
+    async (session, keep) => {
+      const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
+      return session.run(keep(session.start<SendBaseBackupJob, null>('base-backup-sender', job)));
+    },
+  );
 }
 
 /** An SQLite database, as it is at one moment, becomes a set of one member: NAME.sqlite. */
 export function backUpSqlite(
   options: DatabaseClientOptions,
   name: string,
-  source: { readonly file: string; readonly scratch: string },
+  source: { readonly file: string; readonly scratch: string; readonly incremental: boolean },
 ): Promise<DatabaseReport> {
   const file = resolve(source.file);
-  return inSession(options, { op: 'store', kind: 'sqlite', name }, async (session, keep) => {
+  const { incremental } = source;
+  const request = { op: 'store', kind: 'sqlite', name, incremental } as const;
+  return inSession(options, request, async (session, keep) => {
     const scratch = mkdtempSync(join(source.scratch, 'stpbackup-'));
     let mover: AnyMover | undefined;
     try {
-      const job: SendSqliteJob = { file, copy: join(scratch, 'copy'), path: `${name}.sqlite` };
+      const job: SendSqliteJob = {
+        file,
+        copy: join(scratch, 'copy'),
+        path: `${name}.sqlite`,
+        listBytes: session.ready.parent?.listBytes ?? 0,
+      };
       const sender = keep(session.start<SendSqliteJob, null>('sqlite-sender', job));
       mover = sender;
       return await session.run(sender);

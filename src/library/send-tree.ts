@@ -65,6 +65,8 @@ export interface TransferOptions {
   /** Without it there are neither attributes nor holes. */
   readonly native?: SourceNative;
   readonly selection?: TreeSelection;
+  /** Stored path of the only root, a file, where that is not its own. */
+  readonly storedAs?: Buffer;
   /** The parent's list, for an incremental backup; reads on demand. */
   readonly previous?: (frames: FrameWriter) => FillList;
   /** Nothing but warnings and END is sent: what would be, by the looks of it. */
@@ -135,7 +137,10 @@ class TreeSender extends MemberSender {
     const onWarning = (warning: TreeWarning) => this.onWarning(warning);
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = options.selection ?? {};
     const selector = new Selector(exclude);
-    this.#walk = new TreeWalk(roots, { onWarning, selector, oneFileSystem, excludeCaches });
+    this.#walk = new TreeWalk(roots, {
+      ...{ onWarning, selector, oneFileSystem, excludeCaches },
+      storedAs: options.storedAs,
+    });
   }
 
   run(): Totals {
