@@ -249,6 +249,8 @@ export interface Native {
   connectionAbort(stg: number, connection: number, end: number, peer: number, cable: number): void;
 
   // --- touch.cc -----------------------------------------------------------------------------
+  /** Bytes `start` to `end` of `from` to `at` of `to`: TypedArray.set is slow from or to a page. */
+  copyBytes(from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): void;
   /** Starts the first probe of the process, on a thread of its own. False: STPD_COPY is no choice. */
   copyProbe(): boolean;
   copyChoice(): CopyChoice;

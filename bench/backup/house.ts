@@ -9,7 +9,7 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { BENCH_STG, PrivateArray } from '../harness/array.js';
 import { ROOT } from '../harness/native-programs.js';
-import { cpuSecondsOf, rssAnonBytes } from '../harness/processes.js';
+import { cpuSecondsOfAll, rssAnonBytes } from '../harness/processes.js';
 import { quoted, type Timed, timed } from './command.js';
 
 const STOP_TIMEOUT_MS = 10_000;
@@ -104,11 +104,11 @@ export class BackupHouse {
   /** A verb of `stpbackup`; the CPU of client, server and stpd meanwhile counts as its own. */
   async run(...args: readonly string[]): Promise<Timed & { readonly rssAnonBytes: number }> {
     const pids = [...this.roles.map(({ pid }) => pid ?? 0), this.array.pid];
-    const before = cpuSecondsOf(pids);
+    const before = cpuSecondsOfAll(pids);
     // What a client initiates is a process of its own, with the client's configuration.
     const config = args[0] === 'db' ? this.clientConfig : this.serverConfig;
     const result = await timed(this.line(...args, '--config', config));
-    const cpuSeconds = result.cpuSeconds + cpuSecondsOf(pids) - before;
+    const cpuSeconds = result.cpuSeconds + cpuSecondsOfAll(pids) - before;
     return { ...result, cpuSeconds, rssAnonBytes: rssAnonBytes(pids) };
   }
 

@@ -14,7 +14,7 @@ import {
   rmSync,
   statSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { RoundResult } from '../harness/path.js';
 import { quoted, type Timed, timed } from './command.js';
 import type { BackupHouse } from './house.js';
@@ -52,6 +52,14 @@ function programs(): string | undefined {
     .sort((a, b) => Number(b) - Number(a))
     .map((version) => join(base, version, 'bin'))
     .find((bin) => ['initdb', 'pgbench', 'pg_basebackup'].every((p) => existsSync(join(bin, p))));
+}
+
+/** A directory above that others may not enter: PostgreSQL does not run as root. */
+function closedAbove(directory: string): string | undefined {
+  for (let at = dirname(directory); ; at = dirname(at)) {
+    if ((statSync(at).mode & 0o001) === 0) return at;
+    if (at === dirname(at)) return undefined;
+  }
 }
 
 /** What all paths did who backed all of it up. */
@@ -92,6 +100,8 @@ export async function startPostgresql(
 ): Promise<PostgresqlBench | string> {
   const bin = programs();
   if (bin === undefined) return 'no PostgreSQL here (Debian: postgresql)';
+  const closed = asUser.uid === undefined ? undefined : closedAbove(directory);
+  if (closed !== undefined) return `${closed} may not be entered by others; choose a --directory`;
   const base = join(directory, 'postgresql');
   mkdirSync(base);
   if (asUser.uid !== undefined) {

@@ -75,6 +75,13 @@ export interface DatabaseReport {
   readonly parent?: string;
 }
 
+/** The threads that send. */
+const SENDERS = {
+  command: 'stream-sender',
+  postgresql: 'base-backup-sender',
+  sqlite: 'sqlite-sender',
+} as const;
+
 /** An established session, and the request that was granted. */
 export class DatabaseSession {
   readonly control: LineChannel;
@@ -95,6 +102,7 @@ export class DatabaseSession {
     request: DatabaseRequest,
   ): Promise<DatabaseSession> {
     const { config, server, network, storageOf, signal } = options;
+    if (request.op === 'store') Mover.prepare(SENDERS[request.kind]);
     const connections = await databaseHandshake({
       network,
       storageOf,
@@ -300,36 +308,32 @@ export function backUpCommand(
   name: string,
   command: string,
 ): Promise<DatabaseReport> {
-  return inSession(
-    options,
-    { op: 'store', kind: 'command', name, incremental: false },
-    async (session, keep) => {
-      const pipe = makePipe();
-      const program = runShell(command, 'ignore', pipe.write);
-      closeSync(pipe.write);
-      let mover: Mover<null> | undefined;
-      try {
-        const job: SendStreamJob = { fd: pipe.read, path: name };
-        mover = keep(session.start<SendStreamJob, null>('stream-sender', job));
-        const whole = mover.held.then(() => program.ended).then(() => mover?.release());
-        whole.catch(() => {});
-        return await Promise.race([
-          session.run(mover),
-          // A failure of the program is the first to know, and the only one that matters.
-          whole.then(() => new Promise<never>(() => {})),
-        ]);
-      } catch (e) {
-        await session.fail(e);
-        throw e;
-      } finally {
-        // First the program: a thread that reads a pipe ends when nobody writes there.
-        program.kill();
-        await program.ended.catch(() => {});
-        await mover?.stop();
-        closeSync(pipe.read);
-      }
-    },
-  );
+  return inSession(options, { op: 'store', kind: 'command', name }, async (session, keep) => {
+    const pipe = makePipe();
+    const program = runShell(command, 'ignore', pipe.write);
+    closeSync(pipe.write);
+    let mover: Mover<null> | undefined;
+    try {
+      const job: SendStreamJob = { fd: pipe.read, path: name };
+      mover = keep(session.start<SendStreamJob, null>(SENDERS.command, job));
+      const whole = mover.held.then(() => program.ended).then(() => mover?.release());
+      whole.catch(() => {});
+      return await Promise.race([
+        session.run(mover),
+        // A failure of the program is the first to know, and the only one that matters.
+        whole.then(() => new Promise<never>(() => {})),
+      ]);
+    } catch (e) {
+      await session.fail(e);
+      throw e;
+    } finally {
+      // First the program: a thread that reads a pipe ends when nobody writes there.
+      program.kill();
+      await program.ended.catch(() => {});
+      await mover?.stop();
+      closeSync(pipe.read);
+    }
+  });
 }
 
 /** PostgreSQL's base backup becomes a set. */
@@ -338,14 +342,10 @@ export function backUpPostgresql(
   name: string,
   source: { readonly connection: string; readonly fast: boolean },
 ): Promise<DatabaseReport> {
-  return inSession(
-    options,
-    { op: 'store', kind: 'postgresql', name, incremental: false },
-    async (session, keep) => {
-      const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
-      return session.run(keep(session.start<SendBaseBackupJob, null>('base-backup-sender', job)));
-    },
-  );
+  return inSession(options, { op: 'store', kind: 'postgresql', name }, async (session, keep) => {
+    const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
+    return session.run(keep(session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job)));
+  });
 }
 
 /** An SQLite database, as it is at one moment, becomes a set of one member: NAME.sqlite. */
@@ -367,7 +367,7 @@ export function backUpSqlite(
         path: `${name}.sqlite`,
         listBytes: session.ready.parent?.listBytes ?? 0,
       };
-      const sender = keep(session.start<SendSqliteJob, null>('sqlite-sender', job));
+      const sender = keep(session.start<SendSqliteJob, null>(SENDERS.sqlite, job));
       mover = sender;
       return await session.run(sender);
     } finally {

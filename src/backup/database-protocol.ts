@@ -38,7 +38,7 @@ export const databaseRequestSchema = z.discriminatedUnion('op', [
     op: z.literal('store'),
     kind: z.enum(DATABASE_KINDS),
     name: databaseName,
-    incremental: z.boolean().default(false),
+    incremental: z.boolean().optional(),
   }),
   z.strictObject({ op: z.literal('fetch'), set: text.min(1), name: databaseName.optional() }),
   z.strictObject({ op: z.literal('wal'), name: databaseName }),

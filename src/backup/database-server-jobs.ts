@@ -44,6 +44,9 @@ export interface DatabaseJobOptions {
 type Store = Extract<DatabaseRequest, { op: 'store' }>;
 type Fetch = Extract<DatabaseRequest, { op: 'fetch' }>;
 
+/** While the handshake goes on: what most sessions need. */
+export const prepareDatabaseJob = (): void => Mover.prepare('backup-receiver');
+
 /** The job of `DatabaseServer`. */
 export const databaseJob =
   (options: DatabaseJobOptions) =>

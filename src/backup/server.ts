@@ -16,7 +16,7 @@ import { StepError, type StepRecord } from './handshake-steps.js';
 import type { SendSetJob, StoreMediumResult, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
 import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
-import type { MoverLink } from './mover-link.js';
+import { dropLink, type MoverLink } from './mover-link.js';
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
@@ -266,6 +266,8 @@ class SessionRun {
         const report = this.#report('backup', set, sum, summary, session);
         return parent === undefined ? report : { ...report, parent: parent.id };
       } catch (e) {
+        // Streams that no thread has got: its end is told to the client as well.
+        for (const link of others.slice(storers.length)) dropLink(link);
         await Promise.all([mover, ...storers].map((each) => each.stop()));
         this.#sweep();
         throw e;

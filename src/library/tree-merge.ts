@@ -105,7 +105,7 @@ export class TreeMerge {
     if (this.#last !== null && compareWalk(this.#last, path) >= 0) {
       throw new LineError(`${displayPath(path)} comes twice, or not in the order of the walk`);
     }
-    this.#last = Buffer.from(path);
+    this.#last = path;
     const parent = this.#parent;
     if (parent === null) return false;
     while (parent.hasRecord) {
