@@ -49,7 +49,8 @@ await runMover<StoreSetJob, StoreSetResult>(async (job, stream) => {
   if (parent === null) return store(library, job, stream, null, null);
   const fd = openSync(indexPathOf(parent), constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
-    return await store(library, job, stream, parent, new ListServer(stream, fd));
+    const directories = openChain(library, parent).map((set) => set.directory);
+    return await store(library, job, stream, parent, new ListServer(stream, fd, directories));
   } finally {
     closeSync(fd);
   }

@@ -11,6 +11,7 @@
  * are not UTF-8 travel as base64. Any thread.
  */
 import { z } from 'zod';
+import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
 import { PATTERN_BYTES_MAX, PATTERNS_MAX } from '../source/exclude.js';
 import { PATH_BYTES_MAX, PATHS_MAX, STREAMS_MAX } from './limits.js';
 
@@ -47,6 +48,8 @@ export const requestSchema = z.discriminatedUnion('op', [
     // Length of the parent's list, which the client fetches through the stream; 0: a full backup.
     listBytes: count.default(0),
     dryRun: z.boolean().default(false),
+    // Files from this size on go by blocks; 0: none.
+    deltaFrom: count.default(DELTA_FROM_DEFAULT),
   }),
   z.strictObject({
     op: z.literal('restore'),

@@ -8,7 +8,7 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","selection":{"exclude",
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","deltaFrom","streams","selection":{"exclude",
  *                       "oneFileSystem","excludeCaches"},"via"} answer: events, one JSON a line
  *     POST /v1/restore  {"set","host","target","paths","via"}   the same
  *
@@ -40,6 +40,7 @@ const backupBody = z.strictObject({
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  deltaFrom: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
   streams: z.number().int().min(1).max(STREAMS_MAX).optional(),
   via,
   selection: selectionSchema.partial().default({}),

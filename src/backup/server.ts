@@ -7,6 +7,7 @@
 import { monotonicMs } from '../clock.js';
 import { STPConnect, type Use } from '../connect/stp-connect.js';
 import { messageOf, stpError } from '../errors.js';
+import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
 import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
 import { openParent } from '../library/set-tree.js';
 import { reasonOf as lackOf } from '../socket/reason.js';
@@ -83,6 +84,8 @@ export interface BackupOrder {
   readonly incremental?: boolean;
   /** Nothing is stored: the report says what would be. */
   readonly dryRun?: boolean;
+  /** Bytes: of files from this size on only changed blocks are stored; 0: never. 4 MiB where absent. */
+  readonly deltaFrom?: number | undefined;
   /** Data streams, each with a medium of its own in the set; 1 to STREAMS_MAX. 1 where absent. */
   readonly streams?: number | undefined;
   /** 'array' where absent. */
@@ -213,7 +216,7 @@ class SessionRun {
 
   async backup(order: BackupOrder): Promise<SessionReport> {
     const { config, version } = this.options;
-    const { host, paths, dryRun = false } = order;
+    const { host, paths, dryRun = false, deltaFrom = DELTA_FROM_DEFAULT } = order;
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = order.selection ?? {};
     const selection = { exclude, oneFileSystem, excludeCaches };
     const roots = paths.map(pathText);
@@ -240,7 +243,7 @@ class SessionRun {
       try {
         const request = { op: 'backup' as const, host, paths: [...paths], streams };
         // Not waited for: the client does not wait long for it, and data that is early waits.
-        const ready = session.request({ ...request, selection, listBytes, dryRun });
+        const ready = session.request({ ...request, selection, listBytes, dryRun, deltaFrom });
         ready.catch(() => {});
         if (others.length > 0) {
           const place = await session.wait(mover.begun);

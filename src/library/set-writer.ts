@@ -22,6 +22,7 @@ import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
+import { BlocksWriter, blocksFile } from './blocks.js';
 import { type FrameReader, LINE_BYTES_MAX, writeAll } from './frames.js';
 import {
   decodeLine,
@@ -106,6 +107,7 @@ export class SetWriter {
   readonly id: string;
   readonly #place: SetPlace;
   readonly #media: MediaWriter;
+  readonly #blocks: BlocksWriter;
   readonly #manifestFd: number;
   readonly #manifestDigest = new Blake3Hasher();
   /** Null for a set without a list. */
@@ -127,6 +129,7 @@ export class SetWriter {
     this.id = place.header.setId;
     this.#place = place;
     this.#media = createMedia(place.partialDirectory);
+    this.#blocks = new BlocksWriter(join(place.partialDirectory, blocksFile(0)));
     this.#manifestFd = openSync(join(place.partialDirectory, MANIFEST_FILE), CREATE, 0o600);
     this.#merge =
       place.hasList === false
@@ -159,6 +162,12 @@ export class SetWriter {
   media(frames: FrameReader): void {
     assert(this.#state === 'open', 'the set is open');
     this.#guard(() => frames.pass(frames.owed, (page) => this.#media.append(page)));
+  }
+
+  /** Keeps the block hashes of a file whose line is to come. */
+  blocks(frames: FrameReader): void {
+    assert(this.#state === 'open', 'the set is open');
+    this.#guard(() => this.#blocks.receive(frames));
   }
 
   /**
@@ -203,6 +212,12 @@ export class SetWriter {
     if (record.medium === 0 && endOffset(record) > this.#media.bytes) {
       throw new LineError(`${displayPath(record.path)} ends behind the media received`);
     }
+    // Those of other media are compared by check; wrong ones cost their file a full copy.
+    const { blocks } = record;
+    if (record.medium === 0 && blocks !== null && !this.#blocks.claim(blocks, record.size)) {
+      const shown = displayPath(record.path);
+      throw new LineError(`the block hashes of ${shown} are not those that it names`);
+    }
     if (!record.again) this.#entries++;
     this.#bytes += mediaDataBytes(record);
     this.#guard(() => this.#merge?.put(record, this.#lineOffset, lineBytes));
@@ -232,6 +247,10 @@ export class SetWriter {
   commit(more: readonly FurtherMedium[] = []): SetSummary {
     assert(this.#state === 'open', 'the set is open');
     this.#assertTiled(more);
+    if (this.#blocks.unclaimed > 0) {
+      this.abort();
+      throw stpError('EPROTO', 'the client sent block hashes that no entry names');
+    }
     return this.#guard(() => {
       const { partialDirectory, directory } = this.#place;
       const summary = this.#finishFiles(more);
@@ -294,6 +313,7 @@ export class SetWriter {
       flush: true,
     });
     fsyncSync(this.#manifestFd);
+    this.#blocks.finish();
     this.#closeFiles();
     return summary;
   }
@@ -312,6 +332,7 @@ export class SetWriter {
     if (!this.#filesOpen) return;
     this.#filesOpen = false;
     this.#media.close();
+    this.#blocks.close();
     closeSync(this.#manifestFd);
     this.#merge?.close();
   }

@@ -1,6 +1,6 @@
 /**
- * `npm run test:flips [-- COUNT [SEED]]`: 10,000 changed bits over a full set, over a chain and over
- * the catalog, each found, none restored or listed silently.
+ * `npm run test:flips [-- COUNT [SEED]]`: 10,000 changed bits over a full set, over a chain, over
+ * block deltas and over the catalog, each found, none restored or listed silently.
  */
 import { type Flips, tryCatalogFlips, tryFlips } from '../unit/library/flips.js';
 
@@ -8,6 +8,7 @@ const [count = '10000', seed = String(Date.now() % 2 ** 31)] = process.argv.slic
 const runs: readonly [string, () => Flips][] = [
   ['full set', () => tryFlips(Number(count), Number(seed), 1, 'full')],
   ['chain', () => tryFlips(Number(count), Number(seed), 1, 'chain')],
+  ['block deltas', () => tryFlips(Number(count), Number(seed), 1, 'delta')],
   ['catalog', () => tryCatalogFlips(Number(count), Number(seed))],
 ];
 for (const [name, run] of runs) {

@@ -86,6 +86,9 @@ for (const mode of ['wal', 'delete']) {
   );
 }
 
+/** The generation that moves all pages. */
+const VACUUM_AT = 6;
+
 /** A table that only the test writes: what is in it at a moment is known. */
 class Known {
   readonly #db: DatabaseSyncInstance;
@@ -112,7 +115,7 @@ class Known {
     this.#db.prepare('DELETE FROM known WHERE id BETWEEN ? AND ?').run(from, from + 10);
     this.#db.exec('COMMIT');
     // Shorter than it was, and all of its pages elsewhere.
-    if (generation === 6) {
+    if (generation === VACUUM_AT) {
       this.#db.exec('DELETE FROM known WHERE id % 3 = 0');
       this.#db.exec('VACUUM');
     }
@@ -138,8 +141,12 @@ class Known {
   }
 }
 
-for (const mode of ['wal', 'delete']) {
-  test.serial(`ten generations (${mode}) under load: each is restored as it was`, async (t) => {
+for (const [mode, generations] of [
+  ['wal', 10],
+  ['delete', 3],
+] as const) {
+  const title = `${generations} generations (${mode}) under load: each is restored as it was`;
+  test.serial(title, async (t) => {
     t.timeout(900_000);
     const h = await startDatabaseHouse(t);
     const file = join(h.base, 'app.db');
@@ -153,7 +160,7 @@ for (const mode of ['wal', 'delete']) {
     t.regex(none.stderr, /make a full backup first/);
 
     const made: { set: string; digest: string }[] = [];
-    for (let generation = 0; generation <= 10; generation++) {
+    for (let generation = 0; generation <= generations; generation++) {
       if (generation > 0) known.change(generation);
       const how = generation === 0 ? [] : ['--incremental'];
       const done = await h.db('--sqlite', file, '--name', 'app', '--json', ...how);
@@ -180,9 +187,9 @@ for (const mode of ['wal', 'delete']) {
     t.true((notes.at(-1) as number) > (notes[0] as number));
     const sets = await h.list();
     const [full, ...others] = sets.map(({ mediaBytes }) => mediaBytes) as [number, ...number[]];
-    const vacuumed = 5;
-    for (const [i, bytes] of others.entries()) {
-      if (i !== vacuumed) t.true(bytes < full / 2, `generation ${i + 1}: ${bytes} of ${full}`);
+    // From the VACUUM on the deltas together are larger than the file, which then comes in full.
+    for (const [i, bytes] of others.slice(0, VACUUM_AT - 1).entries()) {
+      t.true(bytes < full / 2, `generation ${i + 1}: ${bytes} of ${full}`);
     }
     const checked = await runProgram('stpbackup', [
       ...['check', '--data', '--library', join(h.base, 'library')],

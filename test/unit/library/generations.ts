@@ -1,6 +1,7 @@
 /** One tree, one library, and backups of it in turns, all in memory but the files. */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
+import { blocksFile, readBlockList } from '../../../src/library/blocks.js';
 import { Library, type StoredSet } from '../../../src/library/library.js';
 import type { ManifestItem } from '../../../src/library/manifest.js';
 import { type RestoreReport, RestoreWriter, restoreSet } from '../../../src/library/restore.js';
@@ -43,6 +44,7 @@ export class Generations {
   #store(options: TransferOptions, pipe: MemoryPipe, parent: StoredSet | null): Made {
     const warnings: TreeWarning[] = [];
     const fd = parent === null ? -1 : openSync(indexPathOf(parent), 'r');
+    const chain = parent === null ? [] : openChain(this.library, parent);
     try {
       let position = 0;
       sendTree(pipe, [this.source], {
@@ -50,11 +52,17 @@ export class Generations {
         now: () => LATER_NS,
         onWarning: (w) => warnings.push(w),
         ...(fd >= 0 && {
-          previous: () => (into: Buffer, at: number, bytes: number) => {
-            const read = readSync(fd, into, at, bytes, position);
-            position += read;
-            return read;
-          },
+          previous: () => ({
+            fill: (into: Buffer, at: number, bytes: number) => {
+              const read = readSync(fd, into, at, bytes, position);
+              position += read;
+              return read;
+            },
+            blocks: ({ set, medium, offset, blake3 }, bytes) => {
+              const { directory } = chain[set] as StoredSet;
+              return readBlockList(join(directory, blocksFile(medium)), offset, bytes, blake3);
+            },
+          }),
         }),
         ...options,
       });
