@@ -290,6 +290,13 @@ export interface Native {
   /** mknod(2); `mode` with the type bits. The device number counts for devices only. */
   makeNode(path: Buffer | string, mode: number, major: number, minor: number): void;
 
+  // --- process.cc: of a service and its threads ---------------------------------------------
+
+  /** ioprio_set(2) of the calling thread: class 2 is best effort with levels 0 to 7, 3 is idle. */
+  setIoPriority(ioClass: number, level: number): void;
+  /** One datagram to a Unix socket, abstract if its name begins with @; never waits. */
+  sendDatagram(path: string, message: string): void;
+
   // --- tcp.cc: TCP sockets by number --------------------------------------------------------
   // Each belongs to the thread that made or adopted it, and is closed with it at the latest.
   // Numbers that a call gives back are descriptors, bytes or 0, or minus an error number.

@@ -13,7 +13,7 @@
 import { z } from 'zod';
 import { HOST_NAME_PATTERN } from './config.js';
 import { SEGMENT_BYTES_MAX } from './limits.js';
-import { complaintSchema, progressSchema } from './protocol.js';
+import { complaintSchema, progressSchema, timesSchema } from './protocol.js';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(16 << 10);
@@ -86,7 +86,11 @@ export const fromDatabaseServerSchema = z.discriminatedUnion('type', [
     // An incremental backup: the set that it is made against, and the length of that one's list.
     parent: z.strictObject({ set: text, listBytes: count }).optional(),
   }),
-  z.strictObject({ type: z.literal('committed'), set: text }),
+  z.strictObject({
+    type: z.literal('committed'),
+    set: text,
+    times: timesSchema.optional(),
+  }),
   z.strictObject({ type: z.literal('cancel'), reason: text }),
 ]);
 export type FromDatabaseServer = z.infer<typeof fromDatabaseServerSchema>;

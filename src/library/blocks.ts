@@ -1,6 +1,6 @@
 /**
  * Block lists: a hash for each block of a large file, so that the next incremental backup can tell
- * which blocks changed (docs/decisions/0026-block-deltas.md).
+ * which blocks changed (docs/decisions/0035-block-deltas.md).
  *
  * Blocks have a fixed size and begin at multiples of it; the last one may be short. A hole counts as
  * zeros. A hash is the first 16 bytes of the block's BLAKE3. The lists of a medium lie one behind
@@ -10,10 +10,12 @@
  * Any thread; a lister belongs to one.
  */
 import { closeSync, constants, fsyncSync, openSync, readSync } from 'node:fs';
+import { join } from 'node:path';
 import { Blake3Hasher, blake3 } from '@napi-rs/blake-hash';
 import { assert } from '../assert.js';
-import { isCoded } from '../errors.js';
+import { isCoded, stpError } from '../errors.js';
 import type { FrameReader } from './frames.js';
+import type { MediaPlan } from './media-plan.js';
 
 /** Half a digest: nobody finds a second block with the same 128 bits. */
 export const BLOCK_HASH_BYTES = 16;
@@ -190,19 +192,26 @@ const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | const
 
 /** Writes the lists of one medium; the file is there from the first one on. */
 export class BlocksWriter {
-  readonly #path: string;
+  readonly #path: string | null;
   #fd = -1;
   /** Received so far. */
   #bytes = 0;
   /** Lists that no line has named yet, in the order of their coming. */
   readonly #waiting: { offset: number; bytes: number; blake3: string }[] = [];
 
-  constructor(path: string) {
+  /** @param path null where there must be none: an encrypted set tells nothing of its data */
+  constructor(path: string | null) {
     this.#path = path;
   }
 
-  /** Takes the payload of the BLOCKS frame that `frames` stands at: one list. @throws ENOSPC, EIO */
+  /**
+   * Takes the payload of the BLOCKS frame that `frames` stands at: one list.
+   * @throws EPROTO if there are to be none; ENOSPC, EIO
+   */
   receive(frames: FrameReader): void {
+    if (this.#path === null) {
+      throw stpError('EPROTO', 'the client sent block hashes for a set that is encrypted');
+    }
     if (this.#fd < 0) this.#fd = openSync(this.#path, CREATE, 0o600);
     const hasher = new Blake3Hasher();
     const bytes = frames.owed;
@@ -238,3 +247,7 @@ export class BlocksWriter {
     this.#fd = -1;
   }
 }
+
+/** Where the lists of a medium are written; null for a set that is encrypted. */
+export const blocksPath = (directory: string, medium: number, plan: MediaPlan): string | null =>
+  (plan.recipients?.length ?? 0) > 0 ? null : join(directory, blocksFile(medium));

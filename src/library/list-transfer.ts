@@ -6,9 +6,9 @@
  *
  * Worker threads: all of it blocks.
  */
-import { readSync } from 'node:fs';
 import { stpError } from '../errors.js';
 import { type BlockListPlace, blocksFile, readBlockList } from './blocks.js';
+import type { ByteFile } from './bytes.js';
 import {
   FRAME_BLOCKS,
   FRAME_LIST,
@@ -117,24 +117,24 @@ export const fetchPrevious = (
 /** The server's side: answers one question after the other. */
 export class ListServer {
   readonly #frames: FrameWriter;
-  readonly #fd: number;
+  readonly #list: ByteFile;
   readonly #directories: readonly string[];
   readonly #part = Buffer.allocUnsafeSlow(LIST_BYTES_MAX);
   #position = 0;
 
   /**
-   * @param fd of the list; the caller closes it
+   * @param list the caller closes it
    * @param directories of the sets of the chain, the full one first
    */
-  constructor(sink: PageSink, fd: number, directories: readonly string[] = []) {
+  constructor(sink: PageSink, list: ByteFile, directories: readonly string[] = []) {
     this.#frames = new FrameWriter(sink);
-    this.#fd = fd;
+    this.#list = list;
     this.#directories = directories;
   }
 
   /** @throws EPROTO if nothing is left: the client knows how long the list is */
   answer(): void {
-    const bytes = readSync(this.#fd, this.#part, 0, this.#part.length, this.#position);
+    const bytes = this.#list.read(this.#part, 0, this.#part.length, this.#position);
     if (bytes === 0) throw stpError('EPROTO', 'the client asked for more than the whole list');
     this.#position += bytes;
     this.#frames.frame(FRAME_LIST, this.#part, bytes);

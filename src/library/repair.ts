@@ -20,13 +20,9 @@
  * Blocks; any thread.
  */
 import {
-  closeSync,
-  constants,
   existsSync,
-  fsyncSync,
   linkSync,
   mkdirSync,
-  openSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -41,7 +37,6 @@ import { BlockLister, blocksFile, isBlocksFile, listBytesOf, readBlockList } fro
 import { checkSet, type SetProblem } from './check.js';
 import { digestOfFile } from './digest.js';
 import { moveSet } from './forget.js';
-import { writeAll } from './frames.js';
 import { ID_PATTERN, type Library, StoredSet } from './library.js';
 import {
   type ChainLink,
@@ -57,8 +52,10 @@ import {
   mediaDigest,
   memberOf,
 } from './manifest.js';
-import { createMedia, MEDIA_FILE, openMediaIn } from './media.js';
+import { createPlainMedia, MEDIA_FILE, openMedia } from './media.js';
 import { MediaCursor } from './media-cursor.js';
+
+import { NewFile } from './new-file.js';
 import { type EntryData, OpenMedia } from './open-media.js';
 import {
   paddedBytes,
@@ -68,6 +65,7 @@ import {
   type TarMember,
 } from './pax.js';
 import { indexPathOf, openChain, treeOf } from './set-tree.js';
+
 import { INDEX_FILE, MANIFEST_FILE, type SetSummary, syncDirectory } from './set-writer.js';
 import { encodeSummary, parentOf, readSummary, SUMMARY_FILE } from './summary.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
@@ -89,12 +87,11 @@ interface Remedy {
   readonly make: (stage: string) => SetSummary;
 }
 
-const FILES = [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE];
 /** In the order in which they take their places. */
 const REPLACED = [MEDIA_FILE, MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE];
 const BLOCKS_FILE = blocksFile(0);
-const MEDIA_NAME = /\.tar$/;
-const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+/** media.tar, media.tar.zst, ID.v0001.tar.age: see media-plan.ts. */
+const MEDIA_NAME = /\.tar(\.zst)?(\.age)?$/;
 const LOST = 'the manifest was damaged and made anew from the media; its warnings are lost';
 
 const isIn = (directory: string, name: string): boolean => existsSync(join(directory, name));
@@ -113,36 +110,6 @@ function problemOf(set: StoredSet): string | null {
   let first: string | null = null;
   checkSet(set, { kind: 'data' }, { onProblem: (p) => (first ??= p.message) });
   return first;
-}
-
-/** Bytes into a new file of the stage, on the disk when it is closed. */
-class NewFile {
-  readonly #fd: number;
-  readonly #digest = new Blake3Hasher();
-  bytes = 0;
-
-  constructor(path: string) {
-    this.#fd = openSync(path, CREATE, 0o600);
-  }
-
-  put(data: Uint8Array): void {
-    writeAll(this.#fd, data);
-    this.#digest.update(data);
-    this.bytes += data.length;
-  }
-
-  /** Its BLAKE3. */
-  finish(): string {
-    fsyncSync(this.#fd);
-    this.close();
-    return this.#digest.digest('hex');
-  }
-
-  #open = true;
-  close(): void {
-    if (this.#open) closeSync(this.#fd);
-    this.#open = false;
-  }
 }
 
 /** Hard links of what is there; `media` and `blocks` stand for those of all media. */
@@ -281,7 +248,8 @@ function listOf(entry: ManifestEntry, blockBytes: number, { media, offset }: Ent
 
 /** The list alone: it is the one that set.json vouches for, or the set is not repaired. */
 function newList(library: Library, { directory, summary }: StoredSet, stage: string): SetSummary {
-  link(directory, stage, [...FILES, BLOCKS_FILE]);
+  if (summary.coding?.encrypt) throw new MemberError('what is encrypted is not made anew');
+  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE, BLOCKS_FILE]);
   makeList(library, stage);
   return summary;
 }
@@ -297,7 +265,8 @@ function newManifest(
   stage: string,
 ): SetSummary {
   if (parentOf(summary) !== null) throw new MemberError('the media do not say all of the manifest');
-  const media = openMediaIn(directory);
+  if (summary.coding?.encrypt) throw new MemberError('what is encrypted is not made anew');
+  const media = openMedia(directory, summary, library.access);
   const file = new NewFile(join(stage, MANIFEST_FILE));
   try {
     const { id, entries: _e, bytes: _b, warnings: _w, ...rest } = summary;
@@ -305,6 +274,7 @@ function newManifest(
       finishedAt,
       mediaBytes,
       mediaBlake3,
+      volumes,
       manifestBytes: _m,
       manifestBlake3: _d,
       treeEntries: _t,
@@ -315,7 +285,8 @@ function newManifest(
     file.put(Buffer.from(encodeHeader({ setId: id, ...h })));
     file.put(Buffer.from(encodeWarning(Buffer.from('.'), 'EBADMSG', LOST)));
     const counted = copyMembers(new MediaCursor(media, null), file);
-    const totals = { ...counted, mediaBytes, mediaBlake3, warnings: 1 };
+    const medium = { mediaBytes, mediaBlake3, ...(volumes !== undefined && { volumes }) };
+    const totals = { ...counted, ...medium, warnings: 1 };
     file.put(Buffer.from(encodeTrailer(totals)));
     const manifestBlake3 = file.finish();
     link(directory, stage, [MEDIA_FILE]);
@@ -397,8 +368,11 @@ function headerOf(writer: TarHeaderWriter, entry: ManifestEntry, old: Buffer): U
 
 /** Headers and padding from the manifest, data as it is. @throws MemberError: data is damaged, too */
 function newMedia(set: StoredSet, stage: string): SetSummary {
-  const media = openMediaIn(set.directory);
-  const file = createMedia(stage);
+  if (set.summary.coding !== undefined) {
+    throw new MemberError('media that are cut or coded are not made anew');
+  }
+  const media = set.openMediaAsIs();
+  const file = createPlainMedia(stage);
   const header = new TarHeaderWriter();
   try {
     const cursor = new MediaCursor(media, null);
@@ -436,7 +410,7 @@ function remediesOf(library: Library, directory: string, id: string): Remedy[] {
   if (summary === null) {
     return [{ part: 'summary', make: (stage) => newSummary(library, directory, id, stage) }];
   }
-  const set = new StoredSet(directory, summary);
+  const set = new StoredSet(directory, summary, library.access);
   const isSound = (verify: () => void): boolean =>
     attempt(() => {
       verify();
@@ -472,7 +446,7 @@ class Repairer {
     for (const id of this.#idsIn(sets)) this.#examine(sets, id);
     const damaged = join(this.library.directory, 'damaged');
     for (const id of this.#idsIn(damaged)) {
-      if (!isIn(sets, id) && FILES.every((name) => isIn(join(damaged, id), name))) {
+      if (!isIn(sets, id) && isIn(join(damaged, id), SUMMARY_FILE)) {
         this.#examineMoved(damaged, id);
       }
     }
@@ -493,7 +467,9 @@ class Repairer {
 
   #problemAt(room: string, id: string): string | null {
     try {
-      return problemOf(new StoredSet(join(room, id), readSummary(join(room, id), id)));
+      return problemOf(
+        new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access),
+      );
     } catch (e) {
       if (!isCoded(e)) throw e;
       return messageOf(e);
@@ -511,9 +487,15 @@ class Repairer {
     });
   }
 
+  /** Volumes that are elsewhere are no damage, and no reason to come back either. */
+  #lacksMedia(room: string, id: string): boolean {
+    const set = new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access);
+    return set.volumes().some(({ path }) => path === null);
+  }
+
   /** A set that was moved comes back when it is whole; its parent is looked at with the others. */
   #examineMoved(room: string, id: string): void {
-    if (this.#problemAt(room, id) !== null) return;
+    if (this.#problemAt(room, id) !== null || this.#lacksMedia(room, id)) return;
     const sets = join(this.library.directory, 'sets');
     if (this.#brokenLink(readSummary(join(room, id), id), this.library.list().sets)) return;
     this.#say(id, 'returned', null, 'it is whole, and so is what it was made against');
@@ -554,7 +536,11 @@ class Repairer {
       rmSync(stage, { recursive: true, force: true });
       mkdirSync(stage, { mode: 0o700 });
       const summary = attempt(() => make(stage));
-      if (summary === null || problemOf(new StoredSet(stage, summary)) !== null) continue;
+      if (
+        summary === null ||
+        problemOf(new StoredSet(stage, summary, this.library.access)) !== null
+      )
+        continue;
       this.#say(id, 'repaired', part, problem);
       (part === 'manifest' ? this.#remade : this.#mended).add(id);
       if (!this.dryRun) this.#replace(directory, id, stage);

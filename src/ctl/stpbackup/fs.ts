@@ -15,6 +15,8 @@ interface FsOptions extends SessionVerbOptions {
   readonly dryRun?: boolean;
   readonly streams?: number;
   readonly deltaFrom?: number;
+  readonly volumeSize?: string;
+  readonly compress?: string;
 }
 
 function parseStreams(text: string): number {
@@ -23,10 +25,10 @@ function parseStreams(text: string): number {
   throw new ConfigurationError(`--streams is ${text}; give a number from 1 to ${STREAMS_MAX}`);
 }
 
-function parseDeltaFrom(text: string): number {
-  const parsed = parseSize(text);
-  if ('bytes' in parsed) return parsed.bytes;
-  throw new ConfigurationError(`--delta-from: ${parsed.problem}`);
+function bytesOf(option: string, size: string): number {
+  const parsed = parseSize(size);
+  if ('problem' in parsed) throw new ConfigurationError(`${option}: ${parsed.problem}`);
+  return parsed.bytes;
 }
 
 async function backUp(given: readonly string[], options: FsOptions): Promise<void> {
@@ -51,6 +53,12 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
       oneFileSystem: options.oneFileSystem ?? false,
       excludeCaches: options.excludeCaches ?? false,
     },
+    media: {
+      ...(options.volumeSize !== undefined && {
+        volumeBytes: bytesOf('--volume-size', options.volumeSize),
+      }),
+      ...(options.compress !== undefined && { compress: options.compress }),
+    },
   });
 }
 
@@ -74,8 +82,10 @@ export function addFs(program: Command): void {
     .option(
       '--delta-from <size>',
       'of files from this size on store only changed blocks, such as 64MiB; 0: never (default 4MiB)',
-      parseDeltaFrom,
+      (size: string) => bytesOf('--delta-from', size),
     )
+    .option('--volume-size <size>', 'cut media into files of at most this, such as 4GiB; 0: do not')
+    .option('--compress <how>', 'zstd, zstd:LEVEL (1 to 19) or none')
     .option('--dry-run', 'store nothing, say what would be stored')
     .action(backUp);
 }

@@ -24,7 +24,7 @@ import { openChain } from '../../../src/library/set-tree.js';
 import { native } from '../../../src/native.js';
 import { Dice, seedFromEnvironment } from '../../support/random.js';
 import { Generations, type Made, said } from './generations.js';
-import { inDirectory, MemoryPipe, run } from './stand-ins.js';
+import { hasProgram, inDirectory, MemoryPipe, run } from './stand-ins.js';
 
 const KIB = 1024;
 const BLOCK = 16 * KIB;
@@ -355,6 +355,29 @@ test('repair makes a broken header of a delta anew, and moves what it cannot', (
     overwrite(after.set.mediaPath, dataOffset + (delta?.mapBytes ?? 0), Buffer.from('?'));
     t.like(repairLibrary(g.library, false)[0], { set: after.set.id, action: 'moved' });
     t.deepEqual(problemsOf(g), []);
+  });
+});
+
+test('a chain is put together without this program', (t) => {
+  if (!hasProgram('python3')) {
+    t.log('skipped: python3 is missing');
+    return t.pass();
+  }
+  withFile(40 * BLOCK, (g, path, dice, made) => {
+    run('fallocate', ['-p', '-o', String(3 * BLOCK), '-l', String(9 * BLOCK), path]);
+    const later = [g.incremental(options)];
+    overwrite(path, 5 * BLOCK + 9, noise(dice, 2 * BLOCK));
+    truncateSync(path, 30 * BLOCK + 17);
+    later.push(g.incremental(options));
+    const stored = path.slice(1);
+    run('tar', ['-C', g.directory, '-xf', made.set.mediumPath(0), stored]);
+    const target = join(g.directory, stored);
+    const media = later.map(({ set }) => set.mediumPath(0));
+    run('scripts/apply-delta.py', [target, stored, ...media]);
+    t.true(readFileSync(target).equals(readFileSync(path)));
+    // Tar itself takes the members for what they say they are.
+    const listed = run('tar', ['-tf', media[1] as string]).toString();
+    t.true(listed.includes(`.stp-delta/${stored}/map\n.stp-delta/${stored}/1\n`));
   });
 });
 
