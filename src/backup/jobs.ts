@@ -84,10 +84,12 @@ export interface ReceiveStreamJob {
 export interface SendSqliteJob {
   /** The database. */
   readonly file: string;
-  /** Where a copy of it is made, and removed. */
+  /** Where a copy of it is made. The event loop removes it. */
   readonly copy: string;
   /** Stored path of the only member. */
   readonly path: string;
+  /** Bytes of the parent's list; 0 for a full backup. */
+  readonly listBytes: number;
 }
 
 export interface SendBaseBackupJob {
