@@ -136,7 +136,10 @@ const stpbackupPath = (house: BackupHouse, url: string, bytes: number): Postgres
   name: 'stpbackup',
   async round() {
     const result = await house.run('db', '--postgresql', url, '--name', 'bench', '--json');
-    const report = JSON.parse(result.stdout) as { set: string; bytes: number };
+    const report = JSON.parse(result.stdout.trim().split('\n').at(-1) ?? '') as {
+      set: string;
+      bytes: number;
+    };
     assertWhole('stpbackup', report.bytes, bytes);
     await house.run('forget', report.set, '--prune');
     return resultOf(bytes, result, result.rssAnonBytes);

@@ -32,6 +32,7 @@ import { Mover } from './mover.js';
 import { moverLink } from './mover-link.js';
 import { reasonOf } from './reason.js';
 import { agree } from './server.js';
+import { throttleOf } from './throttle.js';
 
 export interface DatabaseJobOptions {
   readonly config: ServerConfig;
@@ -43,6 +44,9 @@ export interface DatabaseJobOptions {
 
 type Store = Extract<DatabaseRequest, { op: 'store' }>;
 type Fetch = Extract<DatabaseRequest, { op: 'fetch' }>;
+
+/** While the handshake goes on: what most sessions need. */
+export const prepareDatabaseJob = (): void => Mover.prepare('backup-receiver');
 
 /** The job of `DatabaseServer`. */
 export const databaseJob =
@@ -108,6 +112,7 @@ async function store(
     moverLink(storage, session.data),
     job,
     () => {},
+    { throttle: throttleOf(config.limits) },
   );
   let committed = false;
   try {
@@ -121,7 +126,7 @@ async function store(
     assert(result !== null, 'what is no dry run makes a set');
     committed = true;
     log.info(`${request.kind} ${request.name} of ${host}: ${result.id}, ${result.bytes} bytes`);
-    await lastWord(session, { type: 'committed', set: result.id });
+    await lastWord(session, { type: 'committed', set: result.id, times: mover.times });
   } finally {
     await mover.stop();
     if (!committed) sweep(options, library);
@@ -183,6 +188,7 @@ async function fetchSet(
     moverLink(storage, session.data),
     job,
     () => {},
+    { throttle: throttleOf(config.limits) },
   );
   try {
     const said = summaryOf(session, log);
@@ -190,7 +196,7 @@ async function fetchSet(
     const { totals } = await orAborted(signal, Promise.race([bestOf(mover.done, said), failed]));
     agree(host, totals, { ...(await orAborted(signal, said)) });
     log.info(`restore of ${set.id} to ${host}: ${totals.bytes} bytes`);
-    await lastWord(session, { type: 'committed', set: set.id });
+    await lastWord(session, { type: 'committed', set: set.id, times: mover.times });
   } finally {
     await mover.stop();
   }

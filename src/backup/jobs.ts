@@ -24,12 +24,14 @@ export interface SendTreeJob {
   /** Bytes of the parent's list; 0 for a full backup. */
   readonly listBytes: number;
   readonly dryRun: boolean;
+  /** Bytes: of larger files only blocks that changed are sent; 0: never. */
+  readonly deltaFrom: number;
   /** One for each further stream, in the order of their media. */
   readonly lanes: readonly LaneEnd[];
 }
 
 /** A further stream of a backup: what its thread reads is told by that of the walk. */
-export type ReadLaneJob = LaneEnd;
+export type ReadLaneJob = LaneEnd & Pick<SendTreeJob, 'deltaFrom'>;
 
 export interface StoreSetJob {
   readonly library: string;

@@ -3,51 +3,14 @@
  * with what they are read again. Any thread; reads files once.
  */
 import path from 'node:path';
-import { z } from 'zod';
 import { messageOf } from '../errors.js';
 import { type Identity, readIdentityFile } from '../library/age-keys.js';
-import { VOLUME_BYTES_MIN } from '../library/media-plan.js';
 import { ConfigurationError } from './config-error.js';
-import { compressLevel, type MediaSettings, recipientProblem } from './media-data.js';
-
-/** Each adds some hundred bytes to each volume. */
-const RECIPIENTS_MAX = 64;
-
-const file = z.string().min(1, 'must not be empty');
-
-const recipient = z.string().superRefine((text, context) => {
-  const problem = recipientProblem(text);
-  if (problem !== null) context.addIssue({ code: 'custom', message: problem });
-});
-
-export const mediaSchema = z
-  .strictObject({
-    /** Most bytes of a volume. */
-    volumeBytes: z
-      .number()
-      .int('must be a whole number of bytes')
-      .min(VOLUME_BYTES_MIN, `must be at least ${VOLUME_BYTES_MIN} bytes`)
-      .optional(),
-    /** `zstd`, `zstd:LEVEL` or `none`. */
-    compress: z
-      .string()
-      .regex(/^(zstd(:([1-9]|1[0-9]))?|none)$/, 'must be zstd, zstd:LEVEL (1 to 19) or none')
-      .default('none'),
-    recipients: z.array(recipient).max(RECIPIENTS_MAX).default([]),
-    /** File of the identity that reads lists and manifests, for incremental backups. */
-    listIdentity: file.optional(),
-    /** Files of identities that read data: where restores should need no `--identity`. */
-    identities: z.array(file).default([]),
-    /** Directories where volumes may lie that were moved off. */
-    search: z.array(file).default([]),
-  })
-  .prefault({});
+import { compressLevel, type MediaSettings } from './media-data.js';
+import type { MediaFields } from './media-schema.js';
 
 /** @throws ConfigurationError for an identity file that cannot be read */
-export function mediaSettings(
-  configFile: string,
-  media: z.infer<typeof mediaSchema>,
-): MediaSettings {
+export function mediaSettings(configFile: string, media: MediaFields): MediaSettings {
   const absolute = (p: string): string => path.resolve(path.dirname(path.resolve(configFile)), p);
   const read = (where: string, name: string): Identity[] => {
     try {

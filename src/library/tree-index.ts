@@ -22,7 +22,7 @@
  *   76      2   medium of the data, of its set
  *   80          offset of the data in its medium (f64)
  *   88      32  BLAKE3 of the data; zeros for what is no file
- *   120         path, link
+ *   120         path, link, and what levels.ts says of a large file
  *
  * Valid if and only if every record is as long as its parts, and the digest in set.json agrees. It
  * can be made again from the manifests of the chain. Any thread; a reader belongs to one.
@@ -31,13 +31,21 @@ import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { stpError } from '../errors.js';
 import { displayPath, type EntryType } from '../source/names.js';
 import type { ByteFile } from './bytes.js';
+import {
+  decodeExtra,
+  EXTRA_BYTES_MAX,
+  type Extra,
+  encodeExtra,
+  isExtra,
+  NO_EXTRA,
+} from './levels.js';
 import type { ManifestEntry } from './manifest.js';
 
 export const INDEX_HEADER_BYTES = 32;
 const MAGIC = Buffer.from('stpd-tree 1\0\0\0\0\0');
 const RECORD_BYTES = 120;
 /** Two paths of 16 bits each. */
-const RECORD_BYTES_MAX = RECORD_BYTES + 2 * 65535;
+const RECORD_BYTES_MAX = RECORD_BYTES + 2 * 65535 + EXTRA_BYTES_MAX;
 const READ_BYTES = 1 << 20;
 
 const types: readonly EntryType[] = [
@@ -76,9 +84,15 @@ export interface IndexPlace {
   readonly dataOffset: number;
 }
 
-export function encodeRecord(e: ManifestEntry, place: IndexPlace, scanNs: bigint): Buffer {
+export function encodeRecord(
+  e: ManifestEntry,
+  place: IndexPlace,
+  scanNs: bigint,
+  extra: Extra = NO_EXTRA,
+): Buffer {
   const linkBytes = e.link?.length ?? 0;
-  const record = Buffer.alloc(RECORD_BYTES + e.path.length + linkBytes);
+  const more = encodeExtra(extra);
+  const record = Buffer.alloc(RECORD_BYTES + e.path.length + linkBytes + more.length);
   const fresh = e.ctimeNs >= scanNs - TICK_NS || e.mtimeNs >= scanNs - TICK_NS;
   record.writeUInt32LE(record.length, 0);
   record[4] = types.indexOf(e.type);
@@ -102,6 +116,7 @@ export function encodeRecord(e: ManifestEntry, place: IndexPlace, scanNs: bigint
   if (e.blake3 !== null) record.write(e.blake3, 88, 'hex');
   e.path.copy(record, RECORD_BYTES);
   e.link?.copy(record, RECORD_BYTES + e.path.length);
+  more.copy(record, RECORD_BYTES + e.path.length + linkBytes);
   return record;
 }
 
@@ -155,7 +170,9 @@ export class TreeIndexReader {
     this.#at = this.#start;
     this.#length = length;
     this.#start += length;
-    if (RECORD_BYTES + this.#u16(6) + this.#u16(8) !== length) {
+    const more = length - RECORD_BYTES - this.#u16(6) - this.#u16(8);
+    const isWhole = more === 0 || (more >= 6 && isExtra(more, this.#u16(length - more + 4)));
+    if (!isWhole) {
       throw this.#bad('the parts of a record do not fill it');
     }
     if (types[this.#chunk[this.#at + 4] as number] === undefined)
@@ -213,6 +230,11 @@ export class TreeIndexReader {
       dataMedium: this.#u16(76),
       dataOffset: this.#double(80),
     };
+  }
+  /** Where a large file's block hashes and its levels are. */
+  get extra(): Extra {
+    const start = this.#at + RECORD_BYTES + this.#u16(6) + this.#u16(8);
+    return decodeExtra(this.#chunk.subarray(start, this.#at + this.#length));
   }
   /** The bytes of the record: valid until the next. */
   get record(): Buffer {

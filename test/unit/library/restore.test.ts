@@ -63,6 +63,8 @@ const entryOf = ({ path, link, ...change }: Change): ManifestEntry => ({
   sameData: false,
   medium: 0,
   again: false,
+  delta: null,
+  blocks: null,
   ...change,
   path: Buffer.from(path),
   link: link === undefined ? null : Buffer.from(link),
