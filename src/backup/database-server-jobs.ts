@@ -171,7 +171,7 @@ async function fetchSet(
   const { config, log } = options;
   const set = setOf(Library.open(config.library, options.library), host, request);
   await control.send({ type: 'ready', set: set.id, roots: set.summary.roots });
-  const job: SendSetJob = { library: config.library, set: set.id, selected: [] };
+  const job: SendSetJob = { library: config.library, set: set.id, selected: [], dryRun: false };
   const mover = Mover.start<SendSetJob, null>(
     'restore-sender',
     moverLink(storage, session.data),

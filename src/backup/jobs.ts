@@ -4,6 +4,7 @@
 import type { SetMeta } from '../library/library.js';
 import type { SetSummary } from '../library/set-writer.js';
 import type { Selection } from './protocol.js';
+import type { RestoreOptions, RestoreOutcome } from './restore-order.js';
 
 export interface SendTreeJob {
   /** Real paths, checked against the client's roots. */
@@ -31,16 +32,18 @@ export interface SendSetJob {
   readonly set: string;
   /** Stored paths; empty for all of the set. */
   readonly selected: readonly Uint8Array[];
+  /** Entries only. */
+  readonly dryRun: boolean;
 }
 
 export interface RestoreSetJob {
-  /** Checked against the client's restore roots. */
+  /** Checked against the client's restore roots; without a symlink on its way. */
   readonly target: string;
+  readonly options: RestoreOptions;
+  /** Stored paths: only what is at or below one of them is restored. Null: all. */
+  readonly below: readonly Uint8Array[] | null;
 }
-export interface RestoreSetResult {
-  /** Entries that belong to somebody else now: only root gives files away. */
-  readonly ownersNotSet: number;
-}
+export type RestoreSetResult = RestoreOutcome;
 
 /** A stream of unknown length: a program's output. */
 export interface SendStreamJob {

@@ -10,7 +10,7 @@
  *     GET  /v1/sets     complete sets, and those that are damaged
  *     POST /v1/backup   {"host","paths","incremental","dryRun","selection":{"exclude",
  *                       "oneFileSystem","excludeCaches"},"via"} answer: events, one JSON a line
- *     POST /v1/restore  {"set","host","target","paths","via"}   the same
+ *     POST /v1/restore  {"set","host","target","paths","via","options"}   the same
  *
  * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
  * the session up. The socket has mode 0600 from its first instant: whoever may open it may do
@@ -26,8 +26,15 @@ import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
 import { PATHS_MAX } from './limits.js';
-import { type Complaint, type Progress, pathSchema, selectionSchema } from './protocol.js';
+import {
+  type Complaint,
+  type Progress,
+  pathSchema,
+  restoreOptionsSchema,
+  selectionSchema,
+} from './protocol.js';
 import { reasonOf } from './reason.js';
+import { PLAIN_RESTORE } from './restore-order.js';
 import type { BackupServer, SessionEvents, SessionReport } from './server.js';
 
 const BODY_BYTES_MAX = 4 << 20;
@@ -49,6 +56,7 @@ const restoreBody = z.strictObject({
   target: pathSchema,
   paths: paths.default([]),
   via,
+  options: restoreOptionsSchema.default(PLAIN_RESTORE),
 });
 
 /** One line of the answer to a session's request. */

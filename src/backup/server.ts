@@ -18,6 +18,7 @@ import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
 import { type AnyMover, Mover, type Totals } from './mover.js';
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
+import { PLAIN_RESTORE, type RestoreOptions, type RestoreOutcome } from './restore-order.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
@@ -60,6 +61,8 @@ export interface SessionReport {
   /** The same, where it went through the array. */
   readonly memoryBytes: number;
   /** On the wire, as each side counts: TLS and the handshake are in the server's. */
+  /** A restore: what became of the entries, and of the target. */
+  readonly restored?: RestoreOutcome;
   readonly networkBytes: { readonly server: NetworkBytes; readonly client: NetworkBytes };
   readonly warnings: number;
   readonly complaints: readonly Complaint[];
@@ -94,6 +97,8 @@ export interface RestoreOrder {
   readonly paths: readonly WirePath[];
   /** 'array' where absent. */
   readonly via?: Use;
+  /** Into an empty directory, as it was, where absent. */
+  readonly options?: RestoreOptions;
 }
 
 export class BackupServer {
@@ -249,10 +254,11 @@ class SessionRun {
     const set = this.library.openSet(order.set).id;
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
-    const job: SendSetJob = { library: config.library, set, selected };
+    const { options = PLAIN_RESTORE } = order;
+    const job: SendSetJob = { library: config.library, set, selected, dryRun: options.dryRun };
     Mover.prepare('restore-sender');
     return this.#session(order.via, async (session, keep) => {
-      await session.request({ op: 'restore', host, set, target, streams: 1 });
+      await session.request({ op: 'restore', host, set, target, streams: 1, options });
       const mover = keep(
         Mover.start<SendSetJob, null>('restore-sender', session.detach(), job, (c) =>
           this.#complain(c),
@@ -376,6 +382,7 @@ class SessionRun {
       ...(this.#viaReason !== undefined && { viaReason: this.#viaReason }),
       movedBytes: moved,
       memoryBytes: this.#via === 'array' ? moved : 0,
+      ...(summary.restored !== undefined && { restored: summary.restored }),
       networkBytes: { server: session.inet, client: summary.inet },
       warnings: this.#complaintCount,
       complaints: this.#complaints,

@@ -5,6 +5,7 @@
 import cliProgress from 'cli-progress';
 import { type StepRecord, traceLine } from '../../backup/handshake-steps.js';
 import type { Complaint, Progress } from '../../backup/protocol.js';
+import type { RestoreOutcome } from '../../backup/restore-order.js';
 import type { SessionReport } from '../../backup/server.js';
 import type { ServerEvent } from '../../backup/server-control.js';
 import { pathText } from '../../backup/wire-path.js';
@@ -22,6 +23,7 @@ const LINE_PERIOD_MS = 5000;
 const COMPLAINTS_SHOWN_MAX = 20;
 
 export const EXIT_WARNINGS = 3;
+const EXIT_DAMAGED = 4;
 
 export class SessionView {
   report: SessionReport | undefined;
@@ -61,10 +63,11 @@ export class SessionView {
     this.#bar = undefined;
   }
 
-  /** Prints the result; 0 complete, 3 complete with warnings. */
+  /** Prints the result; 0 complete, 3 complete with warnings, 4 what was verified is not right. */
   finish(report: SessionReport): number {
     if (this.#options.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
     else process.stdout.write(summaryText(report));
+    if ((report.restored?.verified?.wrong ?? 0) > 0) return EXIT_DAMAGED;
     return report.warnings > 0 ? EXIT_WARNINGS : 0;
   }
 
@@ -118,6 +121,20 @@ function startBar(): cliProgress.SingleBar {
 export const complaintText = ({ path, code, message }: Complaint): string =>
   `warning: ${printable(message || pathText(path))} (${code})`;
 
+function restoredRows(r: RestoreOutcome): [string, string][] {
+  const { made, replaced, left, skipped, ownersNotSet, verified } = r;
+  const rows: [string, string][] = [['target', `${made} made, ${replaced} replaced, ${left} left`]];
+  if (skipped > 0) rows.push(['', `${skipped} have no place there`]);
+  if (ownersNotSet > 0)
+    rows.push(['owners', `${ownersNotSet} not set: only root gives files away`]);
+  if (verified !== null) {
+    const { entries, bytes, wrong } = verified;
+    const read = `${entries} entries, ${humanSize(bytes)} read back`;
+    rows.push(['verified', `${read}: ${wrong === 0 ? 'as in the set' : `${wrong} are not`}`]);
+  }
+  return rows;
+}
+
 function summaryText(r: SessionReport): string {
   const { server, client } = r.networkBytes;
   const network = server.sent + server.received;
@@ -134,7 +151,12 @@ function summaryText(r: SessionReport): string {
     ['over memory', `${r.memoryBytes} bytes (${humanSize(r.memoryBytes)})`],
     ['over the network', `${network} bytes${share}, as the server counts`],
     ['', `${client.sent + client.received} bytes, as the client counts`],
+    ...(r.restored === undefined ? [] : restoredRows(r.restored)),
     ['warnings', `${r.warnings}`],
   ];
-  return sheet(rows);
+  const planned = r.restored?.planned ?? [];
+  const lines = planned.map(
+    ({ action, path }) => `${action.padEnd(7)}  ${printable(pathText(path))}\n`,
+  );
+  return lines.join('') + sheet(rows);
 }
