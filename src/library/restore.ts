@@ -682,6 +682,7 @@ const diskCalls: ReadonlySet<unknown> = new Set([
   'fchmod',
   'utimensat',
   'mknod',
+  'rename',
 ]);
 
 export interface ReceiveOptions {
