@@ -143,18 +143,25 @@ static void SetXattr(const Napi::CallbackInfo& info) {
 }
 
 /*
- * What a record of statInto has, in this order; src/source/file-stat.ts reads it. Times are
- * nanoseconds since 1970.
+ * What a record of statInto has, in this order; src/source/file-stat.ts reads it. Doubles up to
+ * the number of links (JavaScript's numbers: reading 64-bit words makes an object each), whole words
+ * from there on. Times are nanoseconds since 1970.
  */
 enum StatWord { kMode, kUid, kGid, kSize, kBlocks, kNlink, kIno, kDev, kRdev, kMtime, kCtime, kWords };
 
+static int64_t doubleWord(double value) {
+  int64_t word;
+  memcpy(&word, &value, sizeof word);
+  return word;
+}
+
 static void putStat(const struct stat& s, int64_t* words) {
-  words[kMode] = s.st_mode;
-  words[kUid] = s.st_uid;
-  words[kGid] = s.st_gid;
-  words[kSize] = s.st_size;
-  words[kBlocks] = s.st_blocks;
-  words[kNlink] = int64_t(s.st_nlink);
+  words[kMode] = doubleWord(double(s.st_mode));
+  words[kUid] = doubleWord(double(s.st_uid));
+  words[kGid] = doubleWord(double(s.st_gid));
+  words[kSize] = doubleWord(double(s.st_size));
+  words[kBlocks] = doubleWord(double(s.st_blocks));
+  words[kNlink] = doubleWord(double(s.st_nlink));
   words[kIno] = int64_t(s.st_ino);
   words[kDev] = int64_t(s.st_dev);
   words[kRdev] = int64_t(s.st_rdev);
@@ -205,49 +212,33 @@ static bool sameStat(const struct stat& s, const int64_t* words) {
 }
 
 /*
- * Opens a plain file of a directory: one that is just what the record of statInto says, and has no
- * extended attributes. -1 if it is anything else.
- */
-static int openPlain(const Napi::CallbackInfo& info) {
-  char name[NAME_MAX + 1];
-  const int dir = int(wholeNumber(info, 0, "dirFd", INT32_MAX));
-  const int flags = int(wholeNumber(info, 2, "flags", INT32_MAX)) | O_CLOEXEC;
-  const int64_t* words = statWords(info, 3);
-  if (!copyName(info[1], name)) return -1;
-  const int fd = openat(dir, name, flags);
-  if (fd < 0) return -1;
-  struct stat s;
-  if (fstat(fd, &s) == 0 && sameStat(s, words) && flistxattr(fd, nullptr, 0) == 0) return fd;
-  close(fd);
-  return -1;
-}
-
-/* openPlain(dirFd, name, flags, record): a descriptor, or -1: then take it step by step. */
-static Napi::Value OpenPlain(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), openPlain(info));
-}
-
-/*
- * readWhole(dirFd, name, flags, record, view, offset): all of a plain file to `offset` of `view`, if
- * it stays what it is meanwhile; else false.
+ * readWhole(dirFd, name, flags, record, view, offset): all of a small file to `offset` of `view`, if it is
+ * and stays just what the record of statInto says, and has no extended attributes. True if so; else whoever asked takes it step by step, and finds out what is the matter.
  */
 static Napi::Value ReadWhole(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
+  char name[NAME_MAX + 1];
   const int64_t* words = statWords(info, 3);
   auto view = info[4].As<Napi::Uint8Array>();
   const size_t offset = size_t(wholeNumber(info, 5, "offset", view.ByteLength()));
-  const size_t size = size_t(words[kSize]);
-  const bool fits = words[kSize] >= 0 && size <= view.ByteLength() - offset;
-  const int fd = fits ? openPlain(info) : -1;
-  if (fd < 0) return Napi::Boolean::New(env, false);
-  bool good = true;
-  for (size_t got = 0; good && got < size;) {
+  double announced;
+  memcpy(&announced, words + kSize, sizeof announced);
+  const auto no = [&] { return Napi::Boolean::New(env, false); };
+  const double room = double(view.ByteLength() - offset);
+  if (!(announced >= 0 && announced <= room) || !copyName(info[1], name)) return no();
+  const size_t size = size_t(announced);
+  const int flags = int(wholeNumber(info, 2, "flags", INT32_MAX)) | O_CLOEXEC;
+  const int fd = openat(int(wholeNumber(info, 0, "dirFd", INT32_MAX)), name, flags);
+  if (fd < 0) return no();
+  struct stat s;
+  size_t got = 0;
+  bool good = fstat(fd, &s) == 0 && sameStat(s, words) && flistxattr(fd, nullptr, 0) == 0;
+  while (good && got < size) {
     const ssize_t bytes = pread(fd, view.Data() + offset + got, size - got, off_t(got));
     if (bytes < 0 && errno == EINTR) continue;
     good = bytes > 0;
     if (good) got += size_t(bytes);
   }
-  struct stat s;
   good = good && fstat(fd, &s) == 0 && sameStat(s, words);
   close(fd);
   return Napi::Boolean::New(env, good);
@@ -290,7 +281,6 @@ void registerFileIo(Napi::Env env, Napi::Object exports) {
   exports.Set("setXattr", Napi::Function::New(env, SetXattr));
   exports.Set("dataSegments", Napi::Function::New(env, DataSegments));
   exports.Set("statInto", Napi::Function::New(env, StatInto));
-  exports.Set("openPlain", Napi::Function::New(env, OpenPlain));
   exports.Set("readWhole", Napi::Function::New(env, ReadWhole));
   exports.Set("makeNode", Napi::Function::New(env, MakeNode));
 }

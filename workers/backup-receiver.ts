@@ -1,9 +1,10 @@
 /** Thread of `stpbackup server`: one storage stream into one set of the library. */
 import { closeSync, constants, openSync } from 'node:fs';
 import type { StoreSetJob, StoreSetResult } from '../src/backup/jobs.js';
-import { hold, type MoverStream, runMover } from '../src/backup/mover-thread.js';
+import { begun, hold, type MoverStream, runMover } from '../src/backup/mover-thread.js';
 import { Library, type StoredSet } from '../src/library/library.js';
 import { ListServer } from '../src/library/list-transfer.js';
+import type { FurtherMedium } from '../src/library/manifest.js';
 import { chainThrough, indexPathOf, openChain } from '../src/library/set-tree.js';
 import type { SetWriter } from '../src/library/set-writer.js';
 import { receiveDryRun, storeSet } from '../src/library/store-set.js';
@@ -34,11 +35,12 @@ async function store(
     return { totals: stream.totals(entries, bytes), result: null };
   }
   const set = beginSet(library, job, parent);
+  begun({ set: set.id, directory: set.partialDirectory });
   const { entries, bytes } = storeSet(stream, set, stream.progress, list);
   const totals = stream.totals(entries, bytes);
   // The client has its own account of what it sent: no set appears before the two agree.
-  await hold(totals);
-  return { totals, result: set.commit() };
+  const more = await hold<readonly FurtherMedium[] | null>(totals);
+  return { totals, result: set.commit(more ?? []) };
 }
 
 await runMover<StoreSetJob, StoreSetResult>(async (job, stream) => {

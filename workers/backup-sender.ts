@@ -1,6 +1,7 @@
 /** Thread of `stpbackup client`: one file tree into one storage stream. */
 
 import type { SendTreeJob } from '../src/backup/jobs.js';
+import { lanesOf } from '../src/backup/lanes.js';
 import { runMover } from '../src/backup/mover-thread.js';
 import { fetchList } from '../src/library/list-transfer.js';
 import { sendTree } from '../src/library/send-tree.js';
@@ -14,6 +15,7 @@ await runMover<SendTreeJob, null>((job, stream) => {
     native: native(),
     selection: job.selection,
     dryRun: job.dryRun,
+    ...(job.lanes.length > 0 && { lanes: lanesOf(job.lanes) }),
     ...(job.listBytes > 0 && {
       previous: (frames) => fetchList(frames, stream, job.listBytes),
     }),

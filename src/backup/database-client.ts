@@ -10,6 +10,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import {
   closeSync,
   constants,
+  existsSync,
   fsyncSync,
   mkdtempSync,
   openSync,
@@ -24,6 +25,7 @@ import type { STPConnect } from '../connect/stp-connect.js';
 import { isCoded, stpError } from '../errors.js';
 import { syncDirectory } from '../library/set-writer.js';
 import { native } from '../native.js';
+import { SQLITE_COMPANIONS } from '../source/sqlite.js';
 import type { ClientConfig, ServerAddress } from './config.js';
 import {
   type DatabaseRequest,
@@ -38,15 +40,18 @@ import type {
   RestoreSetJob,
   RestoreSetResult,
   SendBaseBackupJob,
+  SendSqliteJob,
   SendStreamJob,
 } from './jobs.js';
 import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
 import { moverLink } from './mover-link.js';
+import { type MoverTimes, type Slowest, slowestOf, type Waited, waitedOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { PLAIN_RESTORE } from './restore-order.js';
+import { slowedTo, throttleOf } from './throttle.js';
 
 export interface DatabaseClientOptions {
   readonly config: ClientConfig;
@@ -60,6 +65,8 @@ export interface DatabaseClientOptions {
   readonly onComplaint?: ((complaint: Complaint) => void) | undefined;
   readonly onRefused?: ((peer: string, reason: string) => void) | undefined;
   readonly signal: AbortSignal;
+  /** Not faster than this; the configurations of both sides may say less. */
+  readonly bytesPerSecond?: number | undefined;
 }
 
 /** What a session did. */
@@ -69,8 +76,19 @@ export interface DatabaseReport {
   /** Of data. */
   readonly bytes: number;
   readonly memoryBytes: number;
+  /** Shares of the time in which a side waited for that part; null from a server that does not say. */
+  readonly waited: (Waited & { readonly slowest: Slowest }) | null;
+  /** Where the time of each side's mover went, ms. */
+  readonly times: { readonly client: MoverTimes; readonly server: MoverTimes | null };
   readonly warnings: number;
 }
+
+/** The threads that send. */
+const SENDERS = {
+  command: 'stream-sender',
+  postgresql: 'base-backup-sender',
+  sqlite: 'sqlite-sender',
+} as const;
 
 /** An established session, and the request that was granted. */
 export class DatabaseSession {
@@ -92,6 +110,7 @@ export class DatabaseSession {
     request: DatabaseRequest,
   ): Promise<DatabaseSession> {
     const { config, server, network, storageOf, signal } = options;
+    if (request.op === 'store') Mover.prepare(SENDERS[request.kind]);
     const connections = await databaseHandshake({
       network,
       storageOf,
@@ -123,7 +142,9 @@ export class DatabaseSession {
       this.options.onComplaint?.(complaint);
       void this.control.send({ type: 'complaint', complaint });
     };
-    return Mover.start<J, R>(entry, moverLink(storage, data), job, onComplaint);
+    const { config, bytesPerSecond } = this.options;
+    const throttle = slowedTo(throttleOf(config.limits), bytesPerSecond);
+    return Mover.start<J, R>(entry, moverLink(storage, data), job, onComplaint, { throttle });
   }
 
   /**
@@ -137,7 +158,12 @@ export class DatabaseSession {
     const { signal, server, onProgress } = this.options;
     const judged = answerOf(this.control, server.name);
     judged.catch(() => {});
-    const show = setInterval(() => onProgress?.(mover.progress), PROGRESS_PERIOD_MS);
+    const { bytes } = this.ready;
+    const known = bytes === undefined ? {} : { total: bytes };
+    const show = setInterval(
+      () => onProgress?.({ ...known, ...mover.progress }),
+      PROGRESS_PERIOD_MS,
+    );
     try {
       // The verdict before the end of the work can only be a bad one.
       const early = judged.then(() => {
@@ -146,9 +172,11 @@ export class DatabaseSession {
       const { totals } = await orAborted(signal, Promise.race([mover.done, early]));
       await orAborted(signal, ended);
       await this.control.send({ type: 'summary', ...totals });
-      const { type, set } = (await orAborted(signal, judged)) as { type: string; set: string };
-      if (type !== 'committed') throw stpError('EPROTO', `server ${server.name} is out of order`);
-      return reportOf(set, totals);
+      const verdict = await orAborted(signal, judged);
+      if (verdict.type !== 'committed') {
+        throw stpError('EPROTO', `server ${server.name} is out of order`);
+      }
+      return reportOf(verdict.set, totals, mover.times, verdict.times ?? null);
     } catch (e) {
       throw await bestReason(e, judged);
     } finally {
@@ -170,13 +198,23 @@ export class DatabaseSession {
   }
 }
 
-const reportOf = (set: string, t: Totals): DatabaseReport => ({
-  set,
-  entries: t.entries,
-  bytes: t.bytes,
-  memoryBytes: t.moved,
-  warnings: t.complaints,
-});
+function reportOf(
+  set: string,
+  t: Totals,
+  client: MoverTimes,
+  server: MoverTimes | null,
+): DatabaseReport {
+  const waited = server && waitedOf(client, server);
+  return {
+    set,
+    entries: t.entries,
+    bytes: t.bytes,
+    memoryBytes: t.moved,
+    waited: waited && { ...waited, slowest: slowestOf(waited) },
+    times: { client, server },
+    warnings: t.complaints,
+  };
+}
 
 /** The server's next word. @throws its reason when it gave up */
 async function answerOf(control: LineChannel, server: string): Promise<FromDatabaseServer> {
@@ -298,7 +336,7 @@ export function backUpCommand(
     let mover: Mover<null> | undefined;
     try {
       const job: SendStreamJob = { fd: pipe.read, path: name };
-      mover = keep(session.start<SendStreamJob, null>('stream-sender', job));
+      mover = keep(session.start<SendStreamJob, null>(SENDERS.command, job));
       const whole = mover.held.then(() => program.ended).then(() => mover?.release());
       whole.catch(() => {});
       return await Promise.race([
@@ -327,7 +365,29 @@ export function backUpPostgresql(
 ): Promise<DatabaseReport> {
   return inSession(options, { op: 'store', kind: 'postgresql', name }, async (session, keep) => {
     const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
-    return session.run(keep(session.start<SendBaseBackupJob, null>('base-backup-sender', job)));
+    return session.run(keep(session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job)));
+  });
+}
+
+/** An SQLite database, as it is at one moment, becomes a set of one member: NAME.sqlite. */
+export function backUpSqlite(
+  options: DatabaseClientOptions,
+  name: string,
+  source: { readonly file: string; readonly scratch: string },
+): Promise<DatabaseReport> {
+  const file = resolve(source.file);
+  return inSession(options, { op: 'store', kind: 'sqlite', name }, async (session, keep) => {
+    const scratch = mkdtempSync(join(source.scratch, 'stpbackup-'));
+    let mover: AnyMover | undefined;
+    try {
+      const job: SendSqliteJob = { file, copy: join(scratch, 'copy'), path: `${name}.sqlite` };
+      const sender = keep(session.start<SendSqliteJob, null>(SENDERS.sqlite, job));
+      mover = sender;
+      return await session.run(sender);
+    } finally {
+      await mover?.stop();
+      rmSync(scratch, { recursive: true, force: true });
+    }
   });
 }
 
@@ -382,6 +442,15 @@ export function restoreToCommand(
   });
 }
 
+/** A log or journal of what was there before would be played into what is restored. */
+function assertNoCompanions(path: string): void {
+  for (const suffix of SQLITE_COMPANIONS) {
+    if (!existsSync(`${path}${suffix}`)) continue;
+    const what = `${path}${suffix} belongs to another database, and would damage this one`;
+    throw stpError('EEXIST', `${what}: end its program, move both away, and try again`);
+  }
+}
+
 /** The only member of a set into a new file, which appears when it is whole and on the disk. */
 export function restoreToFile(
   options: DatabaseClientOptions,
@@ -392,6 +461,7 @@ export function restoreToFile(
   const partial = join(dirname(path), `.${basename(path)}.${process.pid}.partial`);
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   return inSession(options, fetchRequest(order), async (session, keep) => {
+    if (session.ready.roots[0]?.startsWith('sqlite:')) assertNoCompanions(path);
     const fd = openSync(partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
     try {
       const job: ReceiveStreamJob = { fd };

@@ -13,7 +13,7 @@
 import { z } from 'zod';
 import { HOST_NAME_PATTERN } from './config.js';
 import { SEGMENT_BYTES_MAX } from './limits.js';
-import { complaintSchema, progressSchema } from './protocol.js';
+import { complaintSchema, progressSchema, timesSchema } from './protocol.js';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(16 << 10);
@@ -30,7 +30,7 @@ export const SEGMENT_PATTERN =
 const segment = z.string().regex(SEGMENT_PATTERN, 'is no name of a WAL file');
 const segmentBytes = z.number().int().min(0).max(SEGMENT_BYTES_MAX);
 
-export const DATABASE_KINDS = ['command', 'postgresql'] as const;
+export const DATABASE_KINDS = ['command', 'postgresql', 'sqlite'] as const;
 export type DatabaseKind = (typeof DATABASE_KINDS)[number];
 
 export const databaseRequestSchema = z.discriminatedUnion('op', [
@@ -72,8 +72,18 @@ export type WalAnswer = z.infer<typeof walAnswerSchema>;
 
 export const fromDatabaseServerSchema = z.discriminatedUnion('type', [
   // The server's mover has its stream: data may come, or does.
-  z.strictObject({ type: z.literal('ready'), set: text, roots: z.array(text).max(1024) }),
-  z.strictObject({ type: z.literal('committed'), set: text }),
+  z.strictObject({
+    type: z.literal('ready'),
+    set: text,
+    roots: z.array(text).max(1024),
+    // A restore: bytes of data that will come.
+    bytes: count.optional(),
+  }),
+  z.strictObject({
+    type: z.literal('committed'),
+    set: text,
+    times: timesSchema.optional(),
+  }),
   z.strictObject({ type: z.literal('cancel'), reason: text }),
 ]);
 export type FromDatabaseServer = z.infer<typeof fromDatabaseServerSchema>;

@@ -31,6 +31,7 @@ import { Mover } from './mover.js';
 import { moverLink } from './mover-link.js';
 import { reasonOf } from './reason.js';
 import { agree } from './server.js';
+import { throttleOf } from './throttle.js';
 
 export interface DatabaseJobOptions {
   readonly config: ServerConfig;
@@ -42,6 +43,9 @@ export interface DatabaseJobOptions {
 
 type Store = Extract<DatabaseRequest, { op: 'store' }>;
 type Fetch = Extract<DatabaseRequest, { op: 'fetch' }>;
+
+/** While the handshake goes on: what most sessions need. */
+export const prepareDatabaseJob = (): void => Mover.prepare('backup-receiver');
 
 /** The job of `DatabaseServer`. */
 export const databaseJob =
@@ -83,6 +87,7 @@ async function lastWord(session: EstablishedDatabase, word: object): Promise<voi
 const workers: Readonly<Record<DatabaseKind, 'stream-storer' | 'backup-receiver'>> = {
   command: 'stream-storer',
   postgresql: 'backup-receiver',
+  sqlite: 'backup-receiver',
 };
 
 async function store(
@@ -97,13 +102,15 @@ async function store(
     meta: { host, roots: [setLabel(request.kind, request.name)], stpd: version },
     parent: null,
     dryRun: false,
-    hasList: false,
+    // One file, which an incremental set can be made against.
+    hasList: request.kind === 'sqlite',
   };
   const mover = Mover.start<StoreSetJob, StoreSetResult>(
     workers[request.kind],
     moverLink(storage, session.data),
     job,
     () => {},
+    { throttle: throttleOf(config.limits) },
   );
   let committed = false;
   try {
@@ -117,7 +124,7 @@ async function store(
     assert(result !== null, 'what is no dry run makes a set');
     committed = true;
     log.info(`${request.kind} ${request.name} of ${host}: ${result.id}, ${result.bytes} bytes`);
-    await lastWord(session, { type: 'committed', set: result.id });
+    await lastWord(session, { type: 'committed', set: result.id, times: mover.times });
   } finally {
     await mover.stop();
     if (!committed) sweep(options, library);
@@ -170,13 +177,15 @@ async function fetchSet(
   const { host, storage, control, signal } = session;
   const { config, log } = options;
   const set = setOf(Library.open(config.library, options.library), host, request);
-  await control.send({ type: 'ready', set: set.id, roots: set.summary.roots });
+  const { roots, bytes } = set.summary;
+  await control.send({ type: 'ready', set: set.id, roots, bytes });
   const job: SendSetJob = { library: config.library, set: set.id, selected: [], dryRun: false };
   const mover = Mover.start<SendSetJob, null>(
     'restore-sender',
     moverLink(storage, session.data),
     job,
     () => {},
+    { throttle: throttleOf(config.limits) },
   );
   try {
     const said = summaryOf(session, log);
@@ -184,7 +193,7 @@ async function fetchSet(
     const { totals } = await orAborted(signal, Promise.race([bestOf(mover.done, said), failed]));
     agree(host, totals, { ...(await orAborted(signal, said)) });
     log.info(`restore of ${set.id} to ${host}: ${totals.bytes} bytes`);
-    await lastWord(session, { type: 'committed', set: set.id });
+    await lastWord(session, { type: 'committed', set: set.id, times: mover.times });
   } finally {
     await mover.stop();
   }

@@ -1,10 +1,21 @@
 /**
  * What the movers are told to do and what they bring back: plain data, posted to workers.
  */
+import type { MessagePort } from 'node:worker_threads';
 import type { SetMeta } from '../library/library.js';
+import type { FurtherMedium } from '../library/manifest.js';
 import type { SetSummary } from '../library/set-writer.js';
+import type { MediumPlace } from '../library/store-medium.js';
 import type { Selection } from './protocol.js';
 import type { RestoreOptions, RestoreOutcome } from './restore-order.js';
+
+/** How the thread of the walk and those of its further streams reach each other; see lanes.ts. */
+export interface LaneEnd {
+  readonly words: Int32Array;
+  readonly port: MessagePort;
+  /** Number of its medium, from 1 on. */
+  readonly medium: number;
+}
 
 export interface SendTreeJob {
   /** Real paths, checked against the client's roots. */
@@ -13,7 +24,12 @@ export interface SendTreeJob {
   /** Bytes of the parent's list; 0 for a full backup. */
   readonly listBytes: number;
   readonly dryRun: boolean;
+  /** One for each further stream, in the order of their media. */
+  readonly lanes: readonly LaneEnd[];
 }
+
+/** A further stream of a backup: what its thread reads is told by that of the walk. */
+export type ReadLaneJob = LaneEnd;
 
 export interface StoreSetJob {
   readonly library: string;
@@ -24,6 +40,10 @@ export interface StoreSetJob {
   /** False for what does not come in the order of a walk. */
   readonly hasList: boolean;
 }
+/** A medium that comes through a stream of its own. */
+export type StoreMediumJob = MediumPlace;
+export type StoreMediumResult = FurtherMedium;
+
 /** Null after a dry run. */
 export type StoreSetResult = SetSummary | null;
 
@@ -56,6 +76,15 @@ export interface SendStreamJob {
 export interface ReceiveStreamJob {
   /** Written to. The event loop closes it. */
   readonly fd: number;
+}
+
+export interface SendSqliteJob {
+  /** The database. */
+  readonly file: string;
+  /** Where a copy of it is made, and removed. */
+  readonly copy: string;
+  /** Stored path of the only member. */
+  readonly path: string;
 }
 
 export interface SendBaseBackupJob {

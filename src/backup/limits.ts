@@ -24,8 +24,11 @@ export const UNIDENTIFIED_MAX = 64;
 /** Sessions at one time on one client. Each holds two connections, a listener and workers. */
 export const SESSIONS_MAX = 32;
 
-/** Parallel data streams of one session: a role is one byte, and 255 is the control stream. */
-export const STREAMS_MAX = 16;
+/**
+ * Parallel data streams of one session, each with a thread on either side: no more than fill a
+ * machine's memory. A role is one byte, and 255 is the control stream.
+ */
+export const STREAMS_MAX = 8;
 
 /** A line of a control or error connection. A request carries paths: PATH_MAX times PATHS_MAX fit. */
 export const LINE_BYTES_MAX = 1 << 20;
@@ -60,3 +63,14 @@ export const PLANNED_BYTES_MAX = 128 * 1024;
 
 /** Pairs of a map of paths, users or groups. */
 export const MAPS_MAX = 128;
+
+/** A line for the shell in a configuration: what a person writes. */
+export const COMMAND_BYTES_MAX = 16_384;
+/** A dump or a snapshot takes minutes; what has not ended after this hangs, and holds the backup. */
+export const COMMAND_SECONDS_DEFAULT = 3600;
+/** A week: longer is a typing error. */
+export const COMMAND_SECONDS_MAX = 604_800;
+/** From SIGTERM to SIGKILL of a command that has to go. */
+export const COMMAND_GRACE_MS = 5000;
+/** What is kept of a command's output, for the reason of its failure. */
+export const COMMAND_TAIL_BYTES = 1024;

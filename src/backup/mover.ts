@@ -6,33 +6,46 @@
  * failed, or is stopped: then its stream is reset and its files are closed with it. Event loop only;
  * the other half is mover-thread.ts.
  */
-import { Worker } from 'node:worker_threads';
+import { type MessagePort, Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
 import { dropLink, type MoverLink } from './mover-link.js';
+import { MOVER_NUMBERS, type MoverTimes, sumTimes, timesOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
+import type { Throttle } from './throttle.js';
 
 /** Entry points in workers/. */
 export type MoverEntry =
   | 'backup-sender'
+  | 'lane-reader'
+  | 'medium-storer'
   | 'backup-receiver'
   | 'restore-sender'
   | 'restore-receiver'
   | 'stream-sender'
   | 'stream-storer'
   | 'stream-receiver'
-  | 'base-backup-sender';
+  | 'base-backup-sender'
+  | 'sqlite-sender';
 
 /** The first message to a worker. */
 export interface MoverData<J> {
   readonly type: 'job';
   readonly link: MoverLink;
   readonly job: J;
-  /** Entries, bytes of file data, bytes through the stream: so far. On a SharedArrayBuffer. */
+  /**
+   * Entries, bytes of file data, bytes through the stream: so far; and how many bytes of file data
+   * there will be, 0 where nobody knows. On a SharedArrayBuffer.
+   */
   readonly progress: Float64Array;
+  readonly throttle: Throttle;
 }
 
-/** Worker to event loop. `held` waits for `release`, sent by `Mover.release`. */
+/**
+ * Worker to event loop. `begun` tells what other movers of the session need to know; `held` waits
+ * for `release`, sent by `Mover.release`.
+ */
 export type MoverMessage<R> =
+  | { readonly type: 'begun'; readonly place: SetPlaceFacts }
   | { readonly type: 'complaint'; readonly complaint: Complaint }
   | { readonly type: 'held'; readonly totals: Totals }
   | { readonly type: 'done'; readonly totals: Totals; readonly result: R }
@@ -47,8 +60,22 @@ export interface Totals {
   readonly complaints: number;
 }
 
-export const RELEASE = 'release';
-const PROGRESS_NUMBERS = 3;
+/** Where a set is being made. */
+export interface SetPlaceFacts {
+  readonly set: string;
+  readonly directory: string;
+}
+
+/** What a mover is told that holds. */
+export interface Release {
+  readonly release: unknown;
+}
+
+export interface MoverOptions {
+  readonly throttle?: Throttle;
+  /** Of what the job has: they go to the thread for good. */
+  readonly ports?: readonly MessagePort[];
+}
 
 export interface MoverResult<R> {
   readonly totals: Totals;
@@ -83,6 +110,7 @@ function startWorker(entry: MoverEntry): Worker {
 
 export class Mover<R> {
   readonly #worker: Worker;
+  readonly #begun = deferred<SetPlaceFacts>();
   readonly #held = deferred<Totals>();
   readonly #done = deferred<MoverResult<R>>();
 
@@ -116,20 +144,33 @@ export class Mover<R> {
     link: MoverLink,
     job: J,
     onComplaint: (complaint: Complaint) => void,
+    { throttle = { paces: [] }, ports = [] }: MoverOptions = {},
   ): Mover<R> {
-    const progress = new Float64Array(new SharedArrayBuffer(PROGRESS_NUMBERS * 8));
+    const progress = new Float64Array(new SharedArrayBuffer(MOVER_NUMBERS * 8));
     const worker = spares.get(entry) ?? startWorker(entry);
     spares.delete(entry);
     worker.ref();
-    const data: MoverData<J> = { type: 'job', link, job, progress };
-    worker.postMessage(data, link.mechanism === 'stp' ? [link.handle.port] : []);
-    worker.once('exit', () => dropLink(link));
+    worker.on('exit', () => dropLink(link));
+    const data: MoverData<J> = { type: 'job', link, job, progress, throttle };
+    const handles = link.mechanism === 'stp' ? [link.handle.port] : [];
+    worker.postMessage(data, [...handles, ...ports]);
     return new Mover<R>(worker, progress, onComplaint);
   }
 
   get progress(): Progress {
-    const [entries = 0, bytes = 0, moved = 0] = this.numbers;
-    return { type: 'progress', entries, bytes, moved };
+    const [entries = 0, bytes = 0, moved = 0, total = 0] = this.numbers;
+    const known = total > 0 ? { total: Math.max(total, bytes) } : {};
+    return { type: 'progress', entries, bytes, moved, ...known };
+  }
+
+  /** What the mover says when it has begun; not all do. */
+  get begun(): Promise<SetPlaceFacts> {
+    return this.#begun.promise;
+  }
+
+  /** Where its time has gone so far. */
+  get times(): MoverTimes {
+    return timesOf(this.numbers);
   }
 
   /** When all is moved but nothing is final yet: see `release`. */
@@ -143,8 +184,9 @@ export class Mover<R> {
   }
 
   /** Lets a mover that holds go on: both sides agree. */
-  release(): void {
-    this.#worker.postMessage(RELEASE);
+  release(value: unknown = null): void {
+    const message: Release = { release: value };
+    this.#worker.postMessage(message);
   }
 
   /** Ends the thread wherever it is, and resets its stream. Again is no error. */
@@ -153,6 +195,7 @@ export class Mover<R> {
   }
 
   #fail(e: unknown): void {
+    this.#begun.reject(e);
     this.#held.reject(e);
     this.#done.reject(e);
   }
@@ -161,6 +204,9 @@ export class Mover<R> {
     switch (message.type) {
       case 'complaint':
         this.onComplaint(message.complaint);
+        break;
+      case 'begun':
+        this.#begun.resolve(message.place);
         break;
       case 'held':
         this.#held.resolve(message.totals);
@@ -176,7 +222,52 @@ export class Mover<R> {
 }
 
 /** What there is to know of a mover whatever its result. */
-export type AnyMover = Pick<Mover<unknown>, 'progress' | 'done' | 'stop'>;
+export type AnyMover = Pick<Mover<unknown>, 'progress' | 'times' | 'done' | 'stop'>;
+
+const SUM_START: Totals = { entries: 0, bytes: 0, moved: 0, complaints: 0 };
+
+/** Of several streams of one session. */
+export const sumTotals = (all: readonly Totals[]): Totals =>
+  all.reduce(
+    (sum, { entries, bytes, moved, complaints }) => ({
+      entries: sum.entries + entries,
+      bytes: sum.bytes + bytes,
+      moved: sum.moved + moved,
+      complaints: sum.complaints + complaints,
+    }),
+    SUM_START,
+  );
+
+/** Movers that work on one thing: they end together, and the first that fails fails all. */
+export class MoverGroup implements AnyMover {
+  constructor(private readonly movers: readonly AnyMover[]) {}
+
+  get progress(): Progress {
+    const sum = { type: 'progress' as const, entries: 0, bytes: 0, moved: 0 };
+    for (const { progress } of this.movers) {
+      sum.entries += progress.entries;
+      sum.bytes += progress.bytes;
+      sum.moved += progress.moved;
+    }
+    return sum;
+  }
+
+  get times(): MoverTimes {
+    return sumTimes(this.movers.map((mover) => mover.times));
+  }
+
+  /** The sum of all; the result is that of the first. */
+  get done(): Promise<MoverResult<unknown>> {
+    return Promise.all(this.movers.map((mover) => mover.done)).then((all) => ({
+      totals: sumTotals(all.map(({ totals }) => totals)),
+      result: all[0]?.result,
+    }));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.movers.map((mover) => mover.stop()));
+  }
+}
 
 /** Codes that tell only that the other side is gone: it may have said why elsewhere. */
 const CONSEQUENCES = new Set(['ECONNRESET', 'EPIPE', 'ENODATA', 'ECANCELED', 'EBADF', 'EPROTO']);

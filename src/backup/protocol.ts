@@ -3,7 +3,8 @@
  *
  * First connection, control and status:
  *   server -> client   request (once), then committed or cancel
- *   client -> server   ready, progress (at most ten a second), then summary or failed
+ *   client -> server   ready, progress (at most ten a second), then summary or failed;
+ *                      after committed: after, if the summary announced it
  * Second connection, errors:
  *   client -> server   complaint, one a line
  *
@@ -73,6 +74,8 @@ export const requestSchema = z.discriminatedUnion('op', [
     // Length of the parent's list, which the client fetches through the stream; 0: a full backup.
     listBytes: count.default(0),
     dryRun: z.boolean().default(false),
+    // What this session may move a second, where it is asked for less than both sides allow.
+    bytesPerSecond: count.min(1).optional(),
   }),
   z.strictObject({
     op: z.literal('restore'),
@@ -93,14 +96,26 @@ const storedPath = z.union([
   z.strictObject({ base64: z.base64().max(2 * ENTRY_PATH_MAX) }),
 ]);
 
-/** How far the movers are. `bytes` counts file data, `moved` everything that went over memory. */
+/**
+ * How far the movers are. `bytes` counts file data, `moved` everything that went over memory;
+ * `total` is what `bytes` is likely to become, where that is known.
+ */
 export const progressSchema = z.strictObject({
   type: z.literal('progress'),
   entries: count,
   bytes: count,
   moved: count,
+  total: count.optional(),
+  // What the server thinks that entries become, where it can.
+  totalEntries: count.optional(),
 });
 export type Progress = z.infer<typeof progressSchema>;
+
+const ms = z.number().min(0).max(Number.MAX_SAFE_INTEGER);
+/** Where the time of a side's movers went: mover-times.ts. */
+export const timesSchema = z.strictObject({
+  ...{ wall: ms, peer: ms, array: ms, rate: ms, user: ms, system: ms },
+});
 
 export const summarySchema = z.strictObject({
   type: z.literal('summary'),
@@ -109,6 +124,9 @@ export const summarySchema = z.strictObject({
   moved: count,
   complaints: count,
   inet: z.strictObject({ sent: count, received: count }),
+  times: timesSchema.optional(),
+  // Commands come after the verdict: the client has one more word then.
+  after: z.boolean().optional(),
   restored: z
     .strictObject({
       made: count,
@@ -130,6 +148,8 @@ export const fromClientSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('ready') }),
   progressSchema,
   summarySchema,
+  // What came after the verdict is over; with how many complaints.
+  z.strictObject({ type: z.literal('after'), complaints: count }),
   z.strictObject({ type: z.literal('failed'), reason: text }),
 ]);
 export type FromClient = z.infer<typeof fromClientSchema>;

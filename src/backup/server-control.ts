@@ -8,9 +8,10 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","selection":{"exclude",
- *                       "oneFileSystem","excludeCaches"},"via"} answer: events, one JSON a line
- *     POST /v1/restore  {"set","host","target","paths","via","options"}   the same
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","bytesPerSecond","via",
+ *                       "selection":{"exclude","oneFileSystem","excludeCaches"}}
+ *                       answer: events, one JSON object a line
+ *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond","via","options"}   the same
  *
  * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
  * the session up. The socket has mode 0600 from its first instant: whoever may open it may do
@@ -25,7 +26,7 @@ import { messageOf, stpError } from '../errors.js';
 import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
-import { PATHS_MAX } from './limits.js';
+import { PATHS_MAX, STREAMS_MAX } from './limits.js';
 import {
   type Complaint,
   type Progress,
@@ -40,6 +41,7 @@ import type { BackupServer, SessionEvents, SessionReport } from './server.js';
 const BODY_BYTES_MAX = 4 << 20;
 
 const paths = z.array(pathSchema).max(PATHS_MAX, `at most ${PATHS_MAX} paths`);
+const bytesPerSecond = z.number().int().min(1).optional();
 /** Which way the data goes: the words of connect/policy.ts. */
 const via = z.enum(['array', 'network', 'array-first']).default('array');
 const backupBody = z.strictObject({
@@ -47,6 +49,8 @@ const backupBody = z.strictObject({
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  bytesPerSecond,
+  streams: z.number().int().min(1).max(STREAMS_MAX).optional(),
   via,
   selection: selectionSchema.partial().default({}),
 });
@@ -55,6 +59,7 @@ const restoreBody = z.strictObject({
   host: z.string(),
   target: pathSchema,
   paths: paths.default([]),
+  bytesPerSecond,
   via,
   options: restoreOptionsSchema.default(PLAIN_RESTORE),
 });

@@ -26,6 +26,7 @@ import {
   type Progress,
   type Request,
 } from './protocol.js';
+import { reasonOf } from './reason.js';
 
 export interface SessionOptions {
   readonly config: ServerConfig;
@@ -33,6 +34,8 @@ export interface SessionOptions {
   readonly stg: string;
   readonly connect: STPConnect;
   readonly client: ClientAddress;
+  /** Data streams, from 1 to STREAMS_MAX. */
+  readonly streams: number;
   readonly onStep: Trace;
   readonly onProgress: (progress: Progress) => void;
   readonly onComplaint: (complaint: Complaint) => void;
@@ -44,14 +47,11 @@ export class ClientFailure extends Error {
   override readonly name = 'ClientFailure';
 }
 
-/** The protocol has room for more; one mover fills the memory's bandwidth as it is. */
-const STREAMS = 1;
-
 export class ServerSession {
   readonly #options: SessionOptions;
   readonly #control: LineChannel;
   readonly #errors: LineChannel;
-  readonly #stream: number;
+  readonly #streams: readonly number[];
   #onReady: () => void = () => {};
   readonly #ready = new Promise<void>((resolve) => {
     this.#onReady = resolve;
@@ -61,14 +61,14 @@ export class ServerSession {
 
   private constructor(
     options: SessionOptions,
-    at: { control: number; errors: number; stream: number },
+    at: { control: number; errors: number; streams: readonly number[] },
   ) {
     this.#options = options;
     const { connect, client } = options;
     const peer = `client ${client.name}`;
     this.#control = new LineChannel(connect, at.control, peer);
     this.#errors = new LineChannel(connect, at.errors, peer);
-    this.#stream = at.stream;
+    this.#streams = at.streams;
     this.#summary = this.#readControl();
     this.#summary.catch(() => {});
     this.#complaints = this.#readErrors();
@@ -77,23 +77,27 @@ export class ServerSession {
 
   /** Figs. 4 and 4A. Throws `StepError`; nothing is left open then. */
   static async open(options: SessionOptions): Promise<ServerSession> {
-    const { config, stg, connect, client, onStep, signal } = options;
+    const { config, stg, connect, client, streams, onStep, signal } = options;
     const made = await serverHandshake({
       connect,
       identity: config.name,
       client,
       stg,
-      streams: STREAMS,
+      streams,
       trace: onStep,
       signal,
     });
-    const { control, errors, streams } = made;
-    return new ServerSession(options, { control, errors, stream: streams[0] as number });
+    return new ServerSession(options, made);
   }
 
-  /** Gives the data stream to a thread; once, before the client may send on it. */
+  /** Gives the data streams to threads; once, before the client may send on them. */
+  detachAll(): MoverLink[] {
+    return this.#streams.map((stream) => moverLink(this.#options.connect, stream));
+  }
+
+  /** The same where there is one stream. */
   detach(): MoverLink {
-    return moverLink(this.#options.connect, this.#stream);
+    return this.detachAll()[0] as MoverLink;
   }
 
   /** Asks for the work; resolves when the client's thread has its stream. */
@@ -116,6 +120,26 @@ export class ServerSession {
     } catch (e) {
       throw await this.#bestReason(e);
     }
+  }
+
+  /** Tells the client that all is kept, and waits for what it runs then. */
+  async committed(set: string, { after, complaints }: ClientSummary): Promise<void> {
+    const { client, signal, onComplaint } = this.#options;
+    if (!after) {
+      await this.finish({ type: 'committed', set });
+      return;
+    }
+    try {
+      await this.#control.send({ type: 'committed', set });
+      const said = await orAborted(signal, this.#control.receive(fromClientSchema));
+      if (said?.type !== 'after') throw stpError('EPROTO', 'it said nothing more');
+      await this.#allComplaints(complaints + said.complaints);
+    } catch (e) {
+      // The set stands, whatever the command does.
+      const message = `client ${client.name} did not tell how its after command ended`;
+      onComplaint({ path: '/', code: 'ECHILD', message: `${message}: ${reasonOf(e).message}` });
+    }
+    await this.#options.connect.closeAll();
   }
 
   /** The last word to the client; then the connections close in good order. */
@@ -164,6 +188,8 @@ export class ServerSession {
         case 'summary':
           await this.#allComplaints(message.complaints);
           return message;
+        case 'after':
+          throw stpError('EPROTO', `client ${client.name} is out of order`);
         case 'failed':
           throw new ClientFailure(`client ${client.name}: ${message.reason}`);
       }

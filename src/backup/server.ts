@@ -8,20 +8,31 @@ import { monotonicMs } from '../clock.js';
 import { STPConnect, type Use } from '../connect/stp-connect.js';
 import { messageOf, stpError } from '../errors.js';
 import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
-import { openParent } from '../library/set-tree.js';
+import { lastSetOf, openParent } from '../library/set-tree.js';
+import type { SetSummary } from '../library/set-writer.js';
 import { reasonOf as lackOf } from '../socket/reason.js';
 import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import { StepError, type StepRecord } from './handshake-steps.js';
-import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
+import type { SendSetJob, StoreMediumResult, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
-import { type AnyMover, Mover, type Totals } from './mover.js';
+import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
+import { dropLink, type MoverLink } from './mover-link.js';
+import {
+  type MoverTimes,
+  type Slowest,
+  slowestOf,
+  sumTimes,
+  type Waited,
+  waitedOf,
+} from './mover-times.js';
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { PLAIN_RESTORE, type RestoreOptions, type RestoreOutcome } from './restore-order.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
+import { slowedTo, throttleOf } from './throttle.js';
 import { NO_STG } from './wire.js';
 import { pathText, pathToBytes, type WirePath } from './wire-path.js';
 
@@ -64,6 +75,10 @@ export interface SessionReport {
   /** A restore: what became of the entries, and of the target. */
   readonly restored?: RestoreOutcome;
   readonly networkBytes: { readonly server: NetworkBytes; readonly client: NetworkBytes };
+  /** Shares of the time in which a side waited for that part; null from a client that does not say. */
+  readonly waited: (Waited & { readonly slowest: Slowest }) | null;
+  /** Where the time of each side's movers went, ms. */
+  readonly times: { readonly client: MoverTimes | null; readonly server: MoverTimes };
   readonly warnings: number;
   readonly complaints: readonly Complaint[];
 }
@@ -85,6 +100,10 @@ export interface BackupOrder {
   readonly incremental?: boolean;
   /** Nothing is stored: the report says what would be. */
   readonly dryRun?: boolean;
+  /** Not faster than this; the configurations of both sides may say less. */
+  readonly bytesPerSecond?: number | undefined;
+  /** Data streams, each with a medium of its own in the set; 1 to STREAMS_MAX. 1 where absent. */
+  readonly streams?: number | undefined;
   /** 'array' where absent. */
   readonly via?: Use;
 }
@@ -95,6 +114,8 @@ export interface RestoreOrder {
   readonly target: WirePath;
   /** Absolute paths as they were; none: all of the set. */
   readonly paths: readonly WirePath[];
+  /** Not faster than this; the configurations of both sides may say less. */
+  readonly bytesPerSecond?: number | undefined;
   /** 'array' where absent. */
   readonly via?: Use;
   /** Into an empty directory, as it was, where absent. */
@@ -180,6 +201,16 @@ export class BackupServer {
 /** Stands for a set that was not made. */
 const DRY_RUN = 'none';
 
+/** How a session's data goes. */
+interface Way {
+  readonly via: Use | undefined;
+  readonly streams: number;
+}
+
+/** When all has come in: a stream of another medium that breaks is the end, too. */
+const heldWith = (mover: Pick<Mover<unknown>, 'held'>, others: Promise<unknown>): Promise<Totals> =>
+  Promise.race([mover.held, others.then(() => mover.held)]);
+
 interface OpenSession {
   readonly session: ServerSession;
   /** Of this session alone. */
@@ -205,7 +236,7 @@ class SessionRun {
 
   async backup(order: BackupOrder): Promise<SessionReport> {
     const { config, version } = this.options;
-    const { host, paths, dryRun = false } = order;
+    const { host, paths, dryRun = false, bytesPerSecond } = order;
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = order.selection ?? {};
     const selection = { exclude, oneFileSystem, excludeCaches };
     const roots = paths.map(pathText);
@@ -219,29 +250,53 @@ class SessionRun {
       hasList: true,
     };
     const listBytes = parent?.summary.indexBytes ?? 0;
+    // Nothing but the walk is done, which is one.
+    const streams = dryRun ? 1 : (order.streams ?? 1);
     Mover.prepare('backup-receiver');
-    return this.#session(order.via, async (session, keep) => {
+    return this.#session({ via: order.via, streams }, async (session, keep) => {
+      const onComplaint = (complaint: Complaint): void => this.#complain(complaint);
+      const throttle = throttleOf(config.limits);
+      const [first, ...others] = session.detachAll() as [MoverLink, ...MoverLink[]];
       const mover = keep(
-        Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', session.detach(), job, (c) =>
-          this.#complain(c),
-        ),
+        Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', first, job, onComplaint, {
+          throttle,
+        }),
       );
+      const storers: Mover<StoreMediumResult>[] = [];
       try {
-        const request = { op: 'backup' as const, host, paths: [...paths], streams: 1 };
-        await session.request({ ...request, selection, listBytes, dryRun });
+        this.#expectTree(host, roots, order.incremental ?? false);
+        const request = { op: 'backup' as const, host, paths: [...paths], streams };
+        // Not waited for: the client does not wait long for it, and data that is early waits.
+        const ready = session.request({ ...request, selection, listBytes, dryRun, bytesPerSecond });
+        ready.catch(() => {});
+        if (others.length > 0) {
+          const place = await session.wait(mover.begun);
+          for (const [i, link] of others.entries()) {
+            const more = { ...place, medium: 1 + i };
+            storers.push(keep(Mover.start('medium-storer', link, more, onComplaint, { throttle })));
+          }
+        }
+        await ready;
+        const stored = Promise.all(storers.map((storer) => storer.done));
+        stored.catch(() => {});
         const received = await session.wait(
-          dryRun ? mover.done.then((done) => done.totals) : mover.held,
+          dryRun ? mover.done.then((done) => done.totals) : heldWith(mover, stored),
         );
+        const further = await session.wait(stored);
         const summary = await session.summary();
-        agree(this.client.name, received, summary);
-        mover.release();
-        const { result, totals } = await session.wait(mover.done);
+        const sum = sumTotals([received, ...further.map(({ totals }) => totals)]);
+        agree(this.client.name, sum, summary);
+        mover.release(further.map(({ result }) => result));
+        const { result } = await session.wait(mover.done);
         const set = result?.id ?? DRY_RUN;
-        await session.finish({ type: 'committed', set });
-        const report = this.#report('backup', set, totals, summary, session);
+        await session.committed(set, summary);
+        const times = sumTimes([mover, ...storers].map((each) => each.times));
+        const report = this.#report('backup', set, sum, summary, session, times);
         return parent === undefined ? report : { ...report, parent: parent.id };
       } catch (e) {
-        await mover.stop();
+        // Streams that no thread has got: its end is told to the client as well.
+        for (const link of others.slice(storers.length)) dropLink(link);
+        await Promise.all([mover, ...storers].map((each) => each.stop()));
         this.#sweep();
         throw e;
       }
@@ -251,30 +306,36 @@ class SessionRun {
   async restore(order: RestoreOrder): Promise<SessionReport> {
     const { config } = this.options;
     // Opened here first: a wrong name should cost no session.
-    const set = this.library.openSet(order.set).id;
+    const stored = this.library.openSet(order.set);
+    const set = stored.id;
+    if (order.paths.length === 0) this.#expect(stored.summary, true);
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
     const { options = PLAIN_RESTORE } = order;
     const job: SendSetJob = { library: config.library, set, selected, dryRun: options.dryRun };
     Mover.prepare('restore-sender');
-    return this.#session(order.via, async (session, keep) => {
+    return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1, options });
       const mover = keep(
-        Mover.start<SendSetJob, null>('restore-sender', session.detach(), job, (c) =>
-          this.#complain(c),
+        Mover.start<SendSetJob, null>(
+          'restore-sender',
+          session.detach(),
+          job,
+          (c) => this.#complain(c),
+          { throttle: slowedTo(throttleOf(config.limits), order.bytesPerSecond) },
         ),
       );
       const { totals } = await session.wait(mover.done);
       const summary = await session.summary();
       agree(this.client.name, totals, summary);
       await session.finish({ type: 'committed', set });
-      return this.#report('restore', set, totals, summary, session);
+      return this.#report('restore', set, totals, summary, session, mover.times);
     });
   }
 
   /** Opens a session, does the work, and leaves nothing running whatever comes. */
   async #session(
-    use: Use | undefined,
+    way: Way,
     work: (
       session: ServerSession,
       keep: <R>(mover: Mover<R>) => Mover<R>,
@@ -285,7 +346,7 @@ class SessionRun {
       movers.push(mover);
       return mover;
     };
-    const { session, connect } = await this.#open(use);
+    const { session, connect } = await this.#open(way);
     try {
       return await work(session, keep);
     } catch (e) {
@@ -299,11 +360,11 @@ class SessionRun {
   }
 
   /** A session over the array or the network; decided here, once, before any data moves. */
-  async #open(use: Use = 'array'): Promise<OpenSession> {
-    if (use !== 'array-first') return this.#openVia(use);
+  async #open({ via = 'array', streams }: Way): Promise<OpenSession> {
+    if (via !== 'array-first') return this.#openVia(via, streams);
     let lack: string;
     try {
-      return await this.#openVia('array');
+      return await this.#openVia('array', streams);
     } catch (e) {
       if (this.signal.aborted || !isLack(e)) throw e;
       lack = messageOf(e);
@@ -311,14 +372,14 @@ class SessionRun {
     this.options.log.warn(`session with ${this.client.name} goes over the network: ${lack}`);
     this.#viaReason = lack;
     try {
-      return await this.#openVia('network');
+      return await this.#openVia('network', streams);
     } catch (e) {
       const { code, message } = reasonOf(e);
       throw stpError(code, `${message} (not through the array: ${lack})`);
     }
   }
 
-  async #openVia(via: Via): Promise<OpenSession> {
+  async #openVia(via: Via, streams: number): Promise<OpenSession> {
     const { config, storage } = this.options;
     const stg = via === 'array' ? config.stg : NO_STG;
     const connect = via === 'array' ? await storage.connectFor(stg) : new STPConnect();
@@ -328,8 +389,9 @@ class SessionRun {
         stg,
         connect,
         client: this.client,
+        streams,
         onStep: (record) => this.events.step(record),
-        onProgress: (progress) => this.events.progress(progress),
+        onProgress: (progress) => this.events.progress({ ...progress, ...this.#expected }),
         onComplaint: (complaint) => this.#complain(complaint),
         signal: this.signal,
       });
@@ -354,6 +416,24 @@ class SessionRun {
     }
   }
 
+  /** What there will be, for who watches. */
+  #expected: { readonly total?: number; readonly totalEntries?: number } = {};
+
+  /** By the last set of the same trees; where there is none, nobody knows. */
+  #expectTree(host: string, roots: readonly string[], isIncremental: boolean): void {
+    const last = lastSetOf(this.library, host, roots);
+    if (last !== undefined) this.#expect(last, !isIncremental);
+  }
+
+  #expect({ bytes, entries, treeEntries, chain }: SetSummary, countsBytes: boolean): void {
+    // How much data a chain's tree has, or has changed, no summary says.
+    const isFull = chain === undefined || chain.length === 0;
+    this.#expected = {
+      ...(isFull && countsBytes && { total: bytes }),
+      totalEntries: treeEntries ?? entries,
+    };
+  }
+
   #complaintCount = 0;
 
   #complain(complaint: Complaint): void {
@@ -369,8 +449,11 @@ class SessionRun {
     totals: Totals,
     summary: ClientSummary,
     session: ServerSession,
+    server: MoverTimes,
   ): SessionReport {
     const { entries, bytes, moved } = totals;
+    const client = summary.times ?? null;
+    const waited = client === null ? null : waitedOf(client, server);
     return {
       op,
       host: this.client.name,
@@ -384,6 +467,8 @@ class SessionRun {
       memoryBytes: this.#via === 'array' ? moved : 0,
       ...(summary.restored !== undefined && { restored: summary.restored }),
       networkBytes: { server: session.inet, client: summary.inet },
+      waited: waited && { ...waited, slowest: slowestOf(waited) },
+      times: { client, server },
       warnings: this.#complaintCount,
       complaints: this.#complaints,
     };

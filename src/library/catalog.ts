@@ -23,9 +23,9 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { isCoded, stpError } from '../errors.js';
+import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
+import { isCoded, messageOf, stpError } from '../errors.js';
 import { compareWalk } from '../source/names.js';
 import { digestOfFile } from './digest.js';
 import type { NameMatcher } from './find.js';
@@ -40,6 +40,12 @@ const DIGEST_FILE = 'catalog.json';
 const LOCK_NAME = 'catalog.lock';
 const VERSION = 2;
 
+const PRAGMAS = `
+  PRAGMA journal_mode = MEMORY;
+  PRAGMA synchronous = OFF;
+  PRAGMA temp_store = MEMORY;
+`;
+
 const SCHEMA = `
   CREATE TABLE sets (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, host TEXT NOT NULL,
                      manifestBlake3 TEXT NOT NULL);
@@ -50,38 +56,6 @@ const SCHEMA = `
                         "offset" INTEGER NOT NULL, length INTEGER NOT NULL,
                         PRIMARY KEY (path, "set", lines, "offset")) WITHOUT ROWID;
 `;
-
-/** What is used of a statement of better-sqlite3. */
-interface Statement {
-  run(...values: unknown[]): { readonly lastInsertRowid: number | bigint };
-  get(...values: unknown[]): unknown;
-  all(...values: unknown[]): unknown[];
-  iterate(...values: unknown[]): Iterable<unknown>;
-  /** Gives the first column instead of rows. */
-  pluck(): this;
-}
-
-interface Database {
-  prepare(sql: string): Statement;
-  exec(sql: string): unknown;
-  pragma(sql: string): unknown;
-  transaction(work: () => void): () => void;
-  close(): unknown;
-}
-
-/** The part of better-sqlite3 that is used here: who wants a catalog installs that himself. */
-export type Sqlite = new (path: string) => Database;
-
-/** Null where this Node cannot load it: it is built for one version of Node. */
-export function loadSqlite(): Sqlite | null {
-  try {
-    const sqlite = createRequire(import.meta.url)('better-sqlite3') as Sqlite;
-    new sqlite(':memory:').close();
-    return sqlite;
-  } catch {
-    return null;
-  }
-}
 
 export interface CatalogFacts {
   readonly sets: number;
@@ -104,13 +78,11 @@ interface Row {
 
 export class Catalog {
   readonly #library: Library;
-  readonly #sqlite: Sqlite;
   readonly #path: string;
   readonly #digestPath: string;
 
-  constructor(library: Library, sqlite: Sqlite) {
+  constructor(library: Library) {
     this.#library = library;
-    this.#sqlite = sqlite;
     this.#path = join(library.directory, CATALOG_FILE);
     this.#digestPath = join(library.directory, DIGEST_FILE);
   }
@@ -174,23 +146,26 @@ export class Catalog {
     }
   }
 
-  #with<T>(use: (db: Database) => T): T {
+  #with<T>(use: (db: DatabaseSyncInstance) => T): T {
     const sound = this.#isSound();
     if (!sound) this.#remove();
-    const db = new this.#sqlite(this.#path);
     let changed = !sound;
     let result: T;
     try {
-      // What breaks off is thrown away whole: nothing in here is worth a journal on the disk.
-      db.pragma('journal_mode = MEMORY');
-      db.pragma('synchronous = OFF');
-      if (!sound) db.exec(SCHEMA);
-      changed = this.#update(db) || changed;
-      result = use(db);
-    } finally {
-      db.close();
+      const db = new DatabaseSync(this.#path);
+      try {
+        // What breaks off is thrown away whole: nothing in here is worth a journal on the disk.
+        db.exec(PRAGMAS);
+        if (!sound) db.exec(SCHEMA);
+        changed = this.#update(db) || changed;
+        result = use(db);
+      } finally {
+        db.close();
+      }
+      if (changed) this.#seal();
+    } catch (e) {
+      throw explainSqliteError(e, this.#path);
     }
-    if (changed) this.#seal();
     return result;
   }
 
@@ -201,7 +176,7 @@ export class Catalog {
   }
 
   /** Takes over what was made and removed since. @returns whether anything was */
-  #update(db: Database): boolean {
+  #update(db: DatabaseSyncInstance): boolean {
     const listed = new Map(this.#library.list().sets.map((s) => [s.id, s]));
     const known = db.prepare('SELECT number, id, manifestBlake3 FROM sets').all() as {
       number: number;
@@ -219,7 +194,7 @@ export class Catalog {
     for (const { id } of known.filter((k) => !gone.includes(k))) listed.delete(id);
     if (gone.length === 0 && listed.size === 0) return false;
     rmSync(this.#digestPath, { force: true });
-    db.transaction(() => {
+    inTransaction(db, () => {
       for (const { number } of gone) {
         db.prepare('DELETE FROM entries WHERE "set" = ?').run(number);
         db.prepare('DELETE FROM sets WHERE number = ?').run(number);
@@ -231,12 +206,38 @@ export class Catalog {
       // All sets before all entries: two that began in one second are in no order.
       for (const chain of chains) addSet(db, (chain.at(-1) as StoredSet).summary);
       for (const chain of chains) addEntries(db, chain);
-    })();
+    });
     return true;
   }
 }
 
-function addSet(db: Database, { id, host, manifestBlake3 }: SetSummary): void {
+function inTransaction(db: DatabaseSyncInstance, work: () => void): void {
+  db.exec('BEGIN');
+  work();
+  // Who breaks off closes the file, which is thrown away then: nobody rolls back.
+  db.exec('COMMIT');
+}
+
+/** The errors of SQLite that the disk makes, by their first byte, as the codes they stand for. */
+const diskErrors: Readonly<Record<number, string>> = {
+  8: 'EROFS',
+  10: 'EIO',
+  13: 'ENOSPC',
+  14: 'EACCES',
+};
+
+function explainSqliteError(e: unknown, path: string): unknown {
+  const { errcode } = e as { errcode?: unknown };
+  if (typeof errcode !== 'number') return e;
+  const code = diskErrors[errcode & 0xff] ?? 'EIO';
+  return stpError(
+    code,
+    `SQLite cannot use ${path} (${messageOf(e)}): it can be removed at any time, and ` +
+      'stpbackup find --no-catalog needs none',
+  );
+}
+
+function addSet(db: DatabaseSyncInstance, { id, host, manifestBlake3 }: SetSummary): void {
   db.prepare('INSERT INTO sets (id, host, manifestBlake3) VALUES (?, ?, ?)').run(
     id,
     host,
@@ -244,29 +245,32 @@ function addSet(db: Database, { id, host, manifestBlake3 }: SetSummary): void {
   );
 }
 
-function addEntries(db: Database, chain: readonly StoredSet[]): void {
+function addEntries(db: DatabaseSyncInstance, chain: readonly StoredSet[]): void {
   verifyTree(chain);
-  const numberOf = db.prepare('SELECT number FROM sets WHERE id = ?').pluck();
-  const numbers = new Map(chain.map((set) => [set, numberOf.get(set.id)]));
-  const number = numbers.get(chain.at(-1) as StoredSet);
-  const known = db.prepare('SELECT id FROM paths WHERE path = ?').pluck();
+  const numberOf = db.prepare('SELECT number FROM sets WHERE id = ?');
+  const numbers = new Map(
+    chain.map((set) => [set, (numberOf.get(set.id) as { number: number }).number]),
+  );
+  const number = numbers.get(chain.at(-1) as StoredSet) as number;
+  const known = db.prepare('SELECT id FROM paths WHERE path = ?');
   const addPath = db.prepare('INSERT INTO paths (path) VALUES (?)');
   const addEntry = db.prepare('INSERT INTO entries VALUES (?, ?, ?, ?, ?)');
   for (const { entry, line, lineSet, lineOffset } of treeOf(chain)) {
-    const path = known.get(entry.path) ?? addPath.run(entry.path).lastInsertRowid;
-    addEntry.run(path, number, numbers.get(lineSet), lineOffset, line.length);
+    const row = known.get(entry.path) as { id: number } | undefined;
+    const path = row?.id ?? addPath.run(entry.path).lastInsertRowid;
+    addEntry.run(path, number, numbers.get(lineSet) as number, lineOffset, line.length);
   }
 }
 
-function matchingRows(db: Database, matches: NameMatcher): Row[] {
+function matchingRows(db: DatabaseSyncInstance, matches: NameMatcher): Row[] {
   db.exec('CREATE TEMP TABLE matching (path INTEGER PRIMARY KEY)');
   const add = db.prepare('INSERT INTO matching VALUES (?)');
   const ids: number[] = [];
   for (const { id, path } of db.prepare('SELECT id, path FROM paths').iterate() as Iterable<{
     id: number;
-    path: Buffer;
+    path: Uint8Array;
   }>) {
-    if (matches(path)) ids.push(id);
+    if (matches(Buffer.from(path.buffer, path.byteOffset, path.length))) ids.push(id);
   }
   for (const id of ids) add.run(id);
   return db
@@ -276,12 +280,12 @@ function matchingRows(db: Database, matches: NameMatcher): Row[] {
        JOIN sets AS source ON source.number = entries.lines
        ORDER BY sets.id, source.id, entries."offset"`,
     )
-    .all() as Row[];
+    .all() as unknown as Row[];
 }
 
-function factsOf(db: Database): CatalogFacts {
+function factsOf(db: DatabaseSyncInstance): CatalogFacts {
   const count = (table: string) =>
-    db.prepare(`SELECT count(*) FROM ${table}`).pluck().get() as number;
+    (db.prepare(`SELECT count(*) AS n FROM ${table}`).get() as { n: number }).n;
   return { sets: count('sets'), paths: count('paths'), entries: count('entries') };
 }
 

@@ -4,7 +4,7 @@
  * Reads only. Blocks; any thread.
  */
 import { isCoded, messageOf } from '../errors.js';
-import { type CheckDepth, checkSet, type SetProblem } from './check.js';
+import { type CheckDepth, checkSet, logicalBytes, type SetProblem } from './check.js';
 import type { Library, StoredSet } from './library.js';
 import { openChain } from './set-tree.js';
 
@@ -68,14 +68,14 @@ export function checkLibrary(
   const sets = withChains(library, chosen, (set, message) =>
     onProblem({ set, part: 'parent', path: null, message }),
   );
-  const total = sets.reduce((sum, set) => sum + set.summary.mediaBytes, 0);
+  const total = sets.reduce((sum, set) => sum + logicalBytes(set), 0);
   let [before, entries, filesRead] = [0, 0, 0];
   for (const set of sets) {
     const onProgress = (bytes: number) => hooks.onProgress?.(before + bytes, total);
     const done = checkSet(set, depth, { onProblem, onProgress });
     entries += done.entries;
     filesRead += done.filesRead;
-    before += set.summary.mediaBytes;
+    before += logicalBytes(set);
   }
   return {
     sets: sets.length + unreadable.length,

@@ -11,22 +11,22 @@
  * themselves (check-library.ts). Reads only. What is wrong is told by `onProblem`; the check of a set goes on as far as what is
  * left makes sense. Blocks; any thread.
  */
-import { closeSync } from 'node:fs';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
-import { isCoded, messageOf } from '../errors.js';
+import { isCoded, messageOf, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
-import { digestOfFile } from './digest.js';
 import type { StoredSet } from './library.js';
 import {
   endOffset,
   type ManifestEntry,
   type ManifestReader,
+  type ManifestVoid,
   mediaDataBytes,
   memberOf,
 } from './manifest.js';
+import { digestOfMedia, type MediaReader, openMediaIn } from './media.js';
 import { MediaCursor } from './media-cursor.js';
-import { paddedBytes, TAR_END_BYTES } from './pax.js';
-import { MemberError, memberDifference, readMember } from './tar-member.js';
+import { paddedBytes, TAR_BLOCK_BYTES, TAR_END_BYTES } from './pax.js';
+import { MemberError, memberDifference, readMember, voidBytes } from './tar-member.js';
 
 export type CheckDepth =
   | { readonly kind: 'structure' }
@@ -45,7 +45,7 @@ export interface SetProblem {
 
 export interface CheckHooks {
   onProblem(problem: SetProblem): void;
-  /** Bytes of this set dealt with so far, of `mediaBytes`. Called often. */
+  /** Bytes of this set dealt with so far, of `logicalBytes`. Called often. */
   onProgress?(bytes: number): void;
 }
 
@@ -60,7 +60,19 @@ export function checkSet(set: StoredSet, depth: CheckDepth, hooks: CheckHooks): 
   return new SetChecker(set, depth, hooks).run();
 }
 
+/** Bytes that `CheckHooks.onProgress` counts up to. */
+export const logicalBytes = (set: StoredSet): number =>
+  set.media.reduce((sum, { bytes }) => sum + bytes, 0);
+
+interface OpenMedium {
+  readonly media: MediaReader;
+  readonly cursor: MediaCursor;
+  readonly whole: Blake3Hasher | null;
+  readonly blake3: string;
+}
+
 class SetChecker {
+  readonly #media: OpenMedium[] = [];
   #entries = 0;
   #filesRead = 0;
   #problems = 0;
@@ -99,45 +111,90 @@ class SetChecker {
 
   #wholeMedia(): void {
     this.#guard('media', () => {
-      const { summary, mediaPath } = this.set;
-      if (digestOfFile(mediaPath).blake3 === summary.mediaBlake3) return;
-      this.#problem('media', null, `${mediaPath} does not have its digest`);
+      for (const [medium, { blake3 }] of this.set.media.entries()) {
+        const media = openMediaIn(this.set.directory, medium);
+        try {
+          if (digestOfMedia(media) === blake3) continue;
+          this.#problem('media', null, `${media.name} does not have its digest`);
+        } finally {
+          media.close();
+        }
+      }
     });
   }
 
   #walk(): void {
-    let fd = -1;
-    if (!this.#guard('media', () => (fd = this.set.openMedia()))) return;
-    const whole = this.depth.kind === 'data' ? new Blake3Hasher() : null;
-    const cursor = new MediaCursor(fd, this.set.mediaPath, whole);
     let manifest: ManifestReader | null = null;
     try {
+      if (!this.#guard('media', () => this.#openMedia())) return;
       this.#guard('manifest', () => {
         manifest = this.set.manifest();
         this.#compareHeader(manifest);
-        for (const record of manifest) if (record.kind === 'entry') this.#entry(cursor, record);
+        for (const record of manifest) {
+          if (record.kind === 'entry') this.#entry(this.#at(record), record);
+          if (record.kind === 'void') this.#void(this.#at(record), record);
+        }
         this.#compareTrailer(manifest);
-        this.#end(cursor, whole);
+        for (const medium of this.#media) this.#end(medium);
       });
     } finally {
       (manifest as ManifestReader | null)?.close();
-      closeSync(fd);
+      for (const { media } of this.#media) media.close();
     }
   }
 
-  #entry(cursor: MediaCursor, entry: ManifestEntry): void {
-    this.#entries++;
-    this.#member(cursor, entry);
-    // A header that was not understood may have taken less than is its own.
-    cursor.skip(entry.dataOffset - cursor.offset);
-    if (mediaDataBytes(entry) > 0) this.#data(cursor, entry);
-    this.hooks.onProgress?.(endOffset(entry));
+  #openMedia(): void {
+    for (const [medium, { blake3 }] of this.set.media.entries()) {
+      const media = this.set.openMedia(medium);
+      const whole = this.depth.kind === 'data' ? new Blake3Hasher() : null;
+      this.#media.push({ media, blake3, whole, cursor: new MediaCursor(media, whole) });
+    }
   }
 
-  #member(cursor: MediaCursor, entry: ManifestEntry): void {
+  /** The medium of a record, and its part in the progress. */
+  #at({ medium }: { readonly medium: number }): OpenMedium {
+    const open = this.#media[medium];
+    // The manifest's last line is compared with set.json, but only behind all others.
+    if (open === undefined) throw stpError('EINVAL', `there is no medium ${medium}`);
+    return open;
+  }
+
+  /** Of all media together, when one of them has been read up to `offset`. */
+  #progress({ cursor }: OpenMedium, offset: number): void {
+    if (this.hooks.onProgress === undefined) return;
+    let bytes = offset - cursor.offset;
+    for (const each of this.#media) bytes += each.cursor.offset;
+    this.hooks.onProgress(bytes);
+  }
+
+  #void({ cursor, media }: OpenMedium, { headerOffset, bytes }: ManifestVoid): void {
+    const end = headerOffset + bytes;
+    for (let at = headerOffset; at < end; ) {
+      const part = voidBytes(cursor.take(TAR_BLOCK_BYTES));
+      if (part === null || at + part > end) {
+        this.#problem('media', null, `${media.name} at ${at}: there is no comment in its place`);
+        cursor.skip(end - at - TAR_BLOCK_BYTES);
+        return;
+      }
+      cursor.skip(part - TAR_BLOCK_BYTES);
+      at += part;
+    }
+  }
+
+  #entry(open: OpenMedium, entry: ManifestEntry): void {
+    const { cursor } = open;
+    if (!entry.again) this.#entries++;
+    this.#member(open, entry);
+    // A header that was not understood may have taken less than is its own.
+    cursor.skip(entry.dataOffset - cursor.offset);
+    if (mediaDataBytes(entry) > 0) this.#data(open, entry);
+    this.#progress(open, endOffset(entry));
+  }
+
+  #member({ cursor, media }: OpenMedium, entry: ManifestEntry): void {
     const say = (what: string) => {
       const name = displayPath(entry.path);
-      const where = `${this.set.mediaPath} at ${entry.headerOffset}`;
+      const where = `${media.name} at ${entry.headerOffset}`;
       this.#problem('media', name, `${where}, the header of ${name}: ${what}`);
     };
     try {
@@ -155,7 +212,8 @@ class SetChecker {
     }
   }
 
-  #data(cursor: MediaCursor, entry: ManifestEntry): void {
+  #data(open: OpenMedium, entry: ManifestEntry): void {
+    const { cursor } = open;
     const { stored } = entry;
     const padding = paddedBytes(stored) - stored;
     const { depth } = this;
@@ -169,7 +227,7 @@ class SetChecker {
     cursor.pass(stored, {
       update: (bytes) => {
         digest.update(bytes);
-        this.hooks.onProgress?.(cursor.offset);
+        this.#progress(open, cursor.offset);
       },
     });
     const name = displayPath(entry.path);
@@ -181,13 +239,12 @@ class SetChecker {
     }
   }
 
-  #end(cursor: MediaCursor, whole: Blake3Hasher | null): void {
+  #end({ cursor, whole, media, blake3 }: OpenMedium): void {
     if (cursor.take(TAR_END_BYTES).some((byte) => byte !== 0)) {
-      this.#problem('media', null, `${this.set.mediaPath} does not end in two blocks of zeros`);
+      this.#problem('media', null, `${media.name} does not end in two blocks of zeros`);
     }
-    if (whole === null) return;
-    if (whole.digest('hex') === this.set.summary.mediaBlake3) return;
-    this.#problem('media', null, `${this.set.mediaPath} does not have its digest`);
+    if (whole === null || whole.digest('hex') === blake3) return;
+    this.#problem('media', null, `${media.name} does not have its digest`);
   }
 
   #compareHeader(manifest: ManifestReader): void {
@@ -207,7 +264,11 @@ class SetChecker {
     const { summary } = this.set;
     const { trailer } = manifest;
     const keys = ['entries', 'bytes', 'mediaBytes', 'mediaBlake3', 'warnings'] as const;
-    if (trailer !== null && keys.every((key) => trailer[key] === summary[key])) return;
+    const same =
+      trailer !== null &&
+      keys.every((key) => trailer[key] === summary[key]) &&
+      JSON.stringify(trailer.moreMedia) === JSON.stringify(summary.moreMedia);
+    if (same) return;
     this.#problem('summary', null, 'set.json and the last line of the manifest differ');
   }
 }

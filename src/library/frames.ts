@@ -30,6 +30,7 @@
 import { readSync, writeSync } from 'node:fs';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
+import { native } from '../native.js';
 import { paddedBytes, TAR_BLOCK_BYTES } from './pax.js';
 
 export const FRAME_HEADER_BYTES = 16;
@@ -84,6 +85,11 @@ export interface PageSource {
 /** What a digest over bytes on their way offers. */
 export interface Digest {
   update(bytes: Uint8Array): unknown;
+}
+
+/** Bytes by position; 0 at the end. */
+export interface ByteReader {
+  read(into: Uint8Array, at: number, bytes: number, offset: number): number;
 }
 
 /** Why a header is not one; null if it is. `length` was read as two 32-bit halves. */
@@ -185,7 +191,7 @@ export class FrameWriter {
     if (!read(this.#view, dataAt)) return false;
     if (this.#openAt < 0) this.#openAt = this.#filled;
     const dataEnd = dataAt + dataBytes;
-    this.#view.set(header, start);
+    native().copyBytes(header, 0, header.length, this.#view, start);
     digest.update(this.#view.subarray(dataAt, dataEnd));
     this.#filled = start + paddedEnd;
     this.#view.fill(0, dataEnd, this.#filled);
@@ -211,7 +217,7 @@ export class FrameWriter {
     this.#pay(end - start);
     for (let at = start; at < end; ) {
       const bytes = Math.min(end - at, this.#room());
-      this.#view.set(data.subarray(at, at + bytes), this.#filled);
+      native().copyBytes(data, at, at + bytes, this.#view, this.#filled);
       this.#filled += bytes;
       at += bytes;
     }
@@ -237,10 +243,17 @@ export class FrameWriter {
    * @throws FileReadError if the file fails: the frame stays consistent, the caller owes the rest
    */
   putFile(fd: number, position: number, bytes: number, digest: Digest | null): number {
+    this.#file.fd = fd;
+    return this.putFrom(this.#file, position, bytes, digest);
+  }
+  readonly #file = new FileBytes();
+
+  /** The same from anything that is read by position; what it throws passes. */
+  putFrom(from: ByteReader, position: number, bytes: number, digest: Digest | null): number {
     let moved = 0;
     while (moved < bytes) {
       const room = Math.min(bytes - moved, this.#room());
-      const read = readInto(fd, this.#view, this.#filled, room, position + moved);
+      const read = from.read(this.#view, this.#filled, room, position + moved);
       if (read === 0) break;
       digest?.update(this.#view.subarray(this.#filled, this.#filled + read));
       this.#pay(read);
@@ -298,11 +311,14 @@ export class FileReadError extends Error {
   }
 }
 
-function readInto(fd: number, into: Uint8Array, at: number, bytes: number, from: number): number {
-  try {
-    return readSync(fd, into, at, bytes, from);
-  } catch (e) {
-    throw isCoded(e) ? new FileReadError(e.code) : e;
+class FileBytes implements ByteReader {
+  fd = -1;
+  read(into: Uint8Array, at: number, bytes: number, offset: number): number {
+    try {
+      return readSync(this.fd, into, at, bytes, offset);
+    } catch (e) {
+      throw isCoded(e) ? new FileReadError(e.code) : e;
+    }
   }
 }
 
@@ -374,15 +390,26 @@ export class FrameReader {
 
   /** As `toFile`, for the next `count` bytes of the payload, from `position` of the file on. */
   partToFile(fd: number, digest: Digest | null, count: number, position: number | null): void {
+    let at = position;
+    this.pass(count, (page) => {
+      if (fd < 0) return;
+      digest?.update(page);
+      writeAll(fd, page, page.length, at);
+      if (at !== null) at += page.length;
+    });
+  }
+
+  /**
+   * Passes the next `count` bytes of the payload on, from where they are: a view is good during its
+   * call only, and whoever sends may still change what it shows.
+   */
+  pass(count: number, to: (page: Uint8Array) => void): void {
     assert(count <= this.#owed, 'a part is within its frame');
     for (let left = count; left > 0; ) {
       const page = this.#source.peek();
       if (page === null) throw this.#ended();
       const bytes = Math.min(page.length, left);
-      if (fd >= 0) {
-        digest?.update(bytes === page.length ? page : page.subarray(0, bytes));
-        writeAll(fd, page, bytes, position === null ? null : position + count - left);
-      }
+      to(bytes === page.length ? page : page.subarray(0, bytes));
       this.#source.consume(bytes);
       this.#owed -= bytes;
       left -= bytes;

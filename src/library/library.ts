@@ -30,13 +30,13 @@ import {
 import { join, resolve } from 'node:path';
 import { isCoded, messageOf, stpError } from '../errors.js';
 import { digestOfFile } from './digest.js';
-import type { ManifestHeader } from './manifest.js';
+import type { FurtherMedium, ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
+import { type MediaReader, mediumFile, openMediaIn } from './media.js';
 import {
   explainDiskError,
   INDEX_FILE,
   MANIFEST_FILE,
-  MEDIA_FILE,
   type SetPlace,
   type SetSummary,
   SetWriter,
@@ -79,7 +79,10 @@ export class StoredSet {
     return this.summary.id;
   }
   get mediaPath(): string {
-    return join(this.directory, MEDIA_FILE);
+    return this.mediumPath(0);
+  }
+  mediumPath(medium: number): string {
+    return join(this.directory, mediumFile(medium));
   }
   get manifestPath(): string {
     return join(this.directory, MANIFEST_FILE);
@@ -102,15 +105,22 @@ export class StoredSet {
     if (indexBytes === undefined || indexBlake3 === undefined) return;
     verifyFile(join(this.directory, INDEX_FILE), indexBytes, indexBlake3);
   }
-  /** The caller closes it. @throws EINVAL if its size is not what the summary says */
-  openMedia(): number {
-    const fd = openSync(this.mediaPath, constants.O_RDONLY | constants.O_NOFOLLOW);
-    const { size } = fstatSync(fd);
-    if (size === this.summary.mediaBytes) return fd;
-    closeSync(fd);
+  /** Length and digest of each of its media, by their numbers. */
+  get media(): readonly FurtherMedium[] {
+    const { mediaBytes: bytes, mediaBlake3: blake3, moreMedia = [] } = this.summary;
+    return [{ bytes, blake3 }, ...moreMedia];
+  }
+  /** The caller closes it. @throws EINVAL if there is none, or its size is not what the summary says */
+  openMedia(medium = 0): MediaReader {
+    const facts = this.media[medium];
+    if (facts === undefined) throw stpError('EINVAL', `set ${this.id} has no medium ${medium}`);
+    const media = openMediaIn(this.directory, medium);
+    if (media.bytes === facts.bytes) return media;
+    media.close();
+    const { name, bytes } = media;
     throw stpError(
       'EINVAL',
-      `${this.mediaPath} has ${size} bytes instead of ${this.summary.mediaBytes}; the set is damaged`,
+      `${name} has ${bytes} bytes instead of ${facts.bytes}; the set is damaged`,
     );
   }
 }
@@ -228,6 +238,20 @@ export class Library {
     return parents.filter((parent) => parent !== '');
   }
 
+  /** When the oldest set that is being written began, ms; infinite if none is. */
+  runningSinceMs(): number {
+    const room = join(this.directory, 'tmp');
+    let since = Number.POSITIVE_INFINITY;
+    for (const name of readdirSync(room)) {
+      const id = name.replace(/\.lock$/, '');
+      if (id === name || !ID_PATTERN.test(id)) continue;
+      const release = this.takeLock(id);
+      if (release !== null) release();
+      else since = Math.min(since, startOf(id));
+    }
+    return since;
+  }
+
   #beginLocked(header: ManifestHeader, base: SetBase, release: () => void): SetWriter {
     const id = header.setId;
     const partialDirectory = join(this.directory, 'tmp', `${id}.partial`);
@@ -311,6 +335,10 @@ export class Library {
     }
   }
 }
+
+/** The second in which the set of this id began, ms. */
+const startOf = (id: string): number =>
+  Date.parse(id.replace(/^(\d{4})(\d\d)(\d\dT\d\d)(\d\d)(\d\dZ).*$/, '$1-$2-$3:$4:$5'));
 
 function newSetId(now: Date): string {
   const stamp = now.toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '');

@@ -5,12 +5,13 @@
  *   then        scan     {"scanNs"}: the client's clock; at most once, before the entries
  *               entries  {"path" | "pathB64","type",...}, in the order of the media
  *               tombstones {"deleted":true,"path" | "pathB64"}: incremental sets only
+ *               voids     {"void":BYTES,"medium","headerOffset"}: what tar passes over; resumed sets
  *               warnings {"warning":CODE,"path" | "pathB64","message"}, where they happened
- *   last line   trailer  {"entries","bytes","mediaBytes","mediaBlake3","warnings"}
+ *   last line   trailer  {"entries","bytes","mediaBytes","mediaBlake3","moreMedia","warnings"}
  *
  * The fields are described in docs/library.md. Valid if and only if every line passes the rules
- * below, the counts of the trailer are right, and the entries tile the media: the first header is at
- * 0, each next one where the data before it (rounded up to 512) ended.
+ * below, the counts of the trailer are right, and entries and voids tile each medium: its first header
+ * is at 0, each next one where the data before it (rounded up to 512) ended.
  *
  * A manifest may have millions of lines: nothing here holds more than a few at a time. 64-bit
  * numbers are decimal strings. A manifest is foreign bytes: it comes from a client, or from a disk.
@@ -19,7 +20,7 @@
 import { isUtf8 } from 'node:buffer';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { stpError } from '../errors.js';
-import { type EntryType, pathProblem } from '../source/names.js';
+import { displayPath, type EntryType, pathProblem } from '../source/names.js';
 import { XATTR_NAME_BYTES_MAX, XATTRS_MAX, type Xattr } from '../source/xattrs.js';
 import { LINE_BYTES_MAX } from './frames.js';
 import { paddedBytes, TAR_BLOCK_BYTES, type TarMember } from './pax.js';
@@ -44,6 +45,12 @@ export interface ManifestHeader {
   /** Incremental sets: what it builds on, and all that this builds on, the full set first. */
   readonly chain?: readonly ChainLink[];
 }
+
+/**
+ * Media of one set: one for each stream of its backup, and of each run that it was resumed from.
+ * Restores hold all of them open.
+ */
+export const MEDIA_MAX = 64;
 
 /** A set that a later one needs, and how to know that it is still the same. */
 export interface ChainLink {
@@ -85,6 +92,21 @@ export interface ManifestEntry {
   readonly superseded: boolean;
   /** Incremental sets: only the metadata changed; the data is that of the parent's entry. */
   readonly sameData: boolean;
+  /** Number of the medium that has header and data; the offsets are in it. */
+  readonly medium: number;
+  /**
+   * A directory whose member stands in the media once more, for tar, which sets its times anew
+   * behind what it puts there from other media. Another entry of this path counts.
+   */
+  readonly again: boolean;
+}
+
+/** Part of a medium that holds nothing: tar reads it as a comment. */
+export interface ManifestVoid {
+  readonly kind: 'void';
+  readonly medium: number;
+  readonly headerOffset: number;
+  readonly bytes: number;
 }
 
 /** Incremental sets: what the parent has and the tree has not any more. */
@@ -108,12 +130,22 @@ export interface ManifestWarning {
 
 export interface ManifestTrailer {
   readonly kind: 'trailer';
+  /** Without those that come again. */
   readonly entries: number;
   /** Of file data. */
   readonly bytes: number;
+  /** Of medium 0. */
   readonly mediaBytes: number;
   readonly mediaBlake3: string;
+  /** Of the media from 1 on; left out where there are none. */
+  readonly moreMedia?: readonly FurtherMedium[];
   readonly warnings: number;
+}
+
+/** As `mediaBytes` and `mediaBlake3` of medium 0. */
+export interface FurtherMedium {
+  readonly bytes: number;
+  readonly blake3: string;
 }
 
 /** What an entry takes over from its source. */
@@ -129,6 +161,8 @@ export type EntryFacts = Omit<
   | 'xattrs'
   | 'superseded'
   | 'sameData'
+  | 'medium'
+  | 'again'
 >;
 
 /** What only few entries have. */
@@ -138,6 +172,8 @@ export interface RareFacts {
   readonly xattrs?: readonly Xattr[] | null;
   readonly superseded?: boolean;
   readonly sameData?: boolean;
+  readonly medium?: number;
+  readonly again?: boolean;
 }
 
 const field = (name: string, bytes: Buffer): string =>
@@ -171,6 +207,8 @@ function encodeRare(rare: RareFacts): string {
   if (rare.sparse) text += `,"sparse":true,"stored":${rare.stored}`;
   if (rare.superseded) text += ',"superseded":true';
   if (rare.sameData) text += ',"sameData":true';
+  if (rare.medium) text += `,"medium":${rare.medium}`;
+  if (rare.again) text += ',"again":true';
   if (rare.xattrs) {
     const list = rare.xattrs.map(
       ({ name, value }) => `{${field('name', name)},"value":"${value.toString('base64')}"}`,
@@ -188,12 +226,15 @@ export const encodeScan = (scanNs: bigint): string => `{"scanNs":"${scanNs}"}\n`
 export const encodeWarning = (path: Buffer, code: string, message: string): string =>
   `{"warning":${JSON.stringify(code)},${field('path', path)},"message":${JSON.stringify(message)}}\n`;
 
+export const encodeVoid = ({ bytes, medium, headerOffset }: Omit<ManifestVoid, 'kind'>): string =>
+  `{"void":${bytes},"medium":${medium},"headerOffset":${headerOffset}}\n`;
+
 export const encodeHeader = (h: ManifestHeader): string =>
   `${JSON.stringify({ format: MANIFEST_FORMAT, version: MANIFEST_VERSION, ...h })}\n`;
 
 export function encodeTrailer(t: Omit<ManifestTrailer, 'kind'>): string {
-  const { entries, bytes, mediaBytes, mediaBlake3, warnings } = t;
-  return `${JSON.stringify({ entries, bytes, mediaBytes, mediaBlake3, warnings })}\n`;
+  const { entries, bytes, mediaBytes, mediaBlake3, moreMedia, warnings } = t;
+  return `${JSON.stringify({ entries, bytes, mediaBytes, mediaBlake3, moreMedia, warnings })}\n`;
 }
 
 /** Why a line is not valid. `LineReader` and `SetWriter` add the file and the line number. */
@@ -309,8 +350,22 @@ function rareOf(o: Fields, type: EntryType, size: number): Required<RareFacts> {
     throw new LineError(`a ${type} is not sparse, superseded or without data`);
   }
   if (superseded && sameData) throw new LineError('superseded and sameData are both there');
+  const again = flag(o, 'again');
+  if (again && type !== 'directory') throw new LineError(`a ${type} does not come again`);
   const stored = sparse ? integer(o, 'stored', Number.MAX_SAFE_INTEGER) : size;
-  return { stored, sparse, superseded, sameData, xattrs: xattrsOf(o) };
+  return { stored, sparse, superseded, sameData, again, medium: mediumOf(o), xattrs: xattrsOf(o) };
+}
+
+const mediumOf = (o: Fields): number =>
+  o.medium === undefined ? 0 : integer(o, 'medium', MEDIA_MAX - 1);
+
+function voidOf(o: Fields): ManifestVoid {
+  const bytes = integer(o, 'void', Number.MAX_SAFE_INTEGER);
+  const headerOffset = integer(o, 'headerOffset', Number.MAX_SAFE_INTEGER);
+  if (bytes === 0 || bytes % TAR_BLOCK_BYTES !== 0 || headerOffset % TAR_BLOCK_BYTES !== 0) {
+    throw new LineError('void is not made of whole blocks');
+  }
+  return { kind: 'void', medium: mediumOf(o), headerOffset, bytes };
 }
 
 function entryOf(o: Fields): ManifestEntry {
@@ -358,10 +413,27 @@ function trailerOf(o: Fields): ManifestTrailer {
     bytes: integer(o, 'bytes', Number.MAX_SAFE_INTEGER),
     mediaBytes: integer(o, 'mediaBytes', Number.MAX_SAFE_INTEGER),
     mediaBlake3: text(o, 'mediaBlake3'),
+    ...(o.moreMedia !== undefined && { moreMedia: moreMediaOf(o.moreMedia) }),
     warnings: integer(o, 'warnings', Number.MAX_SAFE_INTEGER),
   };
   if (!HEX.test(trailer.mediaBlake3)) throw new LineError('mediaBlake3 is not 64 hex digits');
   return trailer;
+}
+
+/** @throws LineError if it does not say what the media from 1 on are */
+export function moreMediaOf(value: unknown): FurtherMedium[] {
+  if (!Array.isArray(value) || value.length >= MEDIA_MAX) {
+    throw new LineError(`moreMedia is not a list of fewer than ${MEDIA_MAX} media`);
+  }
+  return value.map((item: unknown) => {
+    const o = (typeof item === 'object' && item !== null ? item : {}) as Fields;
+    const facts = {
+      bytes: integer(o, 'bytes', Number.MAX_SAFE_INTEGER),
+      blake3: text(o, 'blake3'),
+    };
+    if (!HEX.test(facts.blake3)) throw new LineError('a digest of moreMedia is not 64 hex digits');
+    return facts;
+  });
 }
 
 /** Incrementals upon one full set: an ordinal of 16 bits, and what a restore holds open. */
@@ -415,7 +487,7 @@ function objectOf(line: string): Fields {
 }
 
 /** What lies between the first line and the last. */
-export type ManifestItem = ManifestEntry | ManifestTombstone | ManifestWarning;
+export type ManifestItem = ManifestEntry | ManifestTombstone | ManifestVoid | ManifestWarning;
 export type ManifestRecord = ManifestItem | ManifestScan;
 
 /**
@@ -426,6 +498,7 @@ export function decodeLine(line: string): ManifestRecord | ManifestTrailer {
   const o = objectOf(line);
   if (o.type !== undefined) return entryOf(o);
   if (o.deleted === true) return { kind: 'deleted', path: pathOf(o, 'path') };
+  if (o.void !== undefined) return voidOf(o);
   if (o.scanNs !== undefined) return { kind: 'scan', scanNs: bigInteger(o, 'scanNs') };
   if (o.warning === undefined) return trailerOf(o);
   const code = text(o, 'warning');
@@ -439,6 +512,24 @@ export const decodeHeader = (line: string): ManifestHeader => headerOf(objectOf(
 /** Where the member behind `entry` begins. */
 export const endOffset = (entry: ManifestEntry): number =>
   entry.dataOffset + paddedBytes(mediaDataBytes(entry));
+
+/** How far each medium is tiled: the rule that entries and voids come one behind the other. */
+export class MediaTiling {
+  readonly ends: number[] = [0];
+
+  /** @throws LineError if it does not begin where the one before it in its medium ended */
+  add(record: ManifestEntry | ManifestVoid): void {
+    const { medium, headerOffset } = record;
+    while (this.ends.length <= medium) this.ends.push(0);
+    const end = this.ends[medium] as number;
+    if (headerOffset !== end) {
+      const what = record.kind === 'void' ? 'a void' : displayPath(record.path);
+      const where = medium === 0 ? '' : ` of medium ${medium}`;
+      throw new LineError(`${what} is not at ${end}${where}, where the entry before ended`);
+    }
+    this.ends[medium] = record.kind === 'void' ? headerOffset + record.bytes : endOffset(record);
+  }
+}
 
 /** Bytes of data that stand behind the entry's header. */
 export const mediaDataBytes = (entry: ManifestEntry): number => (entry.sameData ? 0 : entry.stored);
@@ -526,14 +617,14 @@ export class ManifestReader implements Iterable<ManifestItem> {
     let entries = 0;
     let bytes = 0;
     let warnings = 0;
-    let mediaBytes = 0;
+    const tiling = new MediaTiling();
     try {
       for (let line = this.#next(); line !== null; line = this.#next()) {
         if (this.trailer !== null) throw new LineError('it comes after the trailer');
         const record = decodeLine(line.toString());
         if (record.kind === 'trailer') {
           this.trailer = record;
-          checkTotals(record, entries, bytes, warnings, mediaBytes);
+          checkTotals(record, entries, bytes, warnings, tiling.ends);
           continue;
         }
         if (record.kind === 'scan') {
@@ -541,12 +632,11 @@ export class ManifestReader implements Iterable<ManifestItem> {
           continue;
         }
         if (record.kind === 'entry') {
-          if (record.headerOffset !== mediaBytes) {
-            throw new LineError(`headerOffset is not ${mediaBytes}, where the entry before ended`);
-          }
-          entries++;
+          tiling.add(record);
+          if (!record.again) entries++;
           bytes += mediaDataBytes(record);
-          mediaBytes = endOffset(record);
+        } else if (record.kind === 'void') {
+          tiling.add(record);
         } else if (record.kind === 'warning') {
           warnings++;
         }
@@ -587,7 +677,7 @@ function checkTotals(
   entries: number,
   bytes: number,
   warnings: number,
-  mediaEnd: number,
+  mediaEnds: readonly number[],
 ): void {
   if (t.entries !== entries)
     throw new LineError(`entries is ${t.entries}, but there are ${entries}`);
@@ -596,8 +686,13 @@ function checkTotals(
   if (t.warnings !== warnings) {
     throw new LineError(`warnings is ${t.warnings}, but there are ${warnings}`);
   }
-  const mediaBytes = mediaEnd + 2 * TAR_BLOCK_BYTES;
-  if (t.mediaBytes !== mediaBytes) {
-    throw new LineError(`mediaBytes is ${t.mediaBytes}, but the entries end at ${mediaBytes}`);
+  const media = [{ bytes: t.mediaBytes }, ...(t.moreMedia ?? [])];
+  // A stream may have had nothing to do: its medium has an end and no entry.
+  for (let medium = 0; medium < Math.max(media.length, mediaEnds.length); medium++) {
+    const expected = (mediaEnds[medium] ?? 0) + 2 * TAR_BLOCK_BYTES;
+    if (media[medium]?.bytes === expected) continue;
+    const name = medium === 0 ? 'mediaBytes' : `the length of medium ${medium}`;
+    const said = media[medium]?.bytes ?? 'not there';
+    throw new LineError(`${name} is ${said}, but the entries end at ${expected}`);
   }
 }

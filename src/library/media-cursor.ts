@@ -1,8 +1,8 @@
 /**
  * Walks through the media of a set from front to back. Blocks; any thread.
  */
-import { readSync } from 'node:fs';
 import { stpError } from '../errors.js';
+import type { MediaReader } from './media.js';
 
 const BUFFER_BYTES = 1 << 20;
 
@@ -11,8 +11,7 @@ export interface ByteSink {
 }
 
 export class MediaCursor {
-  readonly #fd: number;
-  readonly #name: string;
+  readonly #media: MediaReader;
   readonly #all: ByteSink | null;
   #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   #start = 0;
@@ -23,12 +22,11 @@ export class MediaCursor {
   bytesRead = 0;
 
   /**
-   * @param name for messages
+   * @param media the caller closes it
    * @param all gets every byte once, in order: nothing is skipped then, but read
    */
-  constructor(fd: number, name: string, all: ByteSink | null) {
-    this.#fd = fd;
-    this.#name = name;
+  constructor(media: MediaReader, all: ByteSink | null) {
+    this.#media = media;
     this.#all = all;
   }
 
@@ -80,8 +78,8 @@ export class MediaCursor {
     this.#start = 0;
     this.#end = there;
     const room = this.#buffer.length - there;
-    const bytes = readSync(this.#fd, this.#buffer, there, room, this.offset + there);
-    if (bytes === 0) throw stpError('EINVAL', `${this.#name} ends at ${this.offset + there}`);
+    const bytes = this.#media.read(this.#buffer, there, room, this.offset + there);
+    if (bytes === 0) throw stpError('EINVAL', `${this.#media.name} ends at ${this.offset + there}`);
     this.#end += bytes;
     this.bytesRead += bytes;
   }

@@ -171,6 +171,8 @@ export class TarHeaderWriter {
   /** The blocks of the last member: as many bytes as `write` returned. */
   buffer = Buffer.alloc(TAR_HEADER_BYTES);
   #recordsEnd = 0;
+  /** Bytes of records that the header at the start of the buffer announces; 0: none stands there. */
+  #recordsHeader = 0;
 
   /** @returns bytes of header in `buffer`, a multiple of 512 */
   write(member: TarMember): number {
@@ -182,6 +184,7 @@ export class TarHeaderWriter {
     const records = this.#writeRecords(member, pathBytes);
     const header = records === 0 ? 0 : TAR_BLOCK_BYTES + paddedBytes(records);
     if (records > 0) this.#writeRecordsHeader(records);
+    else this.#recordsHeader = 0;
     this.#writeUstar(member, header);
     return header + TAR_BLOCK_BYTES;
   }
@@ -193,7 +196,9 @@ export class TarHeaderWriter {
     for (const { name, value } of xattrs ?? []) {
       bytes += 3 * name.length + 6 * value.length + RECORD_BYTES_MAX;
     }
-    if (bytes > this.buffer.length) this.buffer = Buffer.alloc(paddedBytes(bytes));
+    if (bytes <= this.buffer.length) return;
+    this.buffer = Buffer.alloc(paddedBytes(bytes));
+    this.#recordsHeader = 0;
   }
 
   /** Puts the records behind the first block; returns their bytes. */
@@ -254,8 +259,11 @@ export class TarHeaderWriter {
     assert(at === this.#recordsEnd, 'a pax record has the length it says');
   }
 
+  /** Of most files the records are as long as those of the file before: then it is there already. */
   #writeRecordsHeader(records: number): void {
     const { buffer } = this;
+    if (this.#recordsHeader === records) return;
+    this.#recordsHeader = records;
     buffer.fill(0, 0, TAR_BLOCK_BYTES);
     RECORDS_NAME.copy(buffer, NAME);
     putOctal(buffer, MODE, 7, 0o644);

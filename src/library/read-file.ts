@@ -1,7 +1,6 @@
 /**
  * One file out of a set. Nothing is passed on before all of it has its digest. Blocks; any thread.
  */
-import { closeSync } from 'node:fs';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
@@ -16,14 +15,15 @@ import { treeOf, verifyTree } from './set-tree.js';
 interface Found {
   readonly entry: ManifestEntry;
   readonly dataSet: StoredSet;
+  readonly dataMedium: number;
   readonly dataOffset: number;
 }
 
 /** A hard link stands for its first name, which stands for the data. */
 function findFile(chain: readonly StoredSet[], path: Buffer): Found {
   const links = new Map<string, Found>();
-  for (const { entry, dataSet, dataOffset } of treeOf(chain)) {
-    const found = { entry, dataSet, dataOffset };
+  for (const { entry, dataSet, dataMedium, dataOffset } of treeOf(chain)) {
+    const found = { entry, dataSet, dataMedium, dataOffset };
     if (entry.path.equals(path)) {
       const first = entry.link?.toString('latin1');
       return entry.type === 'hardlink' ? (links.get(first as string) ?? found) : found;
@@ -87,12 +87,12 @@ const both = (a: ByteSink, b: ByteSink): ByteSink => ({
  */
 export function readFileOf(chain: readonly StoredSet[], path: Buffer, to: ByteSink): void {
   verifyTree(chain);
-  const { entry, dataSet, dataOffset } = findFile(chain, path);
+  const { entry, dataSet, dataMedium, dataOffset } = findFile(chain, path);
   assertFile(entry, path);
-  const fd = dataSet.openMedia();
+  const media = dataSet.openMedia(dataMedium);
   try {
     const isWhole = (sink: ByteSink): boolean => {
-      const cursor = new MediaCursor(fd, dataSet.mediaPath, null);
+      const cursor = new MediaCursor(media, null);
       cursor.skip(dataOffset);
       const digest = new Blake3Hasher();
       if (!entry.sparse) cursor.pass(entry.stored, both(digest, sink));
@@ -103,6 +103,6 @@ export function readFileOf(chain: readonly StoredSet[], path: Buffer, to: ByteSi
     if (!isWhole({ update() {} })) throw stpError('EBADMSG', damaged);
     if (!isWhole(to)) throw stpError('EBADMSG', damaged);
   } finally {
-    closeSync(fd);
+    media.close();
   }
 }

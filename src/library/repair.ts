@@ -53,16 +53,11 @@ import {
   mediaDataBytes,
   memberOf,
 } from './manifest.js';
+import { createMedia, MEDIA_FILE, openMediaIn } from './media.js';
 import { MediaCursor } from './media-cursor.js';
 import { paddedBytes, TAR_END_BYTES, TarHeaderWriter, type TarMember } from './pax.js';
 import { indexPathOf } from './set-tree.js';
-import {
-  INDEX_FILE,
-  MANIFEST_FILE,
-  MEDIA_FILE,
-  type SetSummary,
-  syncDirectory,
-} from './set-writer.js';
+import { INDEX_FILE, MANIFEST_FILE, type SetSummary, syncDirectory } from './set-writer.js';
 import { encodeSummary, parentOf, readSummary, SUMMARY_FILE } from './summary.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
 import { TreeMerge } from './tree-merge.js';
@@ -218,7 +213,7 @@ function newManifest(
   stage: string,
 ): SetSummary {
   if (parentOf(summary) !== null) throw new MemberError('the media do not say all of the manifest');
-  const media = openSync(join(directory, MEDIA_FILE), constants.O_RDONLY | constants.O_NOFOLLOW);
+  const media = openMediaIn(directory);
   const file = new NewFile(join(stage, MANIFEST_FILE));
   try {
     const { id, entries: _e, bytes: _b, warnings: _w, ...rest } = summary;
@@ -235,7 +230,7 @@ function newManifest(
     } = rest;
     file.put(Buffer.from(encodeHeader({ setId: id, ...h })));
     file.put(Buffer.from(encodeWarning(Buffer.from('.'), 'EBADMSG', LOST)));
-    const counted = copyMembers(new MediaCursor(media, directory, null), file);
+    const counted = copyMembers(new MediaCursor(media, null), file);
     const totals = { ...counted, mediaBytes, mediaBlake3, warnings: 1 };
     file.put(Buffer.from(encodeTrailer(totals)));
     const manifestBlake3 = file.finish();
@@ -245,7 +240,7 @@ function newManifest(
     return writeSummary(stage, { id, ...h, finishedAt, ...totals, ...digest, ...list });
   } finally {
     file.close();
-    closeSync(media);
+    media.close();
   }
 }
 
@@ -318,36 +313,36 @@ function headerOf(writer: TarHeaderWriter, entry: ManifestEntry, old: Buffer): U
 
 /** Headers and padding from the manifest, data as it is. @throws MemberError: data is damaged, too */
 function newMedia(set: StoredSet, stage: string): SetSummary {
-  const fd = openSync(set.mediaPath, constants.O_RDONLY | constants.O_NOFOLLOW);
-  const file = new NewFile(join(stage, MEDIA_FILE));
+  const media = openMediaIn(set.directory);
+  const file = createMedia(stage);
   const header = new TarHeaderWriter();
   try {
-    const cursor = new MediaCursor(fd, set.mediaPath, null);
+    const cursor = new MediaCursor(media, null);
     for (const entry of set.manifest()) {
       if (entry.kind !== 'entry') continue;
-      file.put(headerOf(header, entry, cursor.take(entry.dataOffset - cursor.offset)));
+      file.append(headerOf(header, entry, cursor.take(entry.dataOffset - cursor.offset)));
       const stored = mediaDataBytes(entry);
       const digest = new Blake3Hasher();
       cursor.pass(stored, {
         update(bytes) {
           digest.update(bytes);
-          file.put(bytes);
+          file.append(bytes);
         },
       });
       if (stored > 0 && digest.digest('hex') !== entry.blake3) {
         throw new MemberError('its data is damaged');
       }
       cursor.skip(paddedBytes(stored) - stored);
-      file.put(new Uint8Array(paddedBytes(stored) - stored));
+      file.append(new Uint8Array(paddedBytes(stored) - stored));
     }
-    file.put(new Uint8Array(TAR_END_BYTES));
+    file.append(new Uint8Array(TAR_END_BYTES));
     file.finish();
     const list = set.summary.indexBytes === undefined ? [] : [INDEX_FILE];
     link(set.directory, stage, [MANIFEST_FILE, SUMMARY_FILE, ...list]);
     return set.summary;
   } finally {
     file.close();
-    closeSync(fd);
+    media.close();
   }
 }
 

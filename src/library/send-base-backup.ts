@@ -41,7 +41,8 @@ const BASE_MANIFEST_BYTES_MAX = 256 << 20;
 
 /**
  * Sends one base backup, then END, and flushes; the caller shuts the stream down.
- * @param progress kept up to date for another thread: [entries, bytes of data]
+ * @param progress kept up to date for another thread: [entries, bytes of data, -, bytes there will
+ *   be, about]
  */
 export async function sendBaseBackup(
   sink: PageSink,
@@ -73,6 +74,10 @@ class BaseBackupSender implements BaseBackupHandler {
   constructor(sink: PageSink, progress: Float64Array) {
     this.#frames = new FrameWriter(sink);
     this.#progress = progress;
+  }
+
+  estimate(bytes: number): void {
+    this.#progress[3] = bytes;
   }
 
   archive(tablespace: { oid: string } | null): void {

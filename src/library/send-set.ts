@@ -4,11 +4,9 @@
  * Data goes from the media to pages by read(2). Digests are checked by who writes the files.
  * Worker thread: all of it blocks.
  */
-import { closeSync } from 'node:fs';
 import { stpError } from '../errors.js';
 import {
   encodeTotals,
-  FileReadError,
   FRAME_DATA,
   FRAME_END,
   FRAME_ENTRY,
@@ -17,6 +15,7 @@ import {
   type Totals,
 } from './frames.js';
 import type { StoredSet } from './library.js';
+import type { MediaReader } from './media.js';
 import { treeOf, verifyTree } from './set-tree.js';
 
 const SLICE_BYTES = 8 << 20;
@@ -44,19 +43,17 @@ export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions 
   const frames = new FrameWriter(sink);
   // A line that was changed on the disk would restore as it stands: modes, owners, names.
   verifyTree(chain);
-  const media = new Map<StoredSet, number>();
+  const open = new OpenMedia();
   let entries = 0;
   let bytes = 0;
   try {
-    for (const { entry, line, dataSet, dataOffset } of treeOf(chain, selected)) {
+    for (const { entry, line, dataSet, dataMedium, dataOffset } of treeOf(chain, selected)) {
       frames.begin(FRAME_ENTRY, line.length + 1);
       frames.put(line, 0, line.length);
       frames.put(NEWLINE, 0, 1);
       if (entry.stored > 0 && !withoutData) {
-        const fd = media.get(dataSet) ?? dataSet.openMedia();
-        media.set(dataSet, fd);
-        const at = { fd, offset: dataOffset, bytes: entry.stored, path: dataSet.mediaPath };
-        sendData(frames, at, progress);
+        const media = open.of(dataSet, dataMedium);
+        sendData(frames, { media, offset: dataOffset, bytes: entry.stored }, progress);
       }
       bytes += entry.stored;
       progress[0] = ++entries;
@@ -66,30 +63,51 @@ export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions 
     frames.flush();
     return totals;
   } finally {
-    for (const fd of media.values()) closeSync(fd);
+    open.close();
+  }
+}
+
+/** Files that one restore holds open: those used longest ago are closed to make room. */
+const OPEN_MEDIA_MAX = 256;
+
+class OpenMedia {
+  readonly #open = new Map<string, MediaReader>();
+
+  of(set: StoredSet, medium: number): MediaReader {
+    const key = `${set.id} ${medium}`;
+    const media = this.#open.get(key) ?? set.openMedia(medium);
+    this.#open.delete(key);
+    this.#open.set(key, media);
+    if (this.#open.size > OPEN_MEDIA_MAX) this.#closeOldest();
+    return media;
+  }
+
+  #closeOldest(): void {
+    for (const [key, media] of this.#open) {
+      media.close();
+      this.#open.delete(key);
+      return;
+    }
+  }
+
+  close(): void {
+    for (const media of this.#open.values()) media.close();
   }
 }
 
 interface DataPlace {
-  readonly fd: number;
+  readonly media: MediaReader;
   readonly offset: number;
   readonly bytes: number;
-  readonly path: string;
 }
 
 function sendData(frames: FrameWriter, place: DataPlace, progress: Float64Array): void {
-  const { fd, offset, bytes, path } = place;
+  const { media, offset, bytes } = place;
   frames.begin(FRAME_DATA, bytes);
   for (let at = 0; at < bytes; ) {
     const asked = Math.min(bytes - at, SLICE_BYTES);
-    let moved: number;
-    try {
-      moved = frames.putFile(fd, offset + at, asked, null);
-    } catch (e) {
-      if (!(e instanceof FileReadError)) throw e;
-      throw stpError(e.code, `${path} cannot be read at ${offset + at}`, 'read');
-    }
-    if (moved < asked) throw stpError('EINVAL', `${path} is shorter than its manifest says`);
+    const moved = frames.putFrom(media, offset + at, asked, null);
+    if (moved < asked) throw stpError('EINVAL', `${media.name} is shorter than its manifest says`);
     at += moved;
     progress[1] = (progress[1] as number) + moved;
   }

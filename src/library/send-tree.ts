@@ -1,11 +1,10 @@
 /**
  * Backup, the client's side: a file tree becomes one stream of frames.
  *
- * A file's bytes go file to page (read(2)) and are hashed there; nothing of them is copied again. A
- * small file costs one call of the addon (open, fstat, flistxattr, read, fstat, close), and none of the
- * stream. The header announces
- * the size that fstat gave: a file that shrinks or fails meanwhile is filled up with zeros; one that
- * grows is cut. A file that changed is read again, and what was sent of it is superseded; one that
+ * What goes on the wire for each entry: send-member.ts. A small file costs one call of the addon
+ * (open, fstat, flistxattr, read, fstat, close), and none of the stream. With further streams
+ * (spread.ts) large files go through those; the walk, its order and all lines stay here. A file that
+ * changed is read again, and what was sent of it is superseded; one that
  * changes each time, or is large, stays as it is, marked `changed` and reported.
  *
  * Incremental: the list of the parent (tree-index.ts) comes in the order of the walk, so both are
@@ -15,67 +14,40 @@
  * Worker thread: all of it blocks.
  */
 import { closeSync, readSync } from 'node:fs';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { assert } from '../assert.js';
 import { realtimeNs } from '../clock.js';
-import { isCoded, stpError } from '../errors.js';
+import { isCoded } from '../errors.js';
 import { Selector } from '../source/exclude.js';
-import { accessOf, type TreeEntry, TreeWalk, type TreeWarning } from '../source/file-tree.js';
-import { compareWalk, displayPath } from '../source/names.js';
 import {
-  type DataSegments,
-  encodeSparseMap,
-  isSparse,
-  type Segment,
-  segmentsOf,
-} from '../source/sparse.js';
-import { XATTRS_BYTES_MAX, type Xattr, xattrsOf } from '../source/xattrs.js';
+  accessOf,
+  isSameFile,
+  type TreeEntry,
+  TreeWalk,
+  type TreeWarning,
+} from '../source/file-tree.js';
+import { compareWalk } from '../source/names.js';
+import type { Xattr } from '../source/xattrs.js';
 import {
   encodeTotals,
-  FileReadError,
   FRAME_END,
   FRAME_ENTRY,
   FRAME_WARNING,
-  FrameWriter,
+  type FrameWriter,
   LINE_BYTES_MAX,
   LINES_BYTES_TARGET,
   type PageSink,
   type Totals,
 } from './frames.js';
-import {
-  BLAKE3_EMPTY,
-  encodeEntry,
-  encodeScan,
-  encodeTombstone,
-  encodeWarning,
-  type RareFacts,
-} from './manifest.js';
-import { paddedBytes, TarHeaderWriter } from './pax.js';
+import { encodeScan, encodeTombstone, encodeWarning } from './manifest.js';
+import { isLastRead, MemberSender, type SourceNative } from './send-member.js';
+import { type LaneResult, type Lanes, SPREAD_BYTES_MIN, Spread } from './spread.js';
 import { type FillList, TreeIndexReader } from './tree-index.js';
 
-/** Large files report progress this often. */
-const SLICE_BYTES = 8 << 20;
-/** A file that changed while it was read is read again so often, ... */
-const READS_MAX = 3;
-/** ... if it is not larger: each reading stands in the media. */
-const AGAIN_BYTES_MAX = 64 << 20;
 /**
  * A file with another mtime and the same size is read first, to see whether its data is the same: at
  * most this much, which is still in the page cache when it is read again.
  */
 const COMPARE_BYTES_MAX = 64 << 20;
-
-/** Larger ones seldom fit what is left of a page. */
-const SMALL_BYTES_MAX = 48 << 10;
-
-/** Of a manifest line, beside two paths with every byte escaped. */
-const XATTRS_LINE_BYTES_MAX = LINE_BYTES_MAX - 220 * 1024;
-
-/** What Node lacks: from the addon. */
-export interface SourceNative {
-  readonly getXattrs: (fdOrPath: number | Buffer, bytesMax: number) => Buffer[] | null;
-  readonly dataSegments: DataSegments;
-}
 
 /** What of the roots is sent. */
 export interface TreeSelection {
@@ -97,6 +69,8 @@ export interface TransferOptions {
   readonly previous?: (frames: FrameWriter) => FillList;
   /** Nothing but warnings and END is sent: what would be, by the looks of it. */
   readonly dryRun?: boolean;
+  /** Further streams, for the data of large files. */
+  readonly lanes?: Lanes;
   /** Nanoseconds since 1970. */
   readonly now?: () => bigint;
 }
@@ -114,46 +88,51 @@ export function sendTree(
   return new TreeSender(sink, roots, options).run();
 }
 
-interface Content {
-  /** Bytes that stand for the data: `size`, or map and segments. */
-  readonly stored: number;
-  readonly segments: readonly Segment[] | null;
-  readonly map: Buffer | null;
+const SLASH = Buffer.from('/');
+const DOT = 0x2e;
+/** Of a directory: its owner makes entries in it. */
+const OWNER_MAY_WRITE = 0o300;
+
+const isBelow = (path: Buffer, prefix: Buffer): boolean =>
+  path.length > prefix.length && path.compare(prefix, 0, prefix.length, 0, prefix.length) === 0;
+
+/** A directory on the way to where the walk stands. */
+interface OpenDirectory {
+  readonly entry: TreeEntry;
+  /** Of its path in the archive, with a slash behind; empty for `/` itself. */
+  readonly prefix: Buffer;
+  readonly xattrs: readonly Xattr[] | null;
+  /** Something in it lies in a medium that tar reads behind the directory's own. */
+  isSpread: boolean;
 }
 
-/** With every byte of a name escaped, base64 of the values, and what stands around them. */
-function fitsLine(xattrs: readonly Xattr[]): boolean {
-  let bytes = 0;
-  for (const { name, value } of xattrs) bytes += 6 * name.length + (value.length * 4) / 3 + 32;
-  return bytes <= XATTRS_LINE_BYTES_MAX;
-}
-
-class TreeSender {
-  readonly #frames: FrameWriter;
+class TreeSender extends MemberSender {
   readonly #walk: TreeWalk;
   readonly #options: TransferOptions;
-  readonly #progress: Float64Array;
-  readonly #headers = new TarHeaderWriter();
-  readonly #hasher = new Blake3Hasher();
+  readonly #spread: Spread | null;
+  readonly #directories: OpenDirectory[] = [];
   readonly #scratch = Buffer.allocUnsafeSlow(1 << 18);
   readonly #lineBytes = Buffer.allocUnsafeSlow(LINE_BYTES_MAX + LINES_BYTES_TARGET);
   #previous: TreeIndexReader | null = null;
   /** The clock went back since the parent's scan: what is older than it may be newer. */
   #trustsNothing = false;
   #lines = '';
-  #mediaBytes = 0;
   #entries = 0;
   #bytes = 0;
   #warnings = 0;
 
   constructor(sink: PageSink, roots: readonly (Buffer | string)[], options: TransferOptions) {
-    this.#frames = new FrameWriter(sink);
+    const { native, progress = new Float64Array(2), lanes } = options;
+    super(sink, { medium: 0, progress, native });
     this.#options = options;
-    this.#progress = options.progress ?? new Float64Array(2);
-    const onWarning = (warning: TreeWarning) => {
-      this.#warn(warning);
-      options.onWarning?.(warning);
-    };
+    this.#spread =
+      lanes === undefined
+        ? null
+        : new Spread(lanes, {
+            onLines: (lines) => this.#queue(lines),
+            onResult: (result) => this.#onResult(result),
+          });
+    const onWarning = (warning: TreeWarning) => this.onWarning(warning);
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = options.selection ?? {};
     const selector = new Selector(exclude);
     this.#walk = new TreeWalk(roots, { onWarning, selector, oneFileSystem, excludeCaches });
@@ -163,18 +142,24 @@ class TreeSender {
     const scanNs = (this.#options.now ?? realtimeNs)();
     this.#openPrevious(scanNs);
     this.#addLine(encodeScan(scanNs));
-    for (const entry of this.#walk) this.#entry(entry);
+    for (const entry of this.#walk) {
+      this.#leaveTo(entry.path);
+      this.#entry(entry);
+      this.#enter(entry);
+    }
+    this.#leaveTo(null);
     const previous = this.#previous;
     for (; previous?.hasRecord; previous.next()) this.#tombstone(previous.path);
+    this.#spread?.finish();
     this.#flushLines();
     const totals = { entries: this.#entries, bytes: this.#bytes, warnings: this.#warnings };
-    this.#frames.frame(FRAME_END, encodeTotals(totals));
-    this.#frames.flush();
+    this.frames.frame(FRAME_END, encodeTotals(totals));
+    this.frames.flush();
     return totals;
   }
 
   #openPrevious(scanNs: bigint): void {
-    const fill = this.#options.previous?.(this.#frames);
+    const fill = this.#options.previous?.(this.frames);
     if (fill === undefined) return;
     this.#previous = new TreeIndexReader('of the parent', fill);
     this.#trustsNothing = scanNs < this.#previous.scanNs;
@@ -185,7 +170,7 @@ class TreeSender {
     const known = this.#advanceTo(entry.path);
     if (known !== null && this.#isUnchanged(entry, known)) {
       known.next();
-      this.#progress[0] = (this.#progress[0] as number) + 1;
+      this.progress[0] = (this.progress[0] as number) + 1;
       return;
     }
     const sent = this.#send(entry, known);
@@ -220,98 +205,67 @@ class TreeSender {
       this.#sendHeader(entry);
       return true;
     }
-    const isPlain = known === null && !isSparse(entry.size, entry.blocks);
-    const plain = isPlain ? this.#sendPlain(entry) : 'other';
-    if (plain === 'sent') return true;
-    for (let reads = plain === 'changed' ? 2 : 1; ; reads++) {
+    if (known === null) {
+      const read = (view: Uint8Array, at: number) => this.#walk.readWhole(entry, view, at);
+      if (this.sendSmall(entry, read)) return true;
+    }
+    for (let reads = 1; ; reads++) {
       const fd = this.#walk.open(entry);
       if (fd < 0) return false;
+      let isMine = true;
       try {
         if (known !== null && reads === 1 && this.#sendSameData(entry, known, fd)) return true;
-        const isLast = reads === READS_MAX || entry.size > AGAIN_BYTES_MAX;
-        const content = this.#contentOf(entry, fd);
-        if (this.#sendFile(entry, fd, content, this.#xattrsOf(entry, fd), isLast)) return true;
+        if (reads === 1 && this.#giveAway(entry, fd)) {
+          isMine = false;
+          return true;
+        }
+        if (this.sendFile(entry, fd, isLastRead(reads, entry))) return true;
       } finally {
-        closeSync(fd);
+        if (isMine) closeSync(fd);
       }
     }
   }
 
-  /** The common case: nothing about the file is unusual, or else it is to be taken step by step. */
-  #sendPlain(entry: TreeEntry): 'sent' | 'changed' | 'other' {
-    if (this.#sendSmall(entry)) return 'sent';
-    const fd = this.#walk.openPlain(entry);
-    if (fd < 0) return 'other';
-    try {
-      const content = { stored: entry.size, segments: null, map: null };
-      const isLast = entry.size > AGAIN_BYTES_MAX;
-      return this.#sendFile(entry, fd, content, null, isLast) ? 'sent' : 'changed';
-    } finally {
-      closeSync(fd);
-    }
+  #sendHeader(entry: TreeEntry): void {
+    const isListed = this.#previous !== null && entry.type === 'directory';
+    const dumpdir = isListed ? this.#walk.dumpdirOf(entry) : null;
+    this.#sent = { entry, xattrs: this.sendHeader(entry, dumpdir) };
   }
+  /** The last header without data, and the attributes that it went with. */
+  #sent: Pick<OpenDirectory, 'entry' | 'xattrs'> | null = null;
 
-  /** In one call, if header and data fit what is left of the page. */
-  #sendSmall(entry: TreeEntry): boolean {
-    const { size } = entry;
-    if (size > SMALL_BYTES_MAX) return false;
-    const headerBytes = this.#headers.write(entry);
-    this.#hasher.reset();
-    const sent = this.#frames.putMember(
-      this.#headers.buffer.subarray(0, headerBytes),
-      size,
-      (view, at) => this.#walk.readWhole(entry, view, at),
-      this.#hasher,
-    );
-    if (!sent) return false;
-    this.#headerBytes = headerBytes;
-    this.#progress[1] = (this.#progress[1] as number) + size;
-    this.#line(entry, size, this.#hasher.digest('hex'), false, null);
+  /** True if another stream takes the file: large, of one name, and where tar can put it later. */
+  #giveAway(entry: TreeEntry, fd: number): boolean {
+    const { nlink, size } = entry;
+    if (this.#spread === null || nlink > 1 || size < SPREAD_BYTES_MIN) return false;
+    const parent = this.#directories.at(-1);
+    // Tar makes a directory as it is to be, and whoever is not root then puts nothing into it.
+    if (parent !== undefined && (parent.entry.mode & OWNER_MAY_WRITE) !== OWNER_MAY_WRITE) {
+      return false;
+    }
+    if (!this.#spread.giveFile(entry, fd)) return false;
+    if (parent !== undefined) parent.isSpread = true;
     return true;
   }
 
-  #sendHeader(entry: TreeEntry): void {
-    const xattrs = entry.type === 'hardlink' ? null : this.#xattrsOf(entry, accessOf(entry));
-    const isListed = this.#previous !== null && entry.type === 'directory';
-    const dumpdir = isListed ? this.#walk.dumpdirOf(entry) : null;
-    this.#member({ ...entry, xattrs, dumpdir }, 0);
-    const digest = entry.type === 'file' ? BLAKE3_EMPTY : null;
-    this.#line(entry, 0, digest, false, xattrs === null ? null : { xattrs });
-  }
-
-  /** The header of a member; `#line` then follows. Returns after the frame is begun. */
-  #member(member: Parameters<TarHeaderWriter['write']>[0], dataBytes: number): void {
-    const headerBytes = this.#headers.write(member);
-    this.#headerBytes = headerBytes;
-    this.#frames.beginMedia(headerBytes + paddedBytes(dataBytes));
-    this.#frames.put(this.#headers.buffer, 0, headerBytes);
-  }
-  #headerBytes = 0;
-
-  #xattrsOf(entry: TreeEntry, place: number | Buffer): Xattr[] | null {
-    const { native } = this.#options;
-    if (native === undefined) return null;
-    try {
-      const found = xattrsOf(native.getXattrs(place, XATTRS_BYTES_MAX));
-      if (found === null || fitsLine(found)) return found;
-      throw stpError('E2BIG', 'the attributes do not fit a line of the manifest');
-    } catch (e) {
-      // What vanished meanwhile is noticed elsewhere.
-      if (!isCoded(e)) throw e;
-      const message = `the attributes of /${displayPath(entry.path)} are not stored: ${e.code}`;
-      this.#warnBoth({ path: entry.path, code: e.code, message });
-      return null;
+  /** Directories that the walk has left: tar must set the times of some once more. */
+  #leaveTo(path: Buffer | null): void {
+    if (this.#spread === null) return;
+    for (;;) {
+      const last = this.#directories.at(-1);
+      if (last === undefined || (path !== null && isBelow(path, last.prefix))) return;
+      this.#directories.pop();
+      if (last.isSpread) this.#spread.giveDirectory(last.entry, last.xattrs);
     }
   }
 
-  #contentOf(entry: TreeEntry, fd: number): Content {
-    const { native } = this.#options;
-    const { size, blocks } = entry;
-    const segments = native ? segmentsOf(fd, size, blocks, native.dataSegments) : null;
-    if (segments === null) return { stored: size, segments: null, map: null };
-    const map = encodeSparseMap(segments, size);
-    const stored = segments.reduce((sum, { bytes }) => sum + bytes, map.length);
-    return { stored, segments, map };
+  #enter(entry: TreeEntry): void {
+    if (this.#spread === null || entry.type !== 'directory') return;
+    const isTop = entry.path.length === 1 && entry.path[0] === DOT;
+    const prefix = isTop ? Buffer.alloc(0) : Buffer.concat([entry.path, SLASH]);
+    const sent = this.#sent;
+    const xattrs = sent?.entry === entry ? sent.xattrs : this.xattrsOf(entry, accessOf(entry));
+    this.#directories.push({ entry, prefix, xattrs, isSpread: false });
   }
 
   /**
@@ -321,21 +275,21 @@ class TreeSender {
   #sendSameData(entry: TreeEntry, known: TreeIndexReader, fd: number): boolean {
     if (known.type !== 'file' || known.size !== entry.size) return false;
     if (known.mtimeNs !== entry.mtimeNs && entry.size > COMPARE_BYTES_MAX) return false;
-    const content = this.#contentOf(entry, fd);
+    const content = this.contentOf(entry, fd);
     const { stored, map, segments } = content;
     if (known.isSparse !== (map !== null) || known.stored !== stored) return false;
-    this.#hasher.reset();
-    if (map !== null) this.#hasher.update(map);
+    this.hasher.reset();
+    if (map !== null) this.hasher.update(map);
     for (const { offset, bytes } of segments ?? [{ offset: 0, bytes: entry.size }]) {
       if (!this.#hashPart(fd, offset, bytes)) return false;
     }
-    const digest = this.#hasher.digest('hex');
-    if (digest !== known.blake3 || !this.#walk.isSame(entry, fd)) return false;
-    const xattrs = this.#xattrsOf(entry, fd);
+    const digest = this.hasher.digest('hex');
+    if (digest !== known.blake3 || !isSameFile(entry, fd)) return false;
+    const xattrs = this.xattrsOf(entry, fd);
     // A link of a file to itself: GNU tar leaves the file as it is.
-    this.#member({ ...entry, type: 'hardlink', link: entry.path, size: 0 }, 0);
+    this.member({ ...entry, type: 'hardlink', link: entry.path, size: 0 }, 0);
     const sparse = map !== null ? { sparse: true, stored } : {};
-    this.#line(entry, 0, digest, false, { sameData: true, ...sparse, xattrs });
+    this.line(entry, 0, digest, false, { sameData: true, ...sparse, xattrs });
     return true;
   }
 
@@ -345,7 +299,7 @@ class TreeSender {
         const asked = Math.min(bytes - at, this.#scratch.length);
         const read = readSync(fd, this.#scratch, 0, asked, offset + at);
         if (read === 0) return false;
-        this.#hasher.update(this.#scratch.subarray(0, read));
+        this.hasher.update(this.#scratch.subarray(0, read));
         at += read;
       }
       return true;
@@ -356,87 +310,22 @@ class TreeSender {
     }
   }
 
-  /** Sends header and data; false if it changed meanwhile and is to be read again. */
-  #sendFile(
-    entry: TreeEntry,
-    fd: number,
-    { stored, map, segments }: Content,
-    xattrs: Xattr[] | null,
-    isLast: boolean,
-  ): boolean {
-    const { size } = entry;
-    const sparse = map !== null ? { size: stored, sparseBytes: size } : {};
-    this.#member({ ...entry, xattrs, ...sparse }, stored);
-    this.#hasher.reset();
-    if (map !== null) {
-      this.#hasher.update(map);
-      this.#frames.put(map, 0, map.length);
-    }
-    const failure = this.#moveAll(fd, segments ?? [{ offset: 0, bytes: size }]);
-    this.#frames.putZeros(this.#frames.owed - (paddedBytes(stored) - stored), this.#hasher);
-    this.#frames.putZeros(this.#frames.owed);
-    const changed = failure === null && !this.#walk.isSame(entry, fd);
-    const again = changed && !isLast;
-    if (failure !== null) this.#warnUnreadable(entry, failure);
-    else if (changed && isLast) this.#walk.reportChanged(entry);
-    const rare: RareFacts = {
-      ...(map !== null && { sparse: true, stored }),
-      superseded: again,
-      xattrs,
-    };
-    this.#line(entry, stored, this.#hasher.digest('hex'), failure !== null || changed, rare);
-    return !again;
+  #onResult({ entries, bytes, warnings }: LaneResult): void {
+    this.#entries += entries;
+    this.#bytes += bytes;
+    this.progress[0] = (this.progress[0] as number) + entries;
+    for (const warning of warnings) this.onWarning(warning);
   }
 
-  /** Returns the code of a read error, null if the data or the end of the file was reached. */
-  #moveAll(fd: number, segments: readonly Segment[]): string | null {
-    try {
-      for (const { offset, bytes } of segments) {
-        if (!this.#moveData(fd, offset, bytes)) break;
-      }
-      return null;
-    } catch (e) {
-      if (e instanceof FileReadError) return e.code;
-      throw e;
-    }
-  }
-
-  /** False at the end of the file. */
-  #moveData(fd: number, offset: number, bytes: number): boolean {
-    const progress = this.#progress;
-    for (let at = 0; at < bytes; ) {
-      const asked = Math.min(bytes - at, SLICE_BYTES);
-      const moved = this.#frames.putFile(fd, offset + at, asked, this.#hasher);
-      at += moved;
-      progress[1] = (progress[1] as number) + moved;
-      if (moved < asked) return false;
-    }
-    return true;
-  }
-
-  #warnUnreadable(entry: TreeEntry, code: string): void {
-    const message = `/${displayPath(entry.path)} could not be read to its end; zeros stand for the rest`;
-    this.#warn({ path: entry.path, code, message });
-  }
-
-  #line(
-    entry: TreeEntry,
-    dataBytes: number,
-    blake3: string | null,
-    changed: boolean,
-    rare: RareFacts | null,
-  ): void {
-    const headerOffset = this.#mediaBytes;
-    const dataOffset = headerOffset + this.#headerBytes;
-    this.#mediaBytes = dataOffset + paddedBytes(dataBytes);
+  protected onLine(line: string, dataBytes: number): void {
     this.#count(dataBytes);
-    this.#addLine(encodeEntry(entry, headerOffset, dataOffset, blake3, changed, rare));
+    this.#addLine(line);
   }
 
   #count(bytes: number): void {
     this.#entries++;
     this.#bytes += bytes;
-    this.#progress[0] = (this.#progress[0] as number) + 1;
+    this.progress[0] = (this.progress[0] as number) + 1;
   }
 
   #tombstone(path: Buffer): void {
@@ -445,26 +334,33 @@ class TreeSender {
 
   #addLine(line: string): void {
     if (this.#options.dryRun) return;
-    this.#lines += line;
-    if (this.#lines.length >= LINES_BYTES_TARGET) this.#flushLines();
+    if (this.#spread === null) this.#queue(line);
+    else this.#spread.addLine(line);
+  }
+
+  /** Any number of lines: no frame holds many more than its target. */
+  #queue(lines: string): void {
+    for (let start = 0; start < lines.length; ) {
+      const newline = lines.indexOf('\n', start + LINES_BYTES_TARGET);
+      const end = newline < 0 ? lines.length : newline + 1;
+      this.#lines += lines.slice(start, end);
+      if (this.#lines.length >= LINES_BYTES_TARGET) this.#flushLines();
+      start = end;
+    }
   }
 
   #flushLines(): void {
     if (this.#lines === '') return;
     const bytes = this.#lineBytes.write(this.#lines);
     assert(bytes < this.#lineBytes.length, 'lines fit their frame');
-    this.#frames.frame(FRAME_ENTRY, this.#lineBytes, bytes);
+    this.frames.frame(FRAME_ENTRY, this.#lineBytes, bytes);
     this.#lines = '';
   }
 
-  #warnBoth(warning: TreeWarning): void {
-    this.#warn(warning);
-    this.#options.onWarning?.(warning);
-  }
-
-  #warn(warning: TreeWarning): void {
+  protected onWarning(warning: TreeWarning): void {
     this.#warnings++;
     const { path, code, message } = warning;
-    this.#frames.frame(FRAME_WARNING, Buffer.from(encodeWarning(path, code, message)));
+    this.frames.frame(FRAME_WARNING, Buffer.from(encodeWarning(Buffer.from(path), code, message)));
+    this.#options.onWarning?.(warning);
   }
 }

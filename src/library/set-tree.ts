@@ -65,18 +65,27 @@ function openLink(library: Library, link: ChainLink, neededBy: string): StoredSe
   throw stpError('EINVAL', `set ${neededBy} needs set ${link.id}, ${why}; make a full backup`);
 }
 
+/** The newest set of a host with just these roots. */
+export function lastSetOf(
+  library: Library,
+  host: string,
+  roots: readonly string[],
+): SetSummary | undefined {
+  const wanted = JSON.stringify([...roots].sort());
+  // Names of sets have seconds only, which two runs may share.
+  return library
+    .list()
+    .sets.filter((s) => s.host === host && JSON.stringify([...s.roots].sort()) === wanted)
+    .sort((a, b) => (a.finishedAt < b.finishedAt ? -1 : 1))
+    .at(-1);
+}
+
 /**
  * The set that an incremental backup of these roots builds on, and what that builds on.
  * @throws ENOENT if there is none, or one of the chain is gone; EINVAL if one is damaged
  */
 export function openParent(library: Library, host: string, roots: readonly string[]): StoredSet[] {
-  const wanted = JSON.stringify([...roots].sort());
-  const { sets } = library.list();
-  // Names of sets have seconds only, which two runs may share.
-  const found = sets
-    .filter((s) => s.host === host && JSON.stringify([...s.roots].sort()) === wanted)
-    .sort((a, b) => (a.finishedAt < b.finishedAt ? -1 : 1))
-    .at(-1);
+  const found = lastSetOf(library, host, roots);
   if (found === undefined) {
     throw stpError('ENOENT', `no set of ${host} has just these roots; make a full backup first`);
   }
@@ -104,8 +113,9 @@ export interface TreeItem {
   /** Its manifest has the line, at `lineOffset`. */
   readonly lineSet: StoredSet;
   readonly lineOffset: number;
-  /** Has the data, at `dataOffset` of its media. */
+  /** Has the data, at `dataOffset` of this one of its media. */
   readonly dataSet: StoredSet;
+  readonly dataMedium: number;
   readonly dataOffset: number;
 }
 
@@ -141,10 +151,10 @@ function* itemsOfManifest(set: StoredSet): Generator<TreeItem, void, void> {
   const manifest = set.manifest();
   try {
     for (const entry of manifest) {
-      if (entry.kind !== 'entry' || entry.superseded) continue;
+      if (entry.kind !== 'entry' || entry.superseded || entry.again) continue;
       const { line, lineOffset } = manifest;
-      const { dataOffset } = entry;
-      yield { entry, line, lineSet: set, lineOffset, dataSet: set, dataOffset };
+      const { medium: dataMedium, dataOffset } = entry;
+      yield { entry, line, lineSet: set, lineOffset, dataSet: set, dataMedium, dataOffset };
     }
   } finally {
     manifest.close();
@@ -168,8 +178,8 @@ function* itemsOfIndex(chain: readonly StoredSet[]): Generator<TreeItem, void, v
       manifests[place.set] = lines;
       const line = lines.at(place.lineOffset, place.lineBytes);
       const entry = entryAt(line, list, lineSet.manifestPath);
-      const { lineOffset, dataOffset } = place;
-      yield { entry, line, lineSet, lineOffset, dataSet, dataOffset };
+      const { lineOffset, dataMedium, dataOffset } = place;
+      yield { entry, line, lineSet, lineOffset, dataSet, dataMedium, dataOffset };
     }
     if (list.digest() !== set.summary.indexBlake3) {
       throw stpError('EINVAL', `${path} is damaged: its digest is not that of set.json`);

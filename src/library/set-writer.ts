@@ -28,16 +28,18 @@ import {
   encodeHeader,
   encodeTrailer,
   endOffset,
+  type FurtherMedium,
   LineError,
   type ManifestEntry,
   type ManifestHeader,
+  MediaTiling,
   mediaDataBytes,
 } from './manifest.js';
+import { createMedia, type MediaWriter } from './media.js';
 import { TAR_END_BYTES } from './pax.js';
 import { encodeSummary, SUMMARY_FILE } from './summary.js';
 import { TreeMerge } from './tree-merge.js';
 
-export const MEDIA_FILE = 'media.tar';
 export const MANIFEST_FILE = 'manifest.jsonl';
 export const INDEX_FILE = 'tree.index';
 
@@ -52,6 +54,8 @@ export interface SetSummary extends Omit<ManifestHeader, 'setId'> {
   readonly warnings: number;
   readonly mediaBytes: number;
   readonly mediaBlake3: string;
+  /** Of the media from 1 on; left out where there are none. */
+  readonly moreMedia?: readonly FurtherMedium[];
   readonly manifestBytes: number;
   readonly manifestBlake3: string;
   /** Entries of the tree at this point, whichever sets have them. Sets of file trees only. */
@@ -101,9 +105,8 @@ export function syncDirectory(path: string): void {
 export class SetWriter {
   readonly id: string;
   readonly #place: SetPlace;
-  readonly #mediaFd: number;
+  readonly #media: MediaWriter;
   readonly #manifestFd: number;
-  readonly #mediaDigest = new Blake3Hasher();
   readonly #manifestDigest = new Blake3Hasher();
   /** Null for a set without a list. */
   readonly #merge: TreeMerge | null;
@@ -113,9 +116,7 @@ export class SetWriter {
   #gatheredBytes = 0;
   #manifestBytes = 0;
   #lineNumber = 0;
-  #mediaBytes = 0;
-  /** Where the next entry's header must be. */
-  #entriesEnd = 0;
+  readonly #tiling = new MediaTiling();
   #entries = 0;
   #bytes = 0;
   #warnings = 0;
@@ -125,7 +126,7 @@ export class SetWriter {
   constructor(place: SetPlace) {
     this.id = place.header.setId;
     this.#place = place;
-    this.#mediaFd = openSync(join(place.partialDirectory, MEDIA_FILE), CREATE, 0o600);
+    this.#media = createMedia(place.partialDirectory);
     this.#manifestFd = openSync(join(place.partialDirectory, MANIFEST_FILE), CREATE, 0o600);
     this.#merge =
       place.hasList === false
@@ -136,6 +137,11 @@ export class SetWriter {
             parent: place.parent ?? null,
           });
     this.#gather(Buffer.from(encodeHeader(place.header)));
+  }
+
+  /** Where its files are until it is complete. */
+  get partialDirectory(): string {
+    return this.#place.partialDirectory;
   }
 
   /** So far: for progress. */
@@ -152,9 +158,7 @@ export class SetWriter {
   /** Appends the payload of the MEDIA frame that `frames` stands at. */
   media(frames: FrameReader): void {
     assert(this.#state === 'open', 'the set is open');
-    const { length } = frames;
-    this.#guard(() => frames.toFile(this.#mediaFd, this.#mediaDigest));
-    this.#mediaBytes += length;
+    this.#guard(() => frames.pass(frames.owed, (page) => this.#media.append(page)));
   }
 
   /**
@@ -194,14 +198,12 @@ export class SetWriter {
   }
 
   #acceptEntry(record: ManifestEntry, lineBytes: number): void {
-    const shown = displayPath(record.path);
-    if (record.headerOffset !== this.#entriesEnd) {
-      throw new LineError(`${shown} is not at ${this.#entriesEnd}, where the entry before ended`);
+    this.#tiling.add(record);
+    // Other media come through other streams: whether all of it is there shows at the end.
+    if (record.medium === 0 && endOffset(record) > this.#media.bytes) {
+      throw new LineError(`${displayPath(record.path)} ends behind the media received`);
     }
-    const end = endOffset(record);
-    if (end > this.#mediaBytes) throw new LineError(`${shown} ends behind the media received`);
-    this.#entriesEnd = end;
-    this.#entries++;
+    if (!record.again) this.#entries++;
     this.#bytes += mediaDataBytes(record);
     this.#guard(() => this.#merge?.put(record, this.#lineOffset, lineBytes));
   }
@@ -224,18 +226,15 @@ export class SetWriter {
 
   /**
    * Ends media and manifest, puts all of it on the disk and makes the set visible.
+   * @param more the media from 1 on, which are complete and on the disk: see store-medium.ts
    * @throws EPROTO if media arrived that no entry names; ENOSPC, EIO: the set is aborted then
    */
-  commit(): SetSummary {
+  commit(more: readonly FurtherMedium[] = []): SetSummary {
     assert(this.#state === 'open', 'the set is open');
-    if (this.#entriesEnd !== this.#mediaBytes) {
-      const extra = this.#mediaBytes - this.#entriesEnd;
-      this.abort();
-      throw stpError('EPROTO', `the client sent ${extra} bytes of media that no entry names`);
-    }
+    this.#assertTiled(more);
     return this.#guard(() => {
       const { partialDirectory, directory } = this.#place;
-      const summary = this.#finishFiles();
+      const summary = this.#finishFiles(more);
       syncDirectory(partialDirectory);
       this.#place.verifyChain?.();
       renameSync(partialDirectory, directory);
@@ -246,17 +245,31 @@ export class SetWriter {
     });
   }
 
-  #finishFiles(): SetSummary {
+  /** Entries must name all that arrived, and nothing else. */
+  #assertTiled(more: readonly FurtherMedium[]): void {
+    const { ends } = this.#tiling;
+    const arrived = [this.#media.bytes, ...more.map(({ bytes }) => bytes - TAR_END_BYTES)];
+    for (let medium = 0; medium < Math.max(ends.length, arrived.length); medium++) {
+      const extra = (arrived[medium] ?? 0) - (ends[medium] ?? 0);
+      if (extra === 0) continue;
+      this.abort();
+      const where = medium === 0 ? 'media' : `medium ${medium}`;
+      const what =
+        extra > 0
+          ? `sent ${extra} bytes of ${where} that no entry names`
+          : `named ${-extra} bytes of ${where} that it did not send`;
+      throw stpError('EPROTO', `the client ${what}`);
+    }
+  }
+
+  #finishFiles(more: readonly FurtherMedium[]): SetSummary {
     const { setId, ...header } = this.#place.header;
-    const end = new Uint8Array(TAR_END_BYTES);
-    writeAll(this.#mediaFd, end);
-    this.#mediaDigest.update(end);
-    const mediaBytes = this.#mediaBytes + end.length;
+    this.#media.append(new Uint8Array(TAR_END_BYTES));
     const totals = {
       entries: this.#entries,
       bytes: this.#bytes,
-      mediaBytes,
-      mediaBlake3: this.#mediaDigest.digest('hex'),
+      ...this.#media.finish(),
+      ...(more.length > 0 && { moreMedia: more }),
       warnings: this.#warnings,
     };
     this.#gather(Buffer.from(encodeTrailer(totals)));
@@ -280,7 +293,6 @@ export class SetWriter {
       mode: 0o600,
       flush: true,
     });
-    fsyncSync(this.#mediaFd);
     fsyncSync(this.#manifestFd);
     this.#closeFiles();
     return summary;
@@ -299,7 +311,7 @@ export class SetWriter {
   #closeFiles(): void {
     if (!this.#filesOpen) return;
     this.#filesOpen = false;
-    closeSync(this.#mediaFd);
+    this.#media.close();
     closeSync(this.#manifestFd);
     this.#merge?.close();
   }

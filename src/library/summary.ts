@@ -12,7 +12,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { blake3 } from '@napi-rs/blake-hash';
 import { isCoded, stpError } from '../errors.js';
-import { chainOf } from './manifest.js';
+import { chainOf, moreMediaOf } from './manifest.js';
 import type { SetSummary } from './set-writer.js';
 
 export const SUMMARY_FILE = 'set.json';
@@ -59,6 +59,7 @@ function decode(bytes: Buffer, id: string): SetSummary {
     throw new Error('roots is not a list of strings');
   }
   if (value.chain !== undefined) chainOf(value.chain);
+  if (value.moreMedia !== undefined) moreMediaOf(value.moreMedia);
   for (const name of listNumbers) {
     if (value[name] !== undefined && !Number.isSafeInteger(value[name])) {
       throw new Error(`${name} is not a whole number`);

@@ -24,6 +24,7 @@ const types: ReadonlyMap<string, EntryType> = new Map([
   ['6', 'fifo'],
 ]);
 
+const GLOBAL_HEADER = 0x67;
 const CHECKSUM = 148;
 const CHECKSUM_BYTES = 8;
 const known: ReadonlySet<string> = new Set([
@@ -197,6 +198,21 @@ export function readMember(take: (bytes: number) => Buffer): TarMember | null {
     major: isDevice ? octal(block, 329, 8, 'major') : 0,
     minor: isDevice ? octal(block, 337, 8, 'minor') : 0,
   };
+}
+
+/**
+ * Bytes of one piece of a void that begins with this block: a global header with nothing but a
+ * comment, which any tar passes over. Null if it is something else.
+ */
+export function voidBytes(block: Buffer): number | null {
+  try {
+    checkBlock(block);
+    if (block[156] !== GLOBAL_HEADER) return null;
+    return TAR_BLOCK_BYTES + paddedBytes(octal(block, 124, 12, 'size'));
+  } catch (e) {
+    if (e instanceof MemberError) return null;
+    throw e;
+  }
 }
 
 /** What a header can say of an ACL that is none is nothing. */

@@ -19,7 +19,8 @@
  *   24, 32      size, bytes stored (f64)
  *   40, 48, 56  mtime, ctime (i64, ns), inode (u64)
  *   64, 72      manifest line: offset (f64), bytes (u32, without newline)
- *   80          offset of the data in its media (f64)
+ *   76      2   medium of the data, of its set
+ *   80          offset of the data in its medium (f64)
  *   88      32  BLAKE3 of the data; zeros for what is no file
  *   120         path, link
  *
@@ -71,6 +72,7 @@ export interface IndexPlace {
   readonly lineOffset: number;
   readonly lineBytes: number;
   readonly dataSet: number;
+  readonly dataMedium: number;
   readonly dataOffset: number;
 }
 
@@ -95,6 +97,7 @@ export function encodeRecord(e: ManifestEntry, place: IndexPlace, scanNs: bigint
   record.writeBigUInt64LE(BigInt.asUintN(64, e.ino), 56);
   record.writeDoubleLE(place.lineOffset, 64);
   record.writeUInt32LE(place.lineBytes, 72);
+  record.writeUInt16LE(place.dataMedium, 76);
   record.writeDoubleLE(place.dataOffset, 80);
   if (e.blake3 !== null) record.write(e.blake3, 88, 'hex');
   e.path.copy(record, RECORD_BYTES);
@@ -206,6 +209,7 @@ export class TreeIndexReader {
       dataSet: this.#u16(14),
       lineOffset: this.#double(64),
       lineBytes: this.#chunk.readUInt32LE(this.#at + 72),
+      dataMedium: this.#u16(76),
       dataOffset: this.#double(80),
     };
   }

@@ -11,7 +11,7 @@ import { stpError } from '../errors.js';
 import { compareWalk, displayPath } from '../source/names.js';
 import { writeAll } from './frames.js';
 import { LineError, type ManifestEntry } from './manifest.js';
-import { encodeIndexHeader, encodeRecord, TreeIndexReader } from './tree-index.js';
+import { encodeIndexHeader, encodeRecord, type IndexPlace, TreeIndexReader } from './tree-index.js';
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 const GATHER_BYTES = 1 << 20;
@@ -57,6 +57,8 @@ export class TreeMerge {
   }
 
   put(entry: ManifestEntry, lineOffset: number, lineBytes: number): void {
+    // It stands in the list already, or is to come.
+    if (entry.again) return;
     const before = this.#last;
     const match = this.#advanceTo(entry.path);
     if (entry.superseded) {
@@ -65,15 +67,19 @@ export class TreeMerge {
       return;
     }
     let dataSet = this.#options.ordinal;
-    let { dataOffset } = entry;
-    if (entry.sameData) ({ dataSet, dataOffset } = this.#dataOf(entry, match));
-    const place = { set: this.#options.ordinal, lineOffset, lineBytes, dataSet, dataOffset };
+    let { medium: dataMedium, dataOffset } = entry;
+    if (entry.sameData) ({ dataSet, dataMedium, dataOffset } = this.#dataOf(entry, match));
+    const at = { set: this.#options.ordinal, lineOffset, lineBytes };
+    const place = { ...at, dataSet, dataMedium, dataOffset };
     this.#write(encodeRecord(entry, place, this.#scanNs ?? 0n));
     this.#entries++;
     if (match) this.#parent?.next();
   }
 
-  #dataOf(entry: ManifestEntry, match: boolean): { dataSet: number; dataOffset: number } {
+  #dataOf(
+    entry: ManifestEntry,
+    match: boolean,
+  ): Pick<IndexPlace, 'dataSet' | 'dataMedium' | 'dataOffset'> {
     const parent = this.#parent;
     const same =
       match &&
@@ -99,7 +105,7 @@ export class TreeMerge {
     if (this.#last !== null && compareWalk(this.#last, path) >= 0) {
       throw new LineError(`${displayPath(path)} comes twice, or not in the order of the walk`);
     }
-    this.#last = Buffer.from(path);
+    this.#last = path;
     const parent = this.#parent;
     if (parent === null) return false;
     while (parent.hasRecord) {

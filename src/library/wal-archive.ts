@@ -64,10 +64,17 @@ export class WalArchive {
   /** A new file in the archive, to be filled and then kept or dropped. */
   async begin(segment: string): Promise<IncomingSegment> {
     const group = this.#group(segment);
-    await this.#makeDirectory(group);
     const temporary = join(group, `.${segment}.${randomBytes(6).toString('hex')}`);
     const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-    const handle = await open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    const make = (): Promise<FileHandle> =>
+      open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    await this.#makeDirectory(group);
+    const handle = await make().catch(async (e: unknown) => {
+      if (!isCoded(e) || e.code !== 'ENOENT') throw e;
+      // Pruning took the directory, which was empty, between the two.
+      await this.#makeDirectory(group);
+      return make();
+    });
     return new IncomingSegment(handle, temporary, join(group, segment), () => this.find(segment));
   }
 

@@ -26,33 +26,43 @@ export interface FileStat {
   readonly ctimeNs: bigint;
 }
 
-export const makeRecord = (): BigInt64Array => new BigInt64Array(STAT_WORDS);
+/** The record of a file: both arrays are views of the same words. */
+export interface StatRecord {
+  readonly numbers: Float64Array;
+  readonly words: BigInt64Array;
+}
+
+export function makeRecord(): StatRecord {
+  const numbers = new Float64Array(STAT_WORDS);
+  return { numbers, words: new BigInt64Array(numbers.buffer) };
+}
 
 /** Inode and device numbers have no sign. */
 const unsigned = (word: bigint | undefined): bigint => BigInt.asUintN(64, word as bigint);
 
 /**
  * @param name in the open directory `fd`, and not followed; null: of `fd` itself
- * @param record filled; readers of it are quicker than of what is returned
+ * @param record filled on the way
  * @throws ENOENT, EACCES, ...
  */
-export function statOf(fd: number, name: Buffer | null, record: BigInt64Array): FileStat {
-  const errno = native().statInto(fd, name, record);
+export function statOf(fd: number, name: Buffer | null, record: StatRecord): FileStat {
+  const { numbers, words } = record;
+  const errno = native().statInto(fd, name, words);
   if (errno !== 0) {
     const code = getSystemErrorName(-errno);
     throw stpError(code, 'the file cannot be looked at', 'stat');
   }
   return {
-    mode: Number(record[0]),
-    uid: Number(record[1]),
-    gid: Number(record[2]),
-    size: Number(record[3]),
-    blocks: Number(record[4]),
-    nlink: Number(record[5]),
-    ino: unsigned(record[6]),
-    dev: unsigned(record[7]),
-    rdev: unsigned(record[8]),
-    mtimeNs: record[9] as bigint,
-    ctimeNs: record[10] as bigint,
+    mode: numbers[0] as number,
+    uid: numbers[1] as number,
+    gid: numbers[2] as number,
+    size: numbers[3] as number,
+    blocks: numbers[4] as number,
+    nlink: numbers[5] as number,
+    ino: unsigned(words[6]),
+    dev: unsigned(words[7]),
+    rdev: words[8] as bigint,
+    mtimeNs: words[9] as bigint,
+    ctimeNs: words[10] as bigint,
   };
 }

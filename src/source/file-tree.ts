@@ -416,13 +416,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
       fd = this.#openFile(entry);
       const stat = statOf(fd, null, this.#opened);
       if (stat.ino === entry.ino && stat.dev === entry.dev && typeOf(stat) === 'file') {
-        entry.mode = stat.mode & 0o7777;
-        entry.uid = stat.uid;
-        entry.gid = stat.gid;
-        entry.size = stat.size;
-        entry.blocks = stat.blocks;
-        entry.mtimeNs = stat.mtimeNs;
-        entry.ctimeNs = stat.ctimeNs;
+        takeFacts(entry, stat);
         return fd;
       }
       this.#report(entry.path, 'ESTALE');
@@ -475,42 +469,45 @@ export class TreeWalk implements Iterable<TreeEntry> {
   }
 
   /**
-   * Opens a plain file: what the walk saw, without extended attributes. The caller closes it.
-   * @returns -1: take it step by step, from `open` on
-   */
-  openPlain(entry: TreeEntry): number {
-    const flags = this.#plainFlags(entry);
-    return native().openPlain(entry.dirFd, entry.name, flags, this.#record);
-  }
-
-  /**
-   * All of a small plain file at `offset` of `view`, in one call, if it stays as it is meanwhile.
-   * False: take it step by step.
+   * All of a small file at `offset` of `view`, in one call, if it is what the walk saw before and
+   * after it is read; and has no extended attributes. False: take it step by step, from `open` on.
    */
   readWhole(entry: TreeEntry, view: Uint8Array, offset: number): boolean {
-    const flags = this.#plainFlags(entry);
-    return native().readWhole(entry.dirFd, entry.name, flags, this.#record, view, offset);
-  }
-
-  #plainFlags(entry: TreeEntry): number {
-    const isSeen = this.#record[6] === BigInt.asIntN(64, entry.ino);
-    assert(entry.type === 'file' && isSeen, 'the entry that the walk stands at');
+    assert(
+      entry.type === 'file' && this.#record.words[6] === BigInt.asIntN(64, entry.ino),
+      'of the walk',
+    );
     const isOwn = this.#euid === 0 || entry.uid === this.#euid;
-    return isOwn ? OPEN_FILE | O_NOATIME : OPEN_FILE;
-  }
-
-  /** True if the file is still what `open` found. */
-  isSame(entry: TreeEntry, fd: number): boolean {
-    const now = statOf(fd, null, this.#opened);
-    // ctime covers size and mtime: nothing sets it back. Size is compared for clocks that tick slowly.
-    return now.ctimeNs === entry.ctimeNs && now.size === entry.size;
-  }
-
-  /** Warns of a file that changed while it was read. */
-  reportChanged(entry: TreeEntry): void {
-    this.#report(entry.path, 'EAGAIN', 'changed while it was read; what is stored may be mixed');
+    const flags = isOwn ? OPEN_FILE | O_NOATIME : OPEN_FILE;
+    return native().readWhole(entry.dirFd, entry.name, flags, this.#record.words, view, offset);
   }
 }
+
+function takeFacts(entry: TreeEntry, stat: FileStat): void {
+  entry.mode = stat.mode & 0o7777;
+  entry.uid = stat.uid;
+  entry.gid = stat.gid;
+  entry.size = stat.size;
+  entry.blocks = stat.blocks;
+  entry.mtimeNs = stat.mtimeNs;
+  entry.ctimeNs = stat.ctimeNs;
+}
+
+/** Brings the entry of an open file up to date, as `TreeWalk.open` does. */
+export const refreshEntry = (entry: TreeEntry, fd: number): void =>
+  takeFacts(entry, statOf(fd, null, makeRecord()));
+
+/** True if the file is still what `open` found. */
+export function isSameFile(entry: TreeEntry, fd: number): boolean {
+  const now = statOf(fd, null, makeRecord());
+  // ctime covers size and mtime: nothing sets it back. Size is compared for clocks that tick slowly.
+  return now.ctimeNs === entry.ctimeNs && now.size === entry.size;
+}
+
+export const changedWarning = ({ path }: TreeEntry): TreeWarning => {
+  const message = `/${displayPath(path)} changed while it was read; what is stored may be mixed`;
+  return { path, code: 'EAGAIN', message };
+};
 
 const typeOf = (stat: FileStat): EntryType | undefined => fileTypes.get(stat.mode & S_IFMT);
 

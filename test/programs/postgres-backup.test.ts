@@ -2,107 +2,30 @@
  * A real PostgreSQL, backed up through the array while pgbench writes: its own tools say whether
  * what comes back is whole. Skipped where it is not installed.
  */
-import { execFileSync, spawn } from 'node:child_process';
-import {
-  chmodSync,
-  chownSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, chownSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
-import { finished, until } from '../support/array.js';
+import test from 'ava';
+import { until } from '../support/array.js';
 import { startDatabaseHouse, stpbackup } from '../unit/backup/database-rig.js';
-import { NO_POSTGRES, postgresPrograms } from './postgres-rig.js';
-
-const NOBODY = 65534;
-const isRoot = process.getuid?.() === 0;
-const asUser = isRoot ? { uid: NOBODY, gid: NOBODY } : {};
-const bin = postgresPrograms();
-
-interface Cluster {
-  readonly directory: string;
-  readonly data: string;
-  /** Runs one of PostgreSQL's programs; its standard output. */
-  run(program: string, ...args: string[]): string;
-  start(data: string, ...options: string[]): void;
-  stop(data: string, mode?: 'fast' | 'immediate'): void;
-  sql(text: string, database?: string): string;
-}
-
-/** A directory of the user that PostgreSQL runs as, and its programs. */
-function makeCluster(t: ExecutionContext, programs: string): Cluster {
-  const directory = mkdtempSync(join(tmpdir(), 'stpd-pgb-'));
-  if (isRoot) chownSync(directory, NOBODY, NOBODY);
-  chmodSync(directory, 0o755);
-  const data = join(directory, 'data');
-  const started = new Set<string>();
-  const run = (program: string, ...args: string[]): string =>
-    execFileSync(join(programs, program), args, {
-      ...asUser,
-      cwd: directory,
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-  const log = join(directory, 'log');
-  const cluster: Cluster = {
-    directory,
-    data,
-    run,
-    start: (at, ...options) => {
-      const all = ['listen_addresses=', `unix_socket_directories=${directory}`, ...options];
-      const text = all.map((o) => `-c "${o.replaceAll('"', '\\"')}"`).join(' ');
-      started.add(at);
-      try {
-        const args = ['start', '-D', at, '-w', '-s', '-t', '120', '-l', log, '-o', text];
-        execFileSync(join(programs, 'pg_ctl'), args, {
-          ...asUser,
-          cwd: directory,
-          stdio: 'ignore',
-        });
-      } catch (e) {
-        t.log(readFileSync(log, 'utf8').slice(-4000));
-        throw e;
-      }
-    },
-    stop: (at, mode = 'fast') => {
-      started.delete(at);
-      run('pg_ctl', 'stop', '-D', at, '-m', mode, '-w', '-s');
-    },
-    sql: (text, database = 'postgres') =>
-      run('psql', '-h', directory, '-U', 'postgres', '-d', database, '-At', '-c', text).trim(),
-  };
-  t.teardown(() => {
-    for (const at of [...started]) cluster.stop(at);
-    rmSync(directory, { recursive: true, force: true });
-  });
-  run('initdb', '-D', data, '-A', 'trust', '-U', 'postgres', '-E', 'UTF8', '--locale=C', '-N');
-  return cluster;
-}
-
-const SUMS =
-  'SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM ' +
-  'pgbench_tellers), (SELECT sum(bbalance) FROM pgbench_branches), (SELECT coalesce(sum(delta), 0) ' +
-  'FROM pgbench_history)';
-
-/** Four sums that agree whatever was committed. */
-function balancesAgree(t: ExecutionContext, c: Cluster): void {
-  const sums = c.sql(SUMS).split('|');
-  t.is(new Set(sums).size, 1, sums.join(' '));
-}
-
-const ARCHIVED = "SELECT coalesce(last_archived_wal, '') FROM pg_stat_archiver";
+import {
+  ARCHIVED,
+  balancesAgree,
+  bin,
+  isRoot,
+  makeCluster,
+  NOBODY,
+  startLoad,
+  urlOf,
+} from './postgres-cluster.js';
+import { NO_POSTGRES } from './postgres-rig.js';
 
 const pgTest = bin === undefined ? test.skip : test.serial;
 if (bin === undefined) console.log(NO_POSTGRES);
 
 pgTest('a full backup under load restores, verifies, starts, and its balances agree', async (t) => {
   const h = await startDatabaseHouse(t);
-  const c = makeCluster(t, bin as string);
+  const c = makeCluster(t);
   const space = join(c.directory, 'space');
   mkdirSync(space, { mode: 0o700 });
   if (isRoot) chownSync(space, NOBODY, NOBODY);
@@ -111,16 +34,10 @@ pgTest('a full backup under load restores, verifies, starts, and its balances ag
   c.sql('CREATE TABLE elsewhere TABLESPACE other AS SELECT generate_series(1, 50000) AS n');
   c.sql('CREATE UNLOGGED TABLE unlogged AS SELECT 1');
   c.run('pgbench', '-i', '-q', '-s', '2', '-h', c.directory, '-U', 'postgres', 'postgres');
-  const args = ['-n', '-c', '2', '-T', '600', '-h', c.directory, '-U', 'postgres', 'postgres'];
-  const load = spawn(join(bin as string, 'pgbench'), args, { ...asUser, stdio: 'ignore' });
-  const loadEnded = finished(load);
-  t.teardown(() => load.kill('SIGKILL'));
-  await until('there is load', () => Number(c.sql('SELECT count(*) FROM pgbench_history')) > 20);
+  const stopLoad = await startLoad(t, c);
 
-  const url = `postgresql://postgres@/postgres?host=${c.directory}`;
-  const made = await h.db('--postgresql', url, '--name', 'main');
-  load.kill('SIGTERM');
-  await loadEnded;
+  const made = await h.db('--postgresql', urlOf(c), '--name', 'main');
+  await stopLoad();
   t.is(made.code, 0, made.stderr);
   const [set] = await h.list();
   t.deepEqual(set?.roots, ['postgresql:main']);
@@ -154,12 +71,11 @@ pgTest('a server that is not there, or stops, leaves no set', async (t) => {
   const failed = await h.db('--postgresql', 'postgresql:///x?host=/nonexistent', '--name', 'x');
   t.is(failed.code, 1);
   t.regex(failed.stderr, /ENOENT|connect/);
-  const c = makeCluster(t, bin as string);
+  const c = makeCluster(t);
   c.start(c.data, 'fsync=off');
-  const url = `postgresql://postgres@/postgres?host=${c.directory}`;
   // A throttled checkpoint holds the backup at its beginning.
   c.sql('CREATE TABLE t AS SELECT generate_series(1, 200000) AS n');
-  const running = h.spawnDb('--postgresql', url, '--name', 'main', '--spread');
+  const running = h.spawnDb('--postgresql', urlOf(c), '--name', 'main', '--spread');
   await until('it began', () => h.partial().some((name) => name.endsWith('.partial')));
   c.stop(c.data, 'immediate');
   const ended = await running.ended;
@@ -172,7 +88,7 @@ pgTest('WAL through the running client: a restore to a named point in time', asy
   const h = await startDatabaseHouse(t, isRoot ? { uid: NOBODY } : {});
   chmodSync(h.base, 0o711);
   const client = await h.startClient();
-  const c = makeCluster(t, bin as string);
+  const c = makeCluster(t);
   const call = `${process.execPath} ${stpbackup}`;
   c.start(
     c.data,
@@ -181,8 +97,7 @@ pgTest('WAL through the running client: a restore to a named point in time', asy
     'wal_level=replica',
   );
   c.sql('CREATE TABLE t (n int); INSERT INTO t VALUES (1)');
-  const url = `postgresql://postgres@/postgres?host=${c.directory}`;
-  const made = await h.db('--postgresql', url, '--name', 'main');
+  const made = await h.db('--postgresql', urlOf(c), '--name', 'main');
   t.is(made.code, 0, made.stderr);
   c.sql('INSERT INTO t VALUES (2)');
   c.sql('SELECT pg_switch_wal()');

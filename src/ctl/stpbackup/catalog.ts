@@ -1,7 +1,6 @@
 /** stpbackup catalog rebuild */
 import type { Command } from 'commander';
-import { stpError } from '../../errors.js';
-import { Catalog, type CatalogFacts, loadSqlite } from '../../library/catalog.js';
+import { Catalog, type CatalogFacts } from '../../library/catalog.js';
 import { type OutputOptions, print, sheet } from '../output.js';
 import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
 
@@ -17,15 +16,6 @@ export function addCatalog(program: Command): void {
   withLibrary(catalog.command('rebuild').description('makes it anew, from the sets alone'))
     .option('--json', 'print one JSON object')
     .action((options: LibraryPlace & OutputOptions) => {
-      const sqlite = loadSqlite();
-      if (sqlite === null) {
-        const version = process.version;
-        throw stpError(
-          'ENOSYS',
-          `better-sqlite3 is not there for Node ${version}: run npm install better-sqlite3; ` +
-            'find works without it, and reads all manifests',
-        );
-      }
-      print(options, new Catalog(readLibrary(options), sqlite).rebuild(), factsText);
+      print(options, new Catalog(readLibrary(options)).rebuild(), factsText);
     });
 }

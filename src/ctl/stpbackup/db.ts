@@ -1,10 +1,12 @@
 /** stpbackup db ...: database sessions, which run in this process on the client. Main thread. */
+import { tmpdir } from 'node:os';
 import type { Command } from 'commander';
 import { type ClientConfig, loadClientConfig, type ServerAddress } from '../../backup/config.js';
 import { ConfigurationError } from '../../backup/config-error.js';
 import {
   backUpCommand,
   backUpPostgresql,
+  backUpSqlite,
   type DatabaseClientOptions,
   type DatabaseReport,
   restoreToCommand,
@@ -17,19 +19,28 @@ import { StorageAccess } from '../../backup/storage-access.js';
 import { monotonicMs } from '../../clock.js';
 import { STPConnect } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
+import { EXIT_WARNINGS } from '../command-line.js';
 import { humanSize, sheet } from '../output.js';
-import { complaintText, EXIT_WARNINGS } from './session-view.js';
+import { EventOutput } from './events.js';
+import { ProgressView } from './progress-view.js';
+import { withOutput } from './session-verb.js';
+import { complaintText } from './session-view.js';
+import { waitedRows } from './waited.js';
 
 interface Common {
   readonly config: string;
   readonly trace?: true;
   readonly json?: true;
+  readonly quiet?: true;
   readonly name?: string;
+  readonly limitRate?: number;
 }
 interface BackupOptions extends Common {
   readonly command?: string;
   readonly postgresql?: string | true;
   readonly spread?: true;
+  readonly sqlite?: string;
+  readonly scratch?: string;
 }
 interface RestoreOptions extends Common {
   readonly toCommand?: string;
@@ -57,7 +68,9 @@ async function run(
 ): Promise<void> {
   const config = loadClientConfig(options.config);
   const server = serverOf(config, serverName);
-  const say = (line: string): void => void process.stderr.write(`${line}\n`);
+  const view = new ProgressView(options.quiet || options.json);
+  const events = options.json ? new EventOutput() : undefined;
+  const say = (line: string): void => view.say(line);
   const storage = new StorageAccess(config.runDirectory, config.name, () => {});
   const network = new STPConnect();
   const interrupted = new AbortController();
@@ -74,14 +87,29 @@ async function run(
       network,
       storageOf: (stg) => storage.connectFor(stg),
       onStep: (record) => options.trace && say(traceLine(record)),
-      onComplaint: (complaint) => say(complaintText(complaint)),
+      onProgress: (progress) => {
+        view.show(progress);
+        events?.progress(progress, view.elapsedMs);
+      },
+      onComplaint: (complaint) => {
+        events?.warning(complaint);
+        say(complaintText(complaint));
+      },
       onRefused: (peer, reason) => say(`refused ${peer}: ${reason}`),
       signal: interrupted.signal,
+      bytesPerSecond: options.limitRate,
     });
+    view.end();
     const seconds = (monotonicMs() - startMs) / 1000;
-    print(options, { ...report, seconds, networkBytes: network.traffic().inet });
+    const all = { ...report, seconds, networkBytes: network.traffic().inet };
+    if (events) events.summary(all);
+    else if (!options.quiet) print(all);
     if (report.warnings > 0) process.exitCode = EXIT_WARNINGS;
+  } catch (e) {
+    events?.error(e);
+    throw e;
   } finally {
+    view.end();
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
     await network.closeAll();
@@ -94,11 +122,7 @@ interface Printed extends DatabaseReport {
   readonly networkBytes: { readonly sent: number; readonly received: number };
 }
 
-function print(options: Common, r: Printed): void {
-  if (options.json) {
-    process.stdout.write(`${JSON.stringify(r, null, 2)}\n`);
-    return;
-  }
+function print(r: Printed): void {
   const rate = humanSize(Math.round(r.memoryBytes / r.seconds));
   const { sent, received } = r.networkBytes;
   const text = sheet([
@@ -108,6 +132,7 @@ function print(options: Common, r: Printed): void {
     ['time', `${r.seconds.toFixed(2)} s, ${rate}/s`],
     ['over memory', `${r.memoryBytes} bytes (${humanSize(r.memoryBytes)})`],
     ['over the network', `${sent + received} bytes, before the storage connections stood`],
+    ...waitedRows(r),
     ['warnings', `${r.warnings}`],
   ]);
   // A restore may have its data on stdout.
@@ -115,14 +140,20 @@ function print(options: Common, r: Printed): void {
 }
 
 async function backUp(server: string | undefined, options: BackupOptions): Promise<void> {
-  const { command, postgresql } = options;
-  if ((command === undefined) === (postgresql === undefined)) {
-    throw new ConfigurationError('say what to back up: --command or --postgresql, one of them');
+  const { command, postgresql, sqlite } = options;
+  if ([command, postgresql, sqlite].filter((what) => what !== undefined).length !== 1) {
+    throw new ConfigurationError(
+      'say what to back up: --command, --postgresql or --sqlite, one of them',
+    );
   }
   const name = databaseName.safeParse(options.name);
   if (!name.success) throw new ConfigurationError(`--name: ${name.error.issues[0]?.message}`);
   await run(options, server, (client) => {
     if (command !== undefined) return backUpCommand(client, name.data, command);
+    if (sqlite !== undefined) {
+      const scratch = options.scratch ?? tmpdir();
+      return backUpSqlite(client, name.data, { file: sqlite, scratch });
+    }
     const connection = typeof postgresql === 'string' ? postgresql : '';
     return backUpPostgresql(client, name.data, { connection, fast: options.spread !== true });
   });
@@ -146,10 +177,9 @@ async function restore(
 }
 
 const common = (command: Command): Command =>
-  command
+  withOutput(command)
     .requiredOption('--config <file>', 'configuration of the client, JSON')
-    .option('--trace', "print the handshake's steps to stderr")
-    .option('--json', 'print the summary as one JSON object to stdout');
+    .option('--trace', "print the handshake's steps to stderr");
 
 export function addDb(program: Command): void {
   const db = program
@@ -164,6 +194,8 @@ export function addDb(program: Command): void {
       .option('--name <name>', 'name of the database in the library')
       .option('--command <line>', 'a line for the shell: its standard output is backed up')
       .option('--postgresql [connection]', 'a PostgreSQL; its connection string')
+      .option('--sqlite <file>', 'an SQLite database, which others may write meanwhile')
+      .option('--scratch <directory>', 'where a copy of it is made (default: TMPDIR)')
       .option('--spread', 'let PostgreSQL take its time for the checkpoint'),
   ).action(backUp);
   common(

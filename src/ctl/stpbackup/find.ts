@@ -1,7 +1,7 @@
 /** stpbackup find PATTERN */
 import type { Command } from 'commander';
 import { isCoded } from '../../errors.js';
-import { Catalog, type FoundEntry, loadSqlite } from '../../library/catalog.js';
+import { Catalog, type FoundEntry } from '../../library/catalog.js';
 import { type NameMatcher, nameMatcher } from '../../library/find.js';
 import type { Library } from '../../library/library.js';
 import type { ManifestEntry } from '../../library/manifest.js';
@@ -43,10 +43,9 @@ function search(library: Library, pattern: string, options: FindOptions, onFound
   const chosen = (set: SetSummary): boolean =>
     (only === undefined || set.id === only) &&
     (options.host === undefined || set.host === options.host);
-  const sqlite = options.catalog ? loadSqlite() : null;
   let found: FoundEntry[] | null = null;
   try {
-    if (sqlite !== null) found = new Catalog(library, sqlite).find(matches, chosen);
+    if (options.catalog) found = new Catalog(library).find(matches, chosen);
   } catch (e) {
     if (!isCoded(e) || !unwritable.has(e.code)) throw e;
   }

@@ -1,6 +1,7 @@
 /** stpbackup fs HOST:PATH... */
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
+import { STREAMS_MAX } from '../../backup/limits.js';
 import { withServer } from './ask-server.js';
 import { parseHostPath, runSession, type SessionVerbOptions, withSession } from './session-verb.js';
 
@@ -11,6 +12,13 @@ interface FsOptions extends SessionVerbOptions {
   readonly oneFileSystem?: boolean;
   readonly excludeCaches?: boolean;
   readonly dryRun?: boolean;
+  readonly streams?: number;
+}
+
+function parseStreams(text: string): number {
+  const streams = Number(text);
+  if (Number.isInteger(streams) && streams >= 1 && streams <= STREAMS_MAX) return streams;
+  throw new ConfigurationError(`--streams is ${text}; give a number from 1 to ${STREAMS_MAX}`);
 }
 
 async function backUp(given: readonly string[], options: FsOptions): Promise<void> {
@@ -28,6 +36,7 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
     paths: all.map(({ path }) => path),
     incremental: options.incremental ?? false,
     dryRun: options.dryRun ?? false,
+    streams: options.streams,
     selection: {
       exclude: options.exclude ?? [],
       oneFileSystem: options.oneFileSystem ?? false,
@@ -52,6 +61,7 @@ export function addFs(program: Command): void {
     )
     .option('--one-file-system', 'do not enter other file systems')
     .option('--exclude-caches', 'of directories with a CACHEDIR.TAG only the tag')
+    .option('--streams <n>', 'streams that read large files at a time, 1 to 8', parseStreams)
     .option('--dry-run', 'store nothing, say what would be stored')
     .action(backUp);
 }

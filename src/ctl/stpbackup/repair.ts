@@ -1,8 +1,8 @@
 /** stpbackup repair */
 import type { Command } from 'commander';
 import { type Repair, repairLibrary } from '../../library/repair.js';
+import { EXIT_DAMAGED } from '../command-line.js';
 import { type OutputOptions, orDash, print, printable, table, text } from '../output.js';
-import { EXIT_DAMAGED } from './check.js';
 import { changeLibrary, type LibraryPlace, withLibrary } from './open-library.js';
 
 const columns = [

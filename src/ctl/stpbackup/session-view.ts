@@ -1,41 +1,40 @@
 /**
- * A session as people see it: a bar on a terminal, plain lines elsewhere, a summary at the end.
- * stdout has the result; what happens on the way goes to stderr. Main thread.
+ * A session as people see it: a line of progress on a terminal, a summary at the end; or as scripts
+ * do, an event a line. stdout has the result; what is wrong goes to stderr. Main thread.
  */
-import cliProgress from 'cli-progress';
 import { type StepRecord, traceLine } from '../../backup/handshake-steps.js';
 import type { Complaint, Progress } from '../../backup/protocol.js';
 import type { RestoreOutcome } from '../../backup/restore-order.js';
 import type { SessionReport } from '../../backup/server.js';
 import type { ServerEvent } from '../../backup/server-control.js';
 import { pathText } from '../../backup/wire-path.js';
-import { monotonicMs } from '../../clock.js';
+import { EXIT_DAMAGED, EXIT_OK, EXIT_WARNINGS } from '../command-line.js';
 import { humanSize, printable, sheet } from '../output.js';
+import { EventOutput } from './events.js';
+import { ProgressView } from './progress-view.js';
+import { waitedRows } from './waited.js';
 
 export interface ViewOptions {
   readonly trace?: true;
   readonly json?: true;
+  readonly quiet?: true;
 }
 
-/** Where nobody watches a bar, a line now and then shows that it lives. */
-const LINE_PERIOD_MS = 5000;
 /** Complaints after this many are only counted: the JSON document has more. */
 const COMPLAINTS_SHOWN_MAX = 20;
-
-export const EXIT_WARNINGS = 3;
-const EXIT_DAMAGED = 4;
 
 export class SessionView {
   report: SessionReport | undefined;
   failure: { code: string; message: string } | undefined;
-  readonly #startMs = monotonicMs();
+  readonly #progress: ProgressView;
+  readonly #events: EventOutput | undefined;
   readonly #options: ViewOptions;
-  #bar: cliProgress.SingleBar | undefined;
-  #lineMs = 0;
   #complaints = 0;
 
   constructor(options: ViewOptions) {
     this.#options = options;
+    this.#events = options.json ? new EventOutput() : undefined;
+    this.#progress = new ProgressView(options.quiet || options.json);
   }
 
   onEvent(event: ServerEvent): void {
@@ -44,7 +43,7 @@ export class SessionView {
         this.#step(event.record);
         break;
       case 'progress':
-        this.#progress(event.progress);
+        this.#onProgress(event.progress);
         break;
       case 'complaint':
         this.#complaint(event.complaint);
@@ -59,63 +58,40 @@ export class SessionView {
 
   /** No more events: leaves the terminal as it was. */
   end(): void {
-    this.#bar?.stop();
-    this.#bar = undefined;
+    this.#progress.end();
   }
 
   /** Prints the result; 0 complete, 3 complete with warnings, 4 what was verified is not right. */
   finish(report: SessionReport): number {
-    if (this.#options.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
-    else process.stdout.write(summaryText(report));
+    if (this.#events) this.#events.summary(report);
+    else if (!this.#options.quiet) process.stdout.write(summaryText(report));
     if ((report.restored?.verified?.wrong ?? 0) > 0) return EXIT_DAMAGED;
-    return report.warnings > 0 ? EXIT_WARNINGS : 0;
+    return report.warnings > 0 ? EXIT_WARNINGS : EXIT_OK;
   }
 
-  #say(line: string): void {
-    // cli-progress redraws itself below.
-    if (this.#bar) process.stderr.write('\r\x1b[K');
-    process.stderr.write(`${line}\n`);
+  /** The session came to nothing: an event of it. */
+  failed(e: unknown): void {
+    this.#events?.error(e);
+  }
+
+  #onProgress(progress: Progress): void {
+    this.#progress.show(progress);
+    this.#events?.progress(progress, this.#progress.elapsedMs);
   }
 
   #step(record: StepRecord): void {
-    if (this.#options.trace) this.#say(traceLine(record));
+    if (this.#options.trace) this.#progress.say(traceLine(record));
   }
 
   #complaint(complaint: Complaint): void {
+    this.#events?.warning(complaint);
     this.#complaints++;
     if (this.#complaints > COMPLAINTS_SHOWN_MAX) return;
-    this.#say(complaintText(complaint));
-    if (this.#complaints === COMPLAINTS_SHOWN_MAX) this.#say('further warnings are only counted');
-  }
-
-  #progress({ entries, bytes, moved }: Progress): void {
-    if (this.#options.json) return;
-    const nowMs = monotonicMs();
-    const seconds = (nowMs - this.#startMs) / 1000;
-    const rate = `${humanSize(Math.round(moved / seconds))}/s`;
-    if (process.stderr.isTTY) {
-      this.#bar ??= startBar();
-      this.#bar.update(entries, { bytes: humanSize(bytes), rate });
-      return;
+    this.#progress.say(complaintText(complaint));
+    if (this.#complaints === COMPLAINTS_SHOWN_MAX) {
+      this.#progress.say('further warnings are only counted; --json names more');
     }
-    if (nowMs - this.#lineMs < LINE_PERIOD_MS) return;
-    this.#lineMs = nowMs;
-    this.#say(`${entries} entries, ${humanSize(bytes)}, ${rate}`);
   }
-}
-
-function startBar(): cliProgress.SingleBar {
-  // The size of a tree is known only when it has been walked: there is no total to draw to.
-  const bar = new cliProgress.SingleBar({
-    format: '{value} entries  {bytes}  {rate}  {duration_formatted}',
-    stream: process.stderr,
-    hideCursor: true,
-    clearOnComplete: true,
-    etaBuffer: 1,
-    fps: 10,
-  });
-  bar.start(Number.MAX_SAFE_INTEGER, 0, { bytes: '0', rate: '-' });
-  return bar;
 }
 
 export const complaintText = ({ path, code, message }: Complaint): string =>
@@ -152,6 +128,7 @@ function summaryText(r: SessionReport): string {
     ['over the network', `${network} bytes${share}, as the server counts`],
     ['', `${client.sent + client.received} bytes, as the client counts`],
     ...(r.restored === undefined ? [] : restoredRows(r.restored)),
+    ...waitedRows(r),
     ['warnings', `${r.warnings}`],
   ];
   const planned = r.restored?.planned ?? [];

@@ -121,11 +121,20 @@ export async function startDatabaseHouse(
 const LISTEN = '0A';
 const TIME_WAIT = '06';
 
-/** Inodes of the sockets of a process. */
+/** Empty for a descriptor that was closed meanwhile. */
+function targetOf(link: string): string {
+  try {
+    return readlinkSync(link);
+  } catch {
+    return '';
+  }
+}
+
+/** Inodes of the sockets of a process. @throws ENOENT if it has ended */
 function socketsOf(pid: number): Set<string> {
   const found = new Set<string>();
   for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-    const target = readlinkSync(`/proc/${pid}/fd/${fd}`);
+    const target = targetOf(`/proc/${pid}/fd/${fd}`);
     const inode = /^socket:\[(\d+)\]$/.exec(target)?.[1];
     if (inode !== undefined) found.add(inode);
   }

@@ -1,10 +1,11 @@
 /** `wal-push` and `wal-fetch` through the running client, without a PostgreSQL. */
+import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
-import test from 'ava';
-import { runProgram, until } from '../../support/array.js';
+import test, { type ExecutionContext } from 'ava';
+import { finished, runProgram, until } from '../../support/array.js';
 import { type DatabaseHouse, startDatabaseHouse } from './database-rig.js';
 
 const FIRST = '000000010000000000000001';
@@ -113,3 +114,83 @@ test.serial('a caller of the control socket that breaks the rules is refused', a
   await until('the next is served', async () => (await push(h, path)).code === 0);
   t.pass();
 });
+
+const hasStrace = spawnSync('strace', ['-V'], { stdio: 'ignore' }).error === undefined;
+if (!hasStrace) console.log('skipped: the order of fsync, for want of strace (package strace)');
+const straceTest = hasStrace ? test.serial : test.skip;
+
+/** Traces calls of a process, with what is done to them; the returned function ends it: its lines. */
+async function traceCalls(
+  t: ExecutionContext,
+  h: DatabaseHouse,
+  ...inject: string[]
+): Promise<(() => Promise<string[]>) | null> {
+  const log = join(h.base, 'strace');
+  const calls = ['-e', 'trace=fsync,fdatasync,/^link', ...inject.flatMap((e) => ['-e', e])];
+  const args = ['-f', '-y', '-o', log, ...calls, '-p', String(h.server.child.pid)];
+  const strace = spawn('strace', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const ended = finished(strace);
+  let said = '';
+  strace.stderr.on('data', (text: Buffer) => {
+    said += text.toString();
+  });
+  const stop = async (): Promise<string[]> => {
+    strace.kill('SIGINT');
+    await ended;
+    return readFileSync(log, 'utf8').split('\n');
+  };
+  t.teardown(stop);
+  await until('it is attached', () => / attached/.test(said) || strace.exitCode !== null);
+  if (strace.exitCode === null) return stop;
+  t.log(`skipped: strace may not look into a process of this user: ${said.trim()}`);
+  return null;
+}
+
+straceTest(
+  'success is told when segment, name and directory are on the disk, in this order',
+  async (t) => {
+    const h = await startDatabaseHouse(t);
+    await h.startClient();
+    const path = join(h.base, FIRST);
+    writeFileSync(path, randomBytes(1 << 20));
+    t.is((await push(h, path)).code, 0);
+    const delayMs = 700;
+    // A server that tells before its disk has answered would tell too early by this.
+    const stop = await traceCalls(t, h, `inject=fsync:delay_exit=${delayMs * 1000}`);
+    if (stop === null) return t.pass();
+    const next = join(h.base, SECOND);
+    writeFileSync(next, randomBytes(1 << 20));
+    const began = performance.now();
+    t.is((await push(h, next)).code, 0);
+    const lines = await stop();
+    t.true(performance.now() - began > 2 * delayMs);
+    const at = (pattern: RegExp): number => lines.findIndex((line) => pattern.test(line));
+    const [data, name, directory] = [
+      at(new RegExp(`fsync\\(.*/\\.${SECOND}\\.`)),
+      at(new RegExp(`link.*/${SECOND}\\.`)),
+      at(new RegExp(`fsync\\(.*/${SECOND.slice(0, 16)}>`)),
+    ];
+    t.true(0 <= data && data < name && name < directory, lines.join('\n'));
+  },
+);
+
+straceTest(
+  'a disk that does not keep a segment fails the push, and nothing is listed',
+  async (t) => {
+    const h = await startDatabaseHouse(t);
+    await h.startClient();
+    const path = join(h.base, FIRST);
+    writeFileSync(path, randomBytes(1 << 20));
+    t.is((await push(h, path)).code, 0);
+    const stop = await traceCalls(t, h, 'inject=fsync:error=EIO');
+    if (stop === null) return t.pass();
+    const next = join(h.base, SECOND);
+    writeFileSync(next, randomBytes(1 << 20));
+    const failed = await push(h, next);
+    await stop();
+    t.is(failed.code, 1);
+    t.regex(failed.stderr, /EIO/);
+    t.is(readdirSync(archive(h)).length, 1);
+    t.is((await push(h, next)).code, 0);
+  },
+);

@@ -19,7 +19,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import type { SourceNative } from '../../../src/library/send-tree.js';
+import type { SourceNative } from '../../../src/library/send-member.js';
 import { encodeSummary } from '../../../src/library/summary.js';
 import { native } from '../../../src/native.js';
 import { Generations, LATER_NS, listed, said } from './generations.js';

@@ -49,6 +49,11 @@ test('some hundred changed bits are all found, and none restores silently', (t) 
   t.deepEqual(tryFlips(300, seed, 3), { flips: 300, missed: [], silent: [] });
 });
 
+test('a changed bit anywhere in a chain is found, and never restores silently', (t) => {
+  t.log(`seed ${seed}`);
+  t.deepEqual(tryFlips(120, seed, 3, 'chain'), { flips: 120, missed: [], silent: [] });
+});
+
 test('a sound set passes at every depth', (t) => {
   t.log(`seed ${seed}`);
   inDirectory((directory) => {

@@ -38,6 +38,8 @@ export const entryOf = ({ path, link, ...change }: Change): ManifestEntry => ({
   xattrs: null,
   superseded: false,
   sameData: false,
+  medium: 0,
+  again: false,
   ...change,
   path: Buffer.from(path),
   link: link === undefined ? null : Buffer.from(link),

@@ -1,18 +1,19 @@
 /**
  * Single changed bits in a set: `check --data` must find each, and none may restore silently.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isCoded } from '../../../src/errors.js';
+import { Catalog } from '../../../src/library/catalog.js';
 import { checkLibrary } from '../../../src/library/check-library.js';
+import { nameMatcher } from '../../../src/library/find.js';
 import { Library } from '../../../src/library/library.js';
 import { RestoreWriter, restoreSet } from '../../../src/library/restore.js';
 import { sendSet } from '../../../src/library/send-set.js';
 import { sendTree } from '../../../src/library/send-tree.js';
-import { chainThrough, openChain } from '../../../src/library/set-tree.js';
-import { INDEX_FILE, MANIFEST_FILE, MEDIA_FILE } from '../../../src/library/set-writer.js';
+import { chainThrough, openChain, treeOf } from '../../../src/library/set-tree.js';
 import { storeSet } from '../../../src/library/store-set.js';
-import { SUMMARY_FILE } from '../../../src/library/summary.js';
+import { Generations } from './generations.js';
 import { inDirectory, lockFile, MemoryPipe, randomFrom, run, testNative } from './stand-ins.js';
 
 /** Small, with long names and fractions of a second, so that headers are a good part of it. */
@@ -40,7 +41,7 @@ export function backUp(library: Library, source: string, more: { parent?: string
 }
 
 /** Names, modes, times and data below a directory, as text. */
-function portrait(directory: string): string {
+export function portrait(directory: string): string {
   const facts = run('find', [
     directory,
     '-mindepth',
@@ -85,37 +86,118 @@ export interface Flips {
   readonly silent: readonly string[];
 }
 
-const files = [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE, INDEX_FILE];
+/** What is flipped: one full set, or a chain of three, each file of each of them. */
+export type FlipKind = 'full' | 'chain';
 
-/** @param restores every how many flips one is restored, too */
-export function tryFlips(count: number, seed: number, restores: number): Flips {
+/** @returns the ids of the sets, the last one of which has the tree */
+function makeSets(library: Library, source: string, kind: FlipKind): string[] {
+  if (kind === 'full') return [backUp(library, source)];
+  const generations = new Generations(join(library.directory, '..'));
+  const full = generations.full().set.id;
+  writeFileSync(join(source, 'f511'), 'now it is longer than it was\n'.repeat(30));
+  rmSync(join(source, 'f1'));
+  const second = generations.incremental().set.id;
+  chmodSync(join(source, 'f3000'), 0o600);
+  writeFileSync(join(source, 'new'), 'new');
+  return [full, second, generations.incremental().set.id];
+}
+
+interface Flip {
+  readonly path: string;
+  readonly where: string;
+  undo(): void;
+}
+
+/** Changes one bit of a file; each byte and bit is as likely. */
+export function flipBit(path: string, random: () => number): Flip {
+  const whole = readFileSync(path);
+  const at = Math.floor(random() * whole.length);
+  const bit = Math.floor(random() * 8);
+  const changed = Buffer.from(whole);
+  changed[at] = (whole[at] as number) ^ (1 << bit);
+  writeFileSync(path, changed);
+  return {
+    path,
+    where: `${path}, byte ${at}, bit ${bit}`,
+    undo: () => writeFileSync(path, whole),
+  };
+}
+
+/** @param restores every how many flips the tree is restored, too */
+export function tryFlips(
+  count: number,
+  seed: number,
+  restores: number,
+  kind: FlipKind = 'full',
+): Flips {
   return inDirectory((directory) => {
     const random = randomFrom(seed);
     const source = join(directory, 'source');
     makeSmallTree(source);
     const library = Library.open(join(directory, 'library'), { lockFile });
-    const id = backUp(library, source);
+    const ids = makeSets(library, source, kind);
+    const id = ids.at(-1) as string;
+    // Whatever a set has is flipped, so that a new kind of file is not forgotten here.
+    const files = ids.flatMap((set) => {
+      const home = join(library.directory, 'sets', set);
+      return readdirSync(home).map((name) => join(home, name));
+    });
     const target = join(directory, 'target');
     const good = restored(library, id, target, source);
     if (good === null) throw new Error('the set does not restore before any bit is changed');
     const missed: string[] = [];
     const silent: string[] = [];
     for (let i = 0; i < count; i++) {
-      const path = join(library.directory, 'sets', id, files[i % files.length] as string);
-      const whole = readFileSync(path);
-      const at = Math.floor(random() * whole.length);
-      const bit = Math.floor(random() * 8);
-      const changed = Buffer.from(whole);
-      changed[at] = (whole[at] as number) ^ (1 << bit);
-      writeFileSync(path, changed);
-      const where = `${path}, byte ${at}, bit ${bit}`;
+      const flip = flipBit(files[i % files.length] as string, random);
       const { problems } = checkLibrary(library, [], { kind: 'data' }, { onProblem() {} });
-      if (problems === 0) missed.push(where);
+      if (problems === 0) missed.push(flip.where);
       if (i % restores === 0) {
         const found = restored(library, id, target, source);
-        if (found !== null && found !== good) silent.push(where);
+        if (found !== null && found !== good) silent.push(flip.where);
       }
-      writeFileSync(path, whole);
+      flip.undo();
+    }
+    return { flips: count, missed, silent };
+  });
+}
+
+/** What `find` says of everything there is: by the catalog, or by the manifests where there is none. */
+export function listing(library: Library, catalog: Catalog | null): string {
+  const rows = catalog
+    ? catalog.find(nameMatcher('*'), () => true)
+    : library.list().sets.flatMap(({ id }) => {
+        const tree = treeOf(openChain(library, library.openSet(id)));
+        return [...tree].map(({ entry }) => ({ set: id, entry }));
+      });
+  return rows
+    .map(({ set, entry }) => `${set} ${entry.path} ${entry.size} ${entry.mode}`)
+    .join('\n');
+}
+
+/**
+ * Flips over the catalog of a chain. What is wrong is `silent`: a listing that is not that of the
+ * manifests. `missed`: a damaged catalog that was used as it is.
+ */
+export function tryCatalogFlips(count: number, seed: number): Flips {
+  return inDirectory((directory) => {
+    const random = randomFrom(seed);
+    const source = join(directory, 'source');
+    makeSmallTree(source);
+    const library = Library.open(join(directory, 'library'), { lockFile });
+    makeSets(library, source, 'chain');
+    const catalog = new Catalog(library);
+    const good = listing(library, null);
+    if (listing(library, catalog) !== good) throw new Error('the catalog is wrong from the start');
+    const missed: string[] = [];
+    const silent: string[] = [];
+    for (let i = 0; i < count; i++) {
+      const name = i % 8 === 0 ? 'catalog.json' : 'catalog.sqlite';
+      const flip = flipBit(join(library.directory, name), random);
+      const damaged = readFileSync(flip.path);
+      if (listing(library, catalog) !== good) silent.push(flip.where);
+      else if (name === 'catalog.sqlite' && readFileSync(flip.path).equals(damaged)) {
+        missed.push(flip.where);
+      }
     }
     return { flips: count, missed, silent };
   });

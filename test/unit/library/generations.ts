@@ -116,7 +116,7 @@ export function listed(made: Made, source: string): string[] {
 /** What a set says of the names below the source: `+` with data, `=` without, `-` deleted. */
 export function said(made: Made, source: string): string[] {
   return made.items
-    .filter((i) => i.kind !== 'warning')
+    .filter((i) => i.kind !== 'warning' && i.kind !== 'void')
     .map((i) => {
       const mark = i.kind === 'deleted' ? '-' : i.kind === 'entry' && i.sameData ? '=' : '+';
       return `${mark}${`/${i.path.toString()}`.slice(source.length)}`;

@@ -199,7 +199,7 @@ test('a damaged summary is named beside the sound ones', (t) => {
 test('media of the wrong size are not opened', (t) => {
   withLibrary((library, source) => {
     const set = library.openSet(store(library, source));
-    closeSync(set.openMedia());
+    set.openMedia().close();
     truncateSync(set.mediaPath, 100);
     t.throws(() => set.openMedia(), { code: 'EINVAL', message: /damaged/ });
   });

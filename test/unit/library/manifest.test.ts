@@ -9,8 +9,11 @@ import {
   encodeEntry,
   encodeHeader,
   encodeTrailer,
+  encodeVoid,
   encodeWarning,
+  LineError,
   ManifestReader,
+  MEDIA_MAX,
 } from '../../../src/library/manifest.js';
 import { inDirectory } from './stand-ins.js';
 
@@ -50,7 +53,8 @@ test('an entry comes back as it was', (t) => {
       name,
       fc.constantFrom('file', 'directory', 'symlink', 'hardlink', 'fifo', 'char', 'block'),
       fc.record({ mode: fc.nat(0o7777), uid: fc.nat(2 ** 32 - 2), mtimeNs: big, ctimeNs: big }),
-      (parts, target, type, numbers) => {
+      fc.nat(MEDIA_MAX - 1),
+      (parts, target, type, numbers, medium) => {
         const path = Buffer.concat(parts.flatMap((p, i) => (i ? [Buffer.from('/'), p] : [p])));
         const isLink = type === 'symlink' || type === 'hardlink';
         const isDevice = type === 'char' || type === 'block';
@@ -65,7 +69,8 @@ test('an entry comes back as it was', (t) => {
           minor: isDevice ? 1048575 : 0,
         };
         const blake3 = type === 'file' ? BLAKE3_EMPTY : null;
-        const text = encodeEntry(entry, 512, 2048, blake3, true);
+        const again = type === 'directory' && medium % 2 === 1;
+        const text = encodeEntry(entry, 512, 2048, blake3, true, { medium, again });
         t.false(without(text).includes('\n'));
         t.deepEqual(decodeLine(without(text)), {
           kind: 'entry',
@@ -77,6 +82,8 @@ test('an entry comes back as it was', (t) => {
           stored: entry.size,
           sparse: false,
           xattrs: null,
+          medium,
+          again,
           superseded: false,
           sameData: false,
         });
@@ -175,7 +182,7 @@ const damaged: [string, string, RegExp][] = [
   [
     'a hole between entries',
     head + line + second.replace('1024', '1536').replace('1536,"b', '2048,"b'),
-    /line 3: headerOffset is not 1024/,
+    /line 3: .* is not at 1024, where the entry before ended/,
   ],
   ['a missing entry', head + line + warning + trailer, /line 4: entries is 2, but there are 1/],
   [
@@ -195,3 +202,29 @@ for (const [name, text, message] of damaged) {
     t.throws(() => read(text), { code: 'EINVAL', message });
   });
 }
+
+test('entries and voids tile each medium by itself', (t) => {
+  const second = encodeEntry(facts, 0, 512, BLAKE3_EMPTY, false, { medium: 1 });
+  const hole = encodeVoid({ bytes: 1024, medium: 1, headerOffset: 1024 });
+  const moreMedia = [{ bytes: 3072, blake3: BLAKE3_EMPTY }];
+  const end = { entries: 2, bytes: 6, mediaBytes: 2048, mediaBlake3: BLAKE3_EMPTY, warnings: 0 };
+  const read = (text: string) =>
+    inDirectory((d) => {
+      writeFileSync(join(d, 'm'), text);
+      return [...new ManifestReader(join(d, 'm'))].map((item) => item.kind);
+    });
+  const start = head + line + second + hole;
+  t.deepEqual(read(start + encodeTrailer({ ...end, moreMedia })), ['entry', 'entry', 'void']);
+  t.throws(() => read(start + encodeTrailer(end)), { message: /medium 1 is not there/ });
+  const longer = [{ bytes: 4096, blake3: BLAKE3_EMPTY }];
+  t.throws(() => read(start + encodeTrailer({ ...end, moreMedia: longer })), {
+    message: /the length of medium 1 is 4096, but the entries end at 3072/,
+  });
+  const early = encodeVoid({ bytes: 512, medium: 1, headerOffset: 512 });
+  t.throws(() => read(head + line + second + early), {
+    message: /line 4: a void is not at 1024 of medium 1/,
+  });
+  for (const change of [{ medium: MEDIA_MAX }, { again: true }, { medium: -1 }]) {
+    t.throws(() => decodeLine(changedLine(change)), { instanceOf: LineError });
+  }
+});

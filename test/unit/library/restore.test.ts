@@ -243,7 +243,9 @@ function receive(pipe: MemoryPipe, target: string): Restored {
 test('a flipped bit in the media is named, and the rest is restored', (t) => {
   withSet((library, d) => {
     const set = library.openSet('latest');
-    const bit = [...set.manifest()].find((e) => e.path.toString().endsWith('/b')) as ManifestEntry;
+    const bit = [...set.manifest()].find(
+      (e) => e.kind === 'entry' && e.path.toString().endsWith('/b'),
+    ) as ManifestEntry;
     const fd = openSync(set.mediaPath, 'r+');
     writeSync(fd, 'c', bit.dataOffset + 1000);
     closeSync(fd);

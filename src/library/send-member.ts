@@ -1,0 +1,235 @@
+/**
+ * One medium as it is sent: members into one stream, and a manifest line for each.
+ *
+ * A file's bytes go file to page (read(2)) and are hashed there; nothing of them is copied again. A
+ * small one is a call of the addon in whole.
+ * The header announces the size that fstat gave: a file that shrinks or fails meanwhile is filled up
+ * with zeros; one that grows is cut. Whoever extends this says what becomes of lines and warnings.
+ *
+ * Worker thread: all of it blocks.
+ */
+import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { isCoded, stpError } from '../errors.js';
+import {
+  accessOf,
+  changedWarning,
+  isSameFile,
+  type TreeEntry,
+  type TreeWarning,
+} from '../source/file-tree.js';
+import { displayPath } from '../source/names.js';
+import {
+  type DataSegments,
+  encodeSparseMap,
+  isSparse,
+  type Segment,
+  segmentsOf,
+} from '../source/sparse.js';
+import { XATTRS_BYTES_MAX, type Xattr, xattrsOf } from '../source/xattrs.js';
+import { FileReadError, FrameWriter, LINE_BYTES_MAX, type PageSink } from './frames.js';
+import { BLAKE3_EMPTY, encodeEntry, type RareFacts } from './manifest.js';
+import { paddedBytes, TarHeaderWriter } from './pax.js';
+
+/** Large files report progress this often. */
+const SLICE_BYTES = 8 << 20;
+/** A file that changed while it was read is read again so often, ... */
+const READS_MAX = 3;
+/** ... if it is not larger: each reading stands in the media. */
+const AGAIN_BYTES_MAX = 64 << 20;
+
+/** Larger ones seldom fit what is left of a page. */
+const SMALL_BYTES_MAX = 48 << 10;
+
+/** Of a manifest line, beside two paths with every byte escaped. */
+const XATTRS_LINE_BYTES_MAX = LINE_BYTES_MAX - 220 * 1024;
+
+/** What Node lacks: from the addon. */
+export interface SourceNative {
+  readonly getXattrs: (fdOrPath: number | Buffer, bytesMax: number) => Buffer[] | null;
+  readonly dataSegments: DataSegments;
+}
+
+export interface MediumOptions {
+  /** Its number. */
+  readonly medium: number;
+  /** Kept up to date for another thread to show: [entries, bytes of data]. */
+  readonly progress: Float64Array;
+  /** Without it there are neither attributes nor holes. */
+  readonly native?: SourceNative | undefined;
+}
+
+export interface Content {
+  /** Bytes that stand for the data: `size`, or map and segments. */
+  readonly stored: number;
+  readonly segments: readonly Segment[] | null;
+  readonly map: Buffer | null;
+}
+
+/** With every byte of a name escaped, base64 of the values, and what stands around them. */
+function fitsLine(xattrs: readonly Xattr[]): boolean {
+  let bytes = 0;
+  for (const { name, value } of xattrs) bytes += 6 * name.length + (value.length * 4) / 3 + 32;
+  return bytes <= XATTRS_LINE_BYTES_MAX;
+}
+
+/** True if a file that changes while it is read for the n-th time stays as it is. */
+export const isLastRead = (reads: number, entry: TreeEntry): boolean =>
+  reads === READS_MAX || entry.size > AGAIN_BYTES_MAX;
+
+export abstract class MemberSender {
+  protected readonly frames: FrameWriter;
+  protected readonly hasher = new Blake3Hasher();
+  protected readonly progress: Float64Array;
+  readonly #headers = new TarHeaderWriter();
+  readonly #native: SourceNative | undefined;
+  readonly #medium: number;
+  /** Of this medium, so far. */
+  protected mediaBytes = 0;
+  #headerBytes = 0;
+
+  constructor(sink: PageSink, options: MediumOptions) {
+    this.frames = new FrameWriter(sink);
+    this.#medium = options.medium;
+    this.#native = options.native;
+    this.progress = options.progress;
+  }
+
+  /** The line of a member, whose bytes have gone; with the bytes of data that stand behind it. */
+  protected abstract onLine(line: string, dataBytes: number): void;
+  protected abstract onWarning(warning: TreeWarning): void;
+
+  /** A member without data; returns the attributes that it went with. */
+  protected sendHeader(entry: TreeEntry, dumpdir: Buffer | null): Xattr[] | null {
+    const xattrs = entry.type === 'hardlink' ? null : this.xattrsOf(entry, accessOf(entry));
+    this.member({ ...entry, xattrs, dumpdir }, 0);
+    const digest = entry.type === 'file' ? BLAKE3_EMPTY : null;
+    this.line(entry, 0, digest, false, { xattrs });
+    return xattrs;
+  }
+
+  /** The header of a member; `line` then follows. Returns after the frame is begun. */
+  protected member(member: Parameters<TarHeaderWriter['write']>[0], dataBytes: number): void {
+    const headerBytes = this.#headers.write(member);
+    this.#headerBytes = headerBytes;
+    this.frames.beginMedia(headerBytes + paddedBytes(dataBytes));
+    this.frames.put(this.#headers.buffer, 0, headerBytes);
+  }
+
+  protected line(
+    entry: TreeEntry,
+    dataBytes: number,
+    blake3: string | null,
+    changed: boolean,
+    rare: RareFacts | null,
+  ): void {
+    const headerOffset = this.mediaBytes;
+    const dataOffset = headerOffset + this.#headerBytes;
+    this.mediaBytes = dataOffset + paddedBytes(dataBytes);
+    const facts = this.#medium === 0 ? rare : { ...rare, medium: this.#medium };
+    this.onLine(encodeEntry(entry, headerOffset, dataOffset, blake3, changed, facts), dataBytes);
+  }
+
+  protected xattrsOf(entry: TreeEntry, place: number | Buffer): Xattr[] | null {
+    if (this.#native === undefined) return null;
+    try {
+      const found = xattrsOf(this.#native.getXattrs(place, XATTRS_BYTES_MAX));
+      if (found === null || fitsLine(found)) return found;
+      throw stpError('E2BIG', 'the attributes do not fit a line of the manifest');
+    } catch (e) {
+      // What vanished meanwhile is noticed elsewhere.
+      if (!isCoded(e)) throw e;
+      const message = `the attributes of /${displayPath(entry.path)} are not stored: ${e.code}`;
+      this.onWarning({ path: entry.path, code: e.code, message });
+      return null;
+    }
+  }
+
+  protected contentOf(entry: TreeEntry, fd: number): Content {
+    const { size, blocks } = entry;
+    const native = this.#native;
+    const segments = native ? segmentsOf(fd, size, blocks, native.dataSegments) : null;
+    if (segments === null) return { stored: size, segments: null, map: null };
+    const map = encodeSparseMap(segments, size);
+    const stored = segments.reduce((sum, { bytes }) => sum + bytes, map.length);
+    return { stored, segments, map };
+  }
+
+  /**
+   * The common case, in one call of `readWhole`: header and data fit a page, and nothing about the
+   * file is unusual. False: nothing was sent.
+   */
+  protected sendSmall(
+    entry: TreeEntry,
+    readWhole: (view: Uint8Array, at: number) => boolean,
+  ): boolean {
+    const { size } = entry;
+    if (size > SMALL_BYTES_MAX || isSparse(size, entry.blocks)) return false;
+    const headerBytes = this.#headers.write(entry);
+    this.hasher.reset();
+    const header = this.#headers.buffer.subarray(0, headerBytes);
+    if (!this.frames.putMember(header, size, readWhole, this.hasher)) return false;
+    this.#headerBytes = headerBytes;
+    this.progress[1] = (this.progress[1] as number) + size;
+    this.line(entry, size, this.hasher.digest('hex'), false, null);
+    return true;
+  }
+
+  /** Sends header and data; false if it changed meanwhile and is to be read again. */
+  protected sendFile(entry: TreeEntry, fd: number, isLast: boolean): boolean {
+    const { size } = entry;
+    const { stored, map, segments } = this.contentOf(entry, fd);
+    const xattrs = this.xattrsOf(entry, fd);
+    const sparse = map !== null ? { size: stored, sparseBytes: size } : {};
+    this.member({ ...entry, xattrs, ...sparse }, stored);
+    this.hasher.reset();
+    if (map !== null) {
+      this.hasher.update(map);
+      this.frames.put(map, 0, map.length);
+    }
+    const failure = this.#moveAll(fd, segments ?? [{ offset: 0, bytes: size }]);
+    this.frames.putZeros(this.frames.owed - (paddedBytes(stored) - stored), this.hasher);
+    this.frames.putZeros(this.frames.owed);
+    const same = failure === null && isSameFile(entry, fd);
+    const again = failure === null && !isLast && !same;
+    if (failure !== null) this.#warnUnreadable(entry, failure);
+    else if (!same && !again) this.onWarning(changedWarning(entry));
+    const rare: RareFacts = {
+      ...(map !== null && { sparse: true, stored }),
+      superseded: again,
+      xattrs,
+    };
+    this.line(entry, stored, this.hasher.digest('hex'), !same, rare);
+    return !again;
+  }
+
+  /** Returns the code of a read error, null if the data or the end of the file was reached. */
+  #moveAll(fd: number, segments: readonly Segment[]): string | null {
+    try {
+      for (const { offset, bytes } of segments) {
+        if (!this.#moveData(fd, offset, bytes)) break;
+      }
+      return null;
+    } catch (e) {
+      if (e instanceof FileReadError) return e.code;
+      throw e;
+    }
+  }
+
+  /** False at the end of the file. */
+  #moveData(fd: number, offset: number, bytes: number): boolean {
+    const { progress } = this;
+    for (let at = 0; at < bytes; ) {
+      const asked = Math.min(bytes - at, SLICE_BYTES);
+      const moved = this.frames.putFile(fd, offset + at, asked, this.hasher);
+      at += moved;
+      progress[1] = (progress[1] as number) + moved;
+      if (moved < asked) return false;
+    }
+    return true;
+  }
+
+  #warnUnreadable(entry: TreeEntry, code: string): void {
+    const message = `/${displayPath(entry.path)} could not be read to its end; zeros stand for the rest`;
+    this.onWarning({ path: entry.path, code, message });
+  }
+}

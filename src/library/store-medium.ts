@@ -1,0 +1,58 @@
+/**
+ * Backup, the server's side: a stream that carries one medium and no lines.
+ *
+ * Worker thread: all of it blocks. Which entries the medium has comes with the lines of another
+ * stream; the set writer holds them against the length that is told here.
+ */
+import {
+  assertTotals,
+  FRAME_END,
+  FRAME_MEDIA,
+  FrameReader,
+  frameName,
+  type PageSource,
+  protocolError,
+} from './frames.js';
+import type { FurtherMedium } from './manifest.js';
+import { createMedia } from './media.js';
+import { TAR_END_BYTES } from './pax.js';
+import { mediumTotals } from './read-lane.js';
+import { explainDiskError } from './set-writer.js';
+
+export interface MediumPlace {
+  /** Of the set that is being made. */
+  readonly directory: string;
+  readonly set: string;
+  readonly medium: number;
+}
+
+/**
+ * Receives up to and including END, and puts the medium on the disk.
+ * @throws EPROTO, ENOSPC, EIO and what the stream throws: the set cannot be made then
+ */
+export function storeMedium(source: PageSource, place: MediumPlace): FurtherMedium {
+  const { directory, set, medium } = place;
+  const frames = new FrameReader(source);
+  try {
+    const media = createMedia(directory, medium);
+    try {
+      while (frames.next()) {
+        if (frames.type === FRAME_MEDIA) {
+          frames.pass(frames.owed, (page) => media.append(page));
+        } else if (frames.type === FRAME_END) {
+          assertTotals(frames.payload(), mediumTotals(media.bytes));
+          media.append(new Uint8Array(TAR_END_BYTES));
+          const { mediaBytes: bytes, mediaBlake3: blake3 } = media.finish();
+          return { bytes, blake3 };
+        } else {
+          throw protocolError(`a ${frameName(frames.type)} frame has no place in a medium`);
+        }
+      }
+      throw protocolError('the stream ended before its END frame');
+    } finally {
+      media.close();
+    }
+  } catch (e) {
+    throw explainDiskError(e, directory, set);
+  }
+}

@@ -1,0 +1,18 @@
+/**
+ * `npm run test:enospc`: each call on the disk of a small run fails, one after the other, with ENOSPC
+ * once, with ENOSPC from then on, with EIO, and by writing half.
+ */
+import { tryFullDisk } from './full-disk-run.js';
+
+for (const [mode, code] of [
+  ['once', 'ENOSPC'],
+  ['full', 'ENOSPC'],
+  ['once', 'EIO'],
+  ['short', 'ENOSPC'],
+] as const) {
+  const { tried, wrong } = await tryFullDisk(mode, code, 1);
+  for (const line of wrong) process.stdout.write(`${mode} ${code}: ${line}\n`);
+  const counts = tried.map(({ name, tried: n }) => `${name} ${n}`).join(', ');
+  process.stdout.write(`${mode} ${code}: ${counts}: ${wrong.length} wrong\n`);
+  if (wrong.length > 0) process.exitCode = 1;
+}
