@@ -310,7 +310,7 @@ async function backUp({ network, tree, config }, via) {
     '--json',
   );
   const linkBytes = network.linkBytes() - before;
-  const { set, seconds, bytes, via: went } = JSON.parse(said);
+  const { set, seconds, bytes, via: went } = JSON.parse(said.trimEnd().split('\n').at(-1));
   if (went !== via) throw new Failure(`asked for ${via}, the data went over: ${went}`);
   /* The next round finds the same room. */
   await node('stpbackup', 'forget', set, '--prune', '--config', config);

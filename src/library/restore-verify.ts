@@ -2,7 +2,7 @@
  * What was restored, read back through the file system and held against the set: a list of what is
  * to be there, kept while the restore runs, and the comparison afterwards.
  *
- * The list is a file without a name in the target: it goes with its descriptor, whatever happens.
+ * The list is a file without a name below the target: it goes with its descriptor, whatever happens.
  *
  *   offset  bytes
  *   0       4      length of the line, little-endian
@@ -61,8 +61,12 @@ export class RestoreCheck {
     this.#target = target;
     this.#options = options;
     const tree = new TargetTree(target, false);
+    // Where it may write: in place that is not the target itself, which is `/`.
+    const [place = Buffer.from('.')] = options.below ?? [];
     try {
-      const name = `${procPath(tree.rootFd)}/.stp-restore-${randomBytes(8).toString('hex')}`;
+      const key = place.toString('latin1');
+      const directory = procPath(tree.open(key === '.' ? '' : key, false));
+      const name = `${directory}/.stp-restore-${randomBytes(8).toString('hex')}`;
       this.#list = openSync(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
       unlinkSync(name);
     } finally {
