@@ -14,6 +14,7 @@ import {
   fsyncSync,
   mkdtempSync,
   openSync,
+  realpathSync,
   renameSync,
   rmSync,
 } from 'node:fs';
@@ -49,6 +50,7 @@ import { moverLink } from './mover-link.js';
 import { type MoverTimes, type Slowest, slowestOf, type Waited, waitedOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
 import { reasonOf } from './reason.js';
+import { PLAIN_RESTORE } from './restore-order.js';
 import { slowedTo, throttleOf } from './throttle.js';
 
 export interface DatabaseClientOptions {
@@ -491,6 +493,17 @@ export function restoreToFile(
   });
 }
 
+/** The user's own path: symlinks on its way are meant. What is not there yet is made. */
+function realTarget(given: string): string {
+  const path = resolve(given);
+  try {
+    return realpathSync(path);
+  } catch (e) {
+    if (!isCoded(e) || e.code !== 'ENOENT' || path === '/') throw e;
+    return join(realTarget(dirname(path)), basename(path));
+  }
+}
+
 /** All of a set below a new or empty directory. */
 export function restoreToDirectory(
   options: DatabaseClientOptions,
@@ -498,7 +511,7 @@ export function restoreToDirectory(
   target: string,
 ): Promise<DatabaseReport> {
   return inSession(options, fetchRequest(order), async (session, keep) => {
-    const job: RestoreSetJob = { target: resolve(target) };
+    const job: RestoreSetJob = { target: realTarget(target), options: PLAIN_RESTORE, below: null };
     const mover = session.start<RestoreSetJob, RestoreSetResult>('restore-receiver', job);
     return session.run(keep(mover));
   });

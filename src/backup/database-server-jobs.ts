@@ -198,7 +198,8 @@ async function fetchSet(
   const { roots, bytes } = set.summary;
   await control.send({ type: 'ready', set: set.id, roots, bytes });
   const { access } = config.media ?? PLAIN_MEDIA;
-  const job: SendSetJob = { library: config.library, set: set.id, selected: [], access };
+  const what = { library: config.library, set: set.id, selected: [] };
+  const job: SendSetJob = { ...what, dryRun: false, access };
   const mover = Mover.start<SendSetJob, null>(
     'restore-sender',
     moverLink(storage, session.data),
