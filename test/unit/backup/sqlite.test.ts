@@ -8,6 +8,7 @@ import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite'
 import test, { type ExecutionContext } from 'ava';
 import { assertSqliteVersion } from '../../../src/source/sqlite.js';
 import { finished, runProgram, until } from '../../support/array.js';
+import { lastEvent } from '../../support/events.js';
 import { Dice } from '../../support/random.js';
 import { startDatabaseHouse } from './database-rig.js';
 
@@ -165,7 +166,7 @@ for (const [mode, generations] of [
       const how = generation === 0 ? [] : ['--incremental'];
       const done = await h.db('--sqlite', file, '--name', 'app', '--json', ...how);
       t.is(done.code, 0, done.stderr);
-      const { set, parent } = JSON.parse(done.stdout) as { set: string; parent?: string };
+      const { set, parent } = lastEvent(done.stdout) as { set: string; parent?: string };
       t.is(parent, made.at(-1)?.set);
       made.push({ set, digest: known.digest() });
     }
