@@ -92,7 +92,7 @@ function startSenders(
     Mover.start<ReadLaneJob, null>(
       'lane-reader',
       moverLink(storage, others[i] as number),
-      lane,
+      { ...lane, deltaFrom: job.deltaFrom },
       onComplaint,
       { throttle, ports: [lane.port] },
     ),
@@ -106,6 +106,7 @@ const sendTreeJob = (request: BackupRequest, { roots }: Roots): SendTreeJob => (
   selection: request.selection,
   listBytes: request.listBytes,
   dryRun: request.dryRun,
+  deltaFrom: request.deltaFrom,
 });
 
 const restoreJob = (request: RestoreRequest, { restoreRoots }: Roots): RestoreSetJob => {

@@ -11,6 +11,7 @@ import {
   COMMAND_SECONDS_MAX,
   SERVER_WKP,
 } from './limits.js';
+import { mediaSchema } from './media-schema.js';
 import { RATE_MAX, RATE_PATTERN, RATE_RULE } from './rate.js';
 
 /** Names of hosts and servers stand in `HOST:PATH`, in TLS identities and in set lists. */
@@ -149,6 +150,7 @@ export const serverSchema = z.strictObject({
   wkp: serverPort,
   control: file.describe('path of the control socket, for fs, restore and list'),
   tls,
+  media: mediaSchema.describe('how sets are cut, compressed and encrypted, and read again'),
   hosts: z
     .record(
       name,

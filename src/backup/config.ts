@@ -9,6 +9,8 @@ import { ConfigurationError } from './config-error.js';
 import { readConfig } from './config-file.js';
 import type { ClientFields } from './config-schema.js';
 import { readKeyFile } from './keys.js';
+import type { MediaSettings } from './media-data.js';
+import { mediaSettings } from './media-settings.js';
 import { parseRate } from './rate.js';
 
 export { HOST_NAME_PATTERN } from './config-schema.js';
@@ -92,6 +94,8 @@ export interface ServerConfig {
   readonly control: string;
   readonly hosts: ReadonlyMap<string, ClientAddress>;
   readonly limits?: Limits | undefined;
+  /** How media are written and read; left out: plain and whole. */
+  readonly media?: MediaSettings;
 }
 
 /** Paths in a file start at its directory. */
@@ -170,12 +174,17 @@ export function loadServerConfig(configFile: string): ServerConfig {
     control: absolute(c.control),
     hosts,
     limits: limitsOf(c),
+    media: mediaSettings(configFile, c.media),
   };
 }
 
 /** The control socket alone: what `fs`, `restore` and `list` need of the server's file. */
 export const loadControlPath = (configFile: string): string =>
   absoluteFrom(configFile)(readConfig(configFile, 'server').control);
+
+/** How the server reads media: for verbs that work on its library without it. */
+export const loadMediaSettings = (configFile: string): MediaSettings =>
+  mediaSettings(configFile, readConfig(configFile, 'server').media);
 
 /** The library alone: for verbs that work on it without the server. */
 export const loadLibraryPath = (configFile: string): string =>

@@ -81,6 +81,8 @@ export interface DatabaseReport {
   /** Where the time of each side's mover went, ms. */
   readonly times: { readonly client: MoverTimes; readonly server: MoverTimes | null };
   readonly warnings: number;
+  /** The set that an incremental one was made against. */
+  readonly parent?: string;
 }
 
 /** The threads that send. */
@@ -176,7 +178,11 @@ export class DatabaseSession {
       if (verdict.type !== 'committed') {
         throw stpError('EPROTO', `server ${server.name} is out of order`);
       }
-      return reportOf(verdict.set, totals, mover.times, verdict.times ?? null);
+      const { parent } = this.ready;
+      return {
+        ...reportOf(verdict.set, totals, mover.times, verdict.times ?? null),
+        ...(parent && { parent: parent.set }),
+      };
     } catch (e) {
       throw await bestReason(e, judged);
     } finally {
@@ -373,14 +379,21 @@ export function backUpPostgresql(
 export function backUpSqlite(
   options: DatabaseClientOptions,
   name: string,
-  source: { readonly file: string; readonly scratch: string },
+  source: { readonly file: string; readonly scratch: string; readonly incremental: boolean },
 ): Promise<DatabaseReport> {
   const file = resolve(source.file);
-  return inSession(options, { op: 'store', kind: 'sqlite', name }, async (session, keep) => {
+  const { incremental } = source;
+  const request = { op: 'store', kind: 'sqlite', name, incremental } as const;
+  return inSession(options, request, async (session, keep) => {
     const scratch = mkdtempSync(join(source.scratch, 'stpbackup-'));
     let mover: AnyMover | undefined;
     try {
-      const job: SendSqliteJob = { file, copy: join(scratch, 'copy'), path: `${name}.sqlite` };
+      const job: SendSqliteJob = {
+        file,
+        copy: join(scratch, 'copy'),
+        path: `${name}.sqlite`,
+        listBytes: session.ready.parent?.listBytes ?? 0,
+      };
       const sender = keep(session.start<SendSqliteJob, null>(SENDERS.sqlite, job));
       mover = sender;
       return await session.run(sender);

@@ -6,6 +6,7 @@ import type { SetMeta } from '../library/library.js';
 import type { FurtherMedium } from '../library/manifest.js';
 import type { SetSummary } from '../library/set-writer.js';
 import type { MediumPlace } from '../library/store-medium.js';
+import type { AccessData, MediaSettings, PlanData } from './media-data.js';
 import type { Selection } from './protocol.js';
 import type { RestoreOptions, RestoreOutcome } from './restore-order.js';
 
@@ -24,12 +25,14 @@ export interface SendTreeJob {
   /** Bytes of the parent's list; 0 for a full backup. */
   readonly listBytes: number;
   readonly dryRun: boolean;
+  /** Bytes: of larger files only blocks that changed are sent; 0: never. */
+  readonly deltaFrom: number;
   /** One for each further stream, in the order of their media. */
   readonly lanes: readonly LaneEnd[];
 }
 
 /** A further stream of a backup: what its thread reads is told by that of the walk. */
-export type ReadLaneJob = LaneEnd;
+export type ReadLaneJob = LaneEnd & Pick<SendTreeJob, 'deltaFrom'>;
 
 export interface StoreSetJob {
   readonly library: string;
@@ -39,9 +42,11 @@ export interface StoreSetJob {
   readonly dryRun: boolean;
   /** False for what does not come in the order of a walk. */
   readonly hasList: boolean;
+  /** How its media are written, and sets before it read. */
+  readonly media: MediaSettings;
 }
 /** A medium that comes through a stream of its own. */
-export type StoreMediumJob = MediumPlace;
+export type StoreMediumJob = Omit<MediumPlace, 'plan'> & { readonly plan: PlanData };
 export type StoreMediumResult = FurtherMedium;
 
 /** Null after a dry run. */
@@ -52,6 +57,7 @@ export interface SendSetJob {
   readonly set: string;
   /** Stored paths; empty for all of the set. */
   readonly selected: readonly Uint8Array[];
+  readonly access: AccessData;
   /** Entries only. */
   readonly dryRun: boolean;
 }
@@ -81,10 +87,12 @@ export interface ReceiveStreamJob {
 export interface SendSqliteJob {
   /** The database. */
   readonly file: string;
-  /** Where a copy of it is made, and removed. */
+  /** Where a copy of it is made. The event loop removes it. */
   readonly copy: string;
   /** Stored path of the only member. */
   readonly path: string;
+  /** Bytes of the parent's list; 0 for a full backup. */
+  readonly listBytes: number;
 }
 
 export interface SendBaseBackupJob {

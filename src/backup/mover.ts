@@ -8,6 +8,7 @@
  */
 import { type MessagePort, Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
+import type { VolumeHome } from '../library/media-plan.js';
 import { dropLink, type MoverLink } from './mover-link.js';
 import { MOVER_NUMBERS, type MoverTimes, sumTimes, timesOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
@@ -62,7 +63,7 @@ export interface Totals {
 
 /** Where a set is being made. */
 export interface SetPlaceFacts {
-  readonly set: string;
+  readonly home: VolumeHome;
   readonly directory: string;
 }
 

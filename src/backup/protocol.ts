@@ -12,6 +12,7 @@
  * are not UTF-8 travel as base64. Any thread.
  */
 import { z } from 'zod';
+import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
 import { overwriteModes } from '../library/restore-plan.js';
 import { PATTERN_BYTES_MAX, PATTERNS_MAX } from '../source/exclude.js';
 import { PATH_BYTES_MAX as ENTRY_PATH_MAX } from '../source/names.js';
@@ -74,6 +75,8 @@ export const requestSchema = z.discriminatedUnion('op', [
     // Length of the parent's list, which the client fetches through the stream; 0: a full backup.
     listBytes: count.default(0),
     dryRun: z.boolean().default(false),
+    // Files from this size on go by blocks; 0: none.
+    deltaFrom: count.default(DELTA_FROM_DEFAULT),
     // What this session may move a second, where it is asked for less than both sides allow.
     bytesPerSecond: count.min(1).optional(),
   }),

@@ -8,10 +8,12 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","bytesPerSecond","via",
- *                       "selection":{"exclude","oneFileSystem","excludeCaches"}}
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","deltaFrom","streams","bytesPerSecond","via",
+ *                       "selection":{"exclude","oneFileSystem","excludeCaches"},
+ *                       "media":{"volumeBytes","compress"}}
  *                       answer: events, one JSON object a line
- *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond","via","options"}   the same
+ *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond","via","options",
+ *                       "access":{"search","identities"}}   the same
  *
  * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
  * the session up. The socket has mode 0600 from its first instant: whoever may open it may do
@@ -49,10 +51,14 @@ const backupBody = z.strictObject({
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  deltaFrom: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
   bytesPerSecond,
   streams: z.number().int().min(1).max(STREAMS_MAX).optional(),
   via,
   selection: selectionSchema.partial().default({}),
+  media: z
+    .strictObject({ volumeBytes: z.number().optional(), compress: z.string().optional() })
+    .optional(),
 });
 const restoreBody = z.strictObject({
   set: z.string().min(1),
@@ -61,6 +67,10 @@ const restoreBody = z.strictObject({
   paths: paths.default([]),
   bytesPerSecond,
   via,
+  access: z
+    .strictObject({ search: z.array(z.string()), identities: z.array(z.string()) })
+    .partial()
+    .optional(),
   options: restoreOptionsSchema.default(PLAIN_RESTORE),
 });
 

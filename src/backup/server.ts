@@ -7,6 +7,7 @@
 import { monotonicMs } from '../clock.js';
 import { STPConnect, type Use } from '../connect/stp-connect.js';
 import { messageOf, stpError } from '../errors.js';
+import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
 import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
 import { lastSetOf, openParent } from '../library/set-tree.js';
 import type { SetSummary } from '../library/set-writer.js';
@@ -16,6 +17,14 @@ import type { ClientAddress, ServerConfig } from './config.js';
 import { StepError, type StepRecord } from './handshake-steps.js';
 import type { SendSetJob, StoreMediumResult, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
+import {
+  accessFrom,
+  bothAccesses,
+  type MediaOrder,
+  type MoreAccess,
+  orderedPlan,
+  PLAIN_MEDIA,
+} from './media-data.js';
 import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
 import { dropLink, type MoverLink } from './mover-link.js';
 import {
@@ -100,8 +109,12 @@ export interface BackupOrder {
   readonly incremental?: boolean;
   /** Nothing is stored: the report says what would be. */
   readonly dryRun?: boolean;
+  /** Bytes: of files from this size on only changed blocks are stored; 0: never. 4 MiB where absent. */
+  readonly deltaFrom?: number | undefined;
   /** Not faster than this; the configurations of both sides may say less. */
   readonly bytesPerSecond?: number | undefined;
+  /** In place of what the configuration says. */
+  readonly media?: MediaOrder | undefined;
   /** Data streams, each with a medium of its own in the set; 1 to STREAMS_MAX. 1 where absent. */
   readonly streams?: number | undefined;
   /** 'array' where absent. */
@@ -116,6 +129,8 @@ export interface RestoreOrder {
   readonly paths: readonly WirePath[];
   /** Not faster than this; the configurations of both sides may say less. */
   readonly bytesPerSecond?: number | undefined;
+  /** Where else volumes are, and what opens encrypted ones; beside the configuration's. */
+  readonly access?: MoreAccess | undefined;
   /** 'array' where absent. */
   readonly via?: Use;
   /** Into an empty directory, as it was, where absent. */
@@ -156,7 +171,9 @@ export class BackupServer {
   }
 
   #library(): Library {
-    return Library.open(this.#options.config.library, this.#options.library);
+    const { config, library } = this.#options;
+    const { access } = config.media ?? PLAIN_MEDIA;
+    return Library.open(config.library, { ...library, access: accessFrom(access) });
   }
 
   #clientOf(host: string): ClientAddress {
@@ -240,6 +257,10 @@ class SessionRun {
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = order.selection ?? {};
     const selection = { exclude, oneFileSystem, excludeCaches };
     const roots = paths.map(pathText);
+    const { plan, access } = config.media ?? PLAIN_MEDIA;
+    // Hashes of blocks lie beside the media as they are: who may not read the data may not have them.
+    const isSealed = (plan.recipients?.length ?? 0) > 0;
+    const deltaFrom = isSealed ? 0 : (order.deltaFrom ?? DELTA_FROM_DEFAULT);
     // Opened here first: a parent that is gone should cost no session.
     const parent = order.incremental ? openParent(this.library, host, roots).at(-1) : undefined;
     const job: StoreSetJob = {
@@ -248,8 +269,9 @@ class SessionRun {
       parent: parent?.id ?? null,
       dryRun,
       hasList: true,
+      media: { plan: orderedPlan(plan, order.media), access },
     };
-    const listBytes = parent?.summary.indexBytes ?? 0;
+    const listBytes = parent?.listBytes() ?? 0;
     // Nothing but the walk is done, which is one.
     const streams = dryRun ? 1 : (order.streams ?? 1);
     Mover.prepare('backup-receiver');
@@ -267,12 +289,13 @@ class SessionRun {
         this.#expectTree(host, roots, order.incremental ?? false);
         const request = { op: 'backup' as const, host, paths: [...paths], streams };
         // Not waited for: the client does not wait long for it, and data that is early waits.
-        const ready = session.request({ ...request, selection, listBytes, dryRun, bytesPerSecond });
+        const limits = { dryRun, deltaFrom, bytesPerSecond };
+        const ready = session.request({ ...request, selection, listBytes, ...limits });
         ready.catch(() => {});
         if (others.length > 0) {
           const place = await session.wait(mover.begun);
           for (const [i, link] of others.entries()) {
-            const more = { ...place, medium: 1 + i };
+            const more = { ...place, medium: 1 + i, plan: job.media.plan };
             storers.push(keep(Mover.start('medium-storer', link, more, onComplaint, { throttle })));
           }
         }
@@ -311,8 +334,10 @@ class SessionRun {
     if (order.paths.length === 0) this.#expect(stored.summary, true);
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
+    const access = bothAccesses((config.media ?? PLAIN_MEDIA).access, order.access);
     const { options = PLAIN_RESTORE } = order;
-    const job: SendSetJob = { library: config.library, set, selected, dryRun: options.dryRun };
+    const { dryRun } = options;
+    const job: SendSetJob = { library: config.library, set, selected, dryRun, access };
     Mover.prepare('restore-sender');
     return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1, options });

@@ -7,7 +7,8 @@
  *               tombstones {"deleted":true,"path" | "pathB64"}: incremental sets only
  *               voids     {"void":BYTES,"medium","headerOffset"}: what tar passes over; resumed sets
  *               warnings {"warning":CODE,"path" | "pathB64","message"}, where they happened
- *   last line   trailer  {"entries","bytes","mediaBytes","mediaBlake3","moreMedia","warnings"}
+ *   last line   trailer  {"entries","bytes","mediaBytes","mediaBlake3","moreMedia","warnings",
+ *                        "volumes"}
  *
  * The fields are described in docs/library.md. Valid if and only if every line passes the rules
  * below, the counts of the trailer are right, and entries and voids tile each medium: its first header
@@ -18,11 +19,14 @@
  * Any thread.
  */
 import { isUtf8 } from 'node:buffer';
-import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { stpError } from '../errors.js';
 import { displayPath, type EntryType, pathProblem } from '../source/names.js';
+import { SPARSE_MAP_BYTES_MAX } from '../source/sparse.js';
 import { XATTR_NAME_BYTES_MAX, XATTRS_MAX, type Xattr } from '../source/xattrs.js';
+import { BLOCKS_MAX, type BlockList, blocksOf as blocksIn, isBlockSize } from './blocks.js';
+import { type ByteFile, PlainFile } from './bytes.js';
 import { LINE_BYTES_MAX } from './frames.js';
+import { decodeCoding, decodeVolumes, type MediaCoding, type VolumeFacts } from './media-plan.js';
 import { paddedBytes, TAR_BLOCK_BYTES, type TarMember } from './pax.js';
 
 export const MANIFEST_FORMAT = 'stpd-manifest';
@@ -44,6 +48,8 @@ export interface ManifestHeader {
   readonly stpd: string;
   /** Incremental sets: what it builds on, and all that this builds on, the full set first. */
   readonly chain?: readonly ChainLink[];
+  /** Where media are not one plain file each. */
+  readonly coding?: MediaCoding;
 }
 
 /**
@@ -83,7 +89,7 @@ export interface ManifestEntry {
   readonly changed: boolean;
   /**
    * Bytes of its data in the media: `size`, but for a sparse file its map and what is no hole. With
-   * `sameData` they are in the media of an earlier set.
+   * `sameData` they are in the media of an earlier set, with `delta` those that did not change are.
    */
   readonly stored: number;
   readonly sparse: boolean;
@@ -99,6 +105,23 @@ export interface ManifestEntry {
    * behind what it puts there from other media. Another entry of this path counts.
    */
   readonly again: boolean;
+  /** Incremental sets: only blocks that changed are here, the others are the parent's. */
+  readonly delta: DeltaFacts | null;
+  /** Of a large file: the hashes of its blocks, for the next backup. */
+  readonly blocks: BlockList | null;
+}
+
+/**
+ * What stands in the media for a file of which only blocks are stored: members one behind the other,
+ * see delta-read.ts.
+ */
+export interface DeltaFacts {
+  /** From `dataOffset` on, padding and the headers of all members but the first included. */
+  readonly bytes: number;
+  /** Of the data of the first member. */
+  readonly mapBytes: number;
+  /** Of these bytes; the entry's own is that of the whole file. */
+  readonly blake3: string;
 }
 
 /** Part of a medium that holds nothing: tar reads it as a comment. */
@@ -140,12 +163,16 @@ export interface ManifestTrailer {
   /** Of the media from 1 on; left out where there are none. */
   readonly moreMedia?: readonly FurtherMedium[];
   readonly warnings: number;
+  /** Where there is a coding: every file of the media. */
+  readonly volumes?: readonly VolumeFacts[];
 }
 
 /** As `mediaBytes` and `mediaBlake3` of medium 0. */
 export interface FurtherMedium {
   readonly bytes: number;
   readonly blake3: string;
+  /** Until the set is complete; then all volumes stand together. */
+  readonly volumes?: readonly VolumeFacts[];
 }
 
 /** What an entry takes over from its source. */
@@ -163,6 +190,8 @@ export type EntryFacts = Omit<
   | 'sameData'
   | 'medium'
   | 'again'
+  | 'delta'
+  | 'blocks'
 >;
 
 /** What only few entries have. */
@@ -174,6 +203,8 @@ export interface RareFacts {
   readonly sameData?: boolean;
   readonly medium?: number;
   readonly again?: boolean;
+  readonly delta?: DeltaFacts | null;
+  readonly blocks?: BlockList | null;
 }
 
 const field = (name: string, bytes: Buffer): string =>
@@ -209,6 +240,14 @@ function encodeRare(rare: RareFacts): string {
   if (rare.sameData) text += ',"sameData":true';
   if (rare.medium) text += `,"medium":${rare.medium}`;
   if (rare.again) text += ',"again":true';
+  if (rare.delta) {
+    const { bytes, mapBytes, blake3 } = rare.delta;
+    text += `,"delta":{"bytes":${bytes},"mapBytes":${mapBytes},"blake3":"${blake3}"}`;
+  }
+  if (rare.blocks) {
+    const { blockBytes, offset, blake3 } = rare.blocks;
+    text += `,"blocks":{"blockBytes":${blockBytes},"offset":${offset},"blake3":"${blake3}"}`;
+  }
   if (rare.xattrs) {
     const list = rare.xattrs.map(
       ({ name, value }) => `{${field('name', name)},"value":"${value.toString('base64')}"}`,
@@ -233,8 +272,9 @@ export const encodeHeader = (h: ManifestHeader): string =>
   `${JSON.stringify({ format: MANIFEST_FORMAT, version: MANIFEST_VERSION, ...h })}\n`;
 
 export function encodeTrailer(t: Omit<ManifestTrailer, 'kind'>): string {
-  const { entries, bytes, mediaBytes, mediaBlake3, moreMedia, warnings } = t;
-  return `${JSON.stringify({ entries, bytes, mediaBytes, mediaBlake3, moreMedia, warnings })}\n`;
+  const { entries, bytes, mediaBytes, mediaBlake3, moreMedia, warnings, volumes } = t;
+  const media = { mediaBytes, mediaBlake3, moreMedia };
+  return `${JSON.stringify({ entries, bytes, ...media, warnings, volumes })}\n`;
 }
 
 /** Why a line is not valid. `LineReader` and `SetWriter` add the file and the line number. */
@@ -340,20 +380,62 @@ function xattrsOf(o: Fields): Xattr[] | null {
   });
 }
 
+const digest = (o: Fields, name: string): string => {
+  const value = text(o, name);
+  if (!HEX.test(value)) throw new LineError(`${name} is not 64 hex digits`);
+  return value;
+};
+
+const objectIn = (o: Fields, name: string): Fields | null => {
+  const value = o[name];
+  if (value === undefined) return null;
+  if (typeof value === 'object' && value !== null) return value as Fields;
+  throw new LineError(`${name} is no object`);
+};
+
+function deltaOf(o: Fields): DeltaFacts | null {
+  const delta = objectIn(o, 'delta');
+  if (delta === null) return null;
+  const bytes = integer(delta, 'bytes', Number.MAX_SAFE_INTEGER);
+  const mapBytes = integer(delta, 'mapBytes', SPARSE_MAP_BYTES_MAX);
+  if (mapBytes === 0 || paddedBytes(mapBytes) > bytes || bytes % TAR_BLOCK_BYTES !== 0) {
+    throw new LineError('the bytes of delta are not those of its members');
+  }
+  return { bytes, mapBytes, blake3: digest(delta, 'blake3') };
+}
+
+function blocksOf(o: Fields): BlockList | null {
+  const blocks = objectIn(o, 'blocks');
+  if (blocks === null) return null;
+  const blockBytes = integer(blocks, 'blockBytes', Number.MAX_SAFE_INTEGER);
+  if (!isBlockSize(blockBytes)) throw new LineError('blockBytes is not the size of a block');
+  const offset = integer(blocks, 'offset', Number.MAX_SAFE_INTEGER);
+  return { blockBytes, offset, blake3: digest(blocks, 'blake3') };
+}
+
 /** `stored` and the flags; the same for all but a few entries. */
 function rareOf(o: Fields, type: EntryType, size: number): Required<RareFacts> {
   const isFile = type === 'file';
   const sparse = flag(o, 'sparse');
   const superseded = flag(o, 'superseded');
   const sameData = flag(o, 'sameData');
-  if (!isFile && (sparse || superseded || sameData)) {
-    throw new LineError(`a ${type} is not sparse, superseded or without data`);
+  const delta = deltaOf(o);
+  const blocks = blocksOf(o);
+  if (!isFile && (sparse || superseded || sameData || delta !== null || blocks !== null)) {
+    throw new LineError(`a ${type} is not sparse, superseded, without data or made of blocks`);
+  }
+  if (sameData && (delta !== null || blocks !== null)) {
+    throw new LineError('sameData and delta or blocks are both there');
+  }
+  if (blocks !== null && blocksIn(size, blocks.blockBytes) > BLOCKS_MAX) {
+    throw new LineError(`blocks are more than ${BLOCKS_MAX}`);
   }
   if (superseded && sameData) throw new LineError('superseded and sameData are both there');
   const again = flag(o, 'again');
   if (again && type !== 'directory') throw new LineError(`a ${type} does not come again`);
   const stored = sparse ? integer(o, 'stored', Number.MAX_SAFE_INTEGER) : size;
-  return { stored, sparse, superseded, sameData, again, medium: mediumOf(o), xattrs: xattrsOf(o) };
+  const [medium, xattrs] = [mediumOf(o), xattrsOf(o)];
+  return { stored, sparse, superseded, sameData, again, medium, xattrs, delta, blocks };
 }
 
 const mediumOf = (o: Fields): number =>
@@ -406,6 +488,15 @@ function entryOf(o: Fields): ManifestEntry {
   return entry;
 }
 
+/** What another module says of a broken rule, as one of this line. */
+function ruled<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (e) {
+    throw new LineError((e as Error).message);
+  }
+}
+
 function trailerOf(o: Fields): ManifestTrailer {
   const trailer: ManifestTrailer = {
     kind: 'trailer',
@@ -415,6 +506,7 @@ function trailerOf(o: Fields): ManifestTrailer {
     mediaBlake3: text(o, 'mediaBlake3'),
     ...(o.moreMedia !== undefined && { moreMedia: moreMediaOf(o.moreMedia) }),
     warnings: integer(o, 'warnings', Number.MAX_SAFE_INTEGER),
+    ...(o.volumes !== undefined && { volumes: ruled(() => decodeVolumes(o.volumes)) }),
   };
   if (!HEX.test(trailer.mediaBlake3)) throw new LineError('mediaBlake3 is not 64 hex digits');
   return trailer;
@@ -470,6 +562,7 @@ function headerOf(o: Fields): ManifestHeader {
     startedAt: text(o, 'startedAt'),
     stpd: text(o, 'stpd'),
     ...(o.chain !== undefined && { chain: chainOf(o.chain) }),
+    ...(o.coding !== undefined && { coding: ruled(() => decodeCoding(o.coding)) }),
   };
 }
 
@@ -532,7 +625,19 @@ export class MediaTiling {
 }
 
 /** Bytes of data that stand behind the entry's header. */
-export const mediaDataBytes = (entry: ManifestEntry): number => (entry.sameData ? 0 : entry.stored);
+export const mediaDataBytes = ({ sameData, delta, stored }: ManifestEntry): number =>
+  sameData ? 0 : (delta?.bytes ?? stored);
+
+/** Digest of the bytes behind the entry's header; null where there are none. */
+export const mediaDigest = ({ delta, blake3 }: ManifestEntry): string | null =>
+  delta?.blake3 ?? blake3;
+
+const DELTA_ROOT = Buffer.from('.stp-delta/');
+/** What comes behind a file's path in the names of its members. */
+export const DELTA_NAME_BYTES_MAX = DELTA_ROOT.length + 12;
+/** Name of a member that has blocks of `path`: `map`, then 1, 2, ... */
+export const deltaPath = (path: Buffer, part: 'map' | number): Buffer =>
+  Buffer.concat([DELTA_ROOT, path, Buffer.from(`/${part}`)]);
 
 /** The member that stands for an entry, but for the names that a directory has. */
 export function memberOf(entry: ManifestEntry): TarMember {
@@ -540,6 +645,10 @@ export function memberOf(entry: ManifestEntry): TarMember {
   const same = { path, mode, uid, gid, mtimeNs, major, minor };
   // A link of a file to itself: GNU tar leaves the file as it is.
   if (entry.sameData) return { ...same, type: 'hardlink', link: path, size: 0 };
+  if (entry.delta !== null) {
+    const map = { path: deltaPath(path, 'map'), size: entry.delta.mapBytes };
+    return { ...same, ...map, type: 'file', link: null };
+  }
   const sparse = entry.sparse ? { sparseBytes: entry.size } : {};
   return { ...same, type, link, size: entry.stored, xattrs, ...sparse };
 }
@@ -547,7 +656,8 @@ export function memberOf(entry: ManifestEntry): TarMember {
 const READ_BYTES = 256 * 1024;
 
 /** Lines of a file, each without its newline; the view is valid until the next one. */
-function* linesOf(fd: number): Generator<Buffer, void, void> {
+function* linesOf(file: ByteFile): Generator<Buffer, void, void> {
+  let position = 0;
   let chunk = Buffer.allocUnsafeSlow(READ_BYTES);
   let start = 0;
   let end = 0;
@@ -568,7 +678,8 @@ function* linesOf(fd: number): Generator<Buffer, void, void> {
       chunk.copy(longer, 0, 0, end);
       chunk = longer;
     }
-    const bytes = readSync(fd, chunk, end, chunk.length - end, null);
+    const bytes = file.read(chunk, end, chunk.length - end, position);
+    position += bytes;
     if (bytes === 0) {
       if (end > 0) throw new LineError('it has no end: the file was cut');
       return;
@@ -591,18 +702,19 @@ export class ManifestReader implements Iterable<ManifestItem> {
   line: Buffer = Buffer.alloc(0);
   /** Where that line begins in the file. */
   lineOffset = 0;
-  readonly #path: string;
-  readonly #fd: number;
+  readonly #file: ByteFile;
   readonly #lines: Generator<Buffer, void, void>;
   #lineNumber = 0;
   #nextOffset = 0;
   #closed = false;
 
-  /** @throws EINVAL naming file, line and rule; ENOENT, EACCES */
-  constructor(path: string) {
-    this.#path = path;
-    this.#fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-    this.#lines = linesOf(this.#fd);
+  /**
+   * @param from a path, or what is closed with this
+   * @throws EINVAL naming file, line and rule; ENOENT, EACCES
+   */
+  constructor(from: string | ByteFile) {
+    this.#file = typeof from === 'string' ? new PlainFile(from) : from;
+    this.#lines = linesOf(this.#file);
     try {
       const first = this.#next();
       if (first === null) throw new LineError('the file is empty');
@@ -655,7 +767,7 @@ export class ManifestReader implements Iterable<ManifestItem> {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.#fd);
+    this.#file.close();
   }
 
   #next(): Buffer | null {
@@ -668,7 +780,7 @@ export class ManifestReader implements Iterable<ManifestItem> {
 
   #explain(e: unknown): unknown {
     if (!(e instanceof LineError)) return e;
-    return stpError('EINVAL', `${this.#path}, line ${this.#lineNumber}: ${e.message}`);
+    return stpError('EINVAL', `${this.#file.name}, line ${this.#lineNumber}: ${e.message}`);
   }
 }
 

@@ -5,6 +5,7 @@
  *   set.json                    manifest and media agree     a new one from the manifest
  *   manifest of a full set      the media have their digest  a new one from the media
  *   list                        manifest, the parent's list  a new one from these
+ *   block hashes                every file has its digest    new ones from the data
  *   headers, padding of media   every file has its digest    new ones from the manifest
  *   anything else               -                            the set moves to damaged/
  *   a set that it builds on is  -                            the set moves to damaged/
@@ -19,13 +20,9 @@
  * Blocks; any thread.
  */
 import {
-  closeSync,
-  constants,
   existsSync,
-  fsyncSync,
   linkSync,
   mkdirSync,
-  openSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -35,10 +32,11 @@ import {
 import { join } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf } from '../errors.js';
+import { SparseMapParser } from '../source/sparse.js';
+import { BlockLister, blocksFile, isBlocksFile, listBytesOf, readBlockList } from './blocks.js';
 import { checkSet, type SetProblem } from './check.js';
 import { digestOfFile } from './digest.js';
 import { moveSet } from './forget.js';
-import { writeAll } from './frames.js';
 import { ID_PATTERN, type Library, StoredSet } from './library.js';
 import {
   type ChainLink,
@@ -51,12 +49,23 @@ import {
   ManifestReader,
   type ManifestTrailer,
   mediaDataBytes,
+  mediaDigest,
   memberOf,
 } from './manifest.js';
-import { createMedia, MEDIA_FILE, openMediaIn } from './media.js';
+import { createPlainMedia, MEDIA_FILE, openMedia } from './media.js';
 import { MediaCursor } from './media-cursor.js';
-import { paddedBytes, TAR_END_BYTES, TarHeaderWriter, type TarMember } from './pax.js';
-import { indexPathOf } from './set-tree.js';
+
+import { NewFile } from './new-file.js';
+import { type EntryData, OpenMedia } from './open-media.js';
+import {
+  paddedBytes,
+  TAR_BLOCK_BYTES,
+  TAR_END_BYTES,
+  TarHeaderWriter,
+  type TarMember,
+} from './pax.js';
+import { indexPathOf, openChain, treeOf } from './set-tree.js';
+
 import { INDEX_FILE, MANIFEST_FILE, type SetSummary, syncDirectory } from './set-writer.js';
 import { encodeSummary, parentOf, readSummary, SUMMARY_FILE } from './summary.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
@@ -78,10 +87,11 @@ interface Remedy {
   readonly make: (stage: string) => SetSummary;
 }
 
-const FILES = [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE];
 /** In the order in which they take their places. */
 const REPLACED = [MEDIA_FILE, MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE];
-const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+const BLOCKS_FILE = blocksFile(0);
+/** media.tar, media.tar.zst, ID.v0001.tar.age: see media-plan.ts. */
+const MEDIA_NAME = /\.tar(\.zst)?(\.age)?$/;
 const LOST = 'the manifest was damaged and made anew from the media; its warnings are lost';
 
 const isIn = (directory: string, name: string): boolean => existsSync(join(directory, name));
@@ -102,38 +112,16 @@ function problemOf(set: StoredSet): string | null {
   return first;
 }
 
-/** Bytes into a new file of the stage, on the disk when it is closed. */
-class NewFile {
-  readonly #fd: number;
-  readonly #digest = new Blake3Hasher();
-  bytes = 0;
-
-  constructor(path: string) {
-    this.#fd = openSync(path, CREATE, 0o600);
-  }
-
-  put(data: Uint8Array): void {
-    writeAll(this.#fd, data);
-    this.#digest.update(data);
-    this.bytes += data.length;
-  }
-
-  /** Its BLAKE3. */
-  finish(): string {
-    fsyncSync(this.#fd);
-    this.close();
-    return this.#digest.digest('hex');
-  }
-
-  #open = true;
-  close(): void {
-    if (this.#open) closeSync(this.#fd);
-    this.#open = false;
-  }
-}
-
+/** Hard links of what is there; `media` and `blocks` stand for those of all media. */
 function link(from: string, stage: string, names: readonly string[]): void {
-  for (const name of names) linkSync(join(from, name), join(stage, name));
+  const isMedia = (name: string): boolean => MEDIA_NAME.test(name);
+  for (const name of readdirSync(from)) {
+    const wanted =
+      names.includes(name) ||
+      (names.includes(MEDIA_FILE) && isMedia(name)) ||
+      (names.includes(BLOCKS_FILE) && isBlocksFile(name));
+    if (wanted) linkSync(join(from, name), join(stage, name));
+  }
 }
 
 type ListFacts = Pick<SetSummary, 'treeEntries' | 'indexBytes' | 'indexBlake3'>;
@@ -181,7 +169,7 @@ function newSummary(library: Library, directory: string, id: string, stage: stri
   for (const _record of manifest);
   const { kind: _kind, ...totals } = manifest.trailer as ManifestTrailer;
   const { bytes, blake3 } = digestOfFile(path);
-  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE]);
+  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE, BLOCKS_FILE]);
   // Sets of databases have none.
   const hasList = header.chain !== undefined || isIn(directory, INDEX_FILE);
   return writeSummary(stage, {
@@ -195,9 +183,73 @@ function newSummary(library: Library, directory: string, id: string, stage: stri
   });
 }
 
+/** True if each list of block hashes is as its line says, and nothing stands behind the last. */
+function hasSoundBlocks(set: StoredSet): boolean {
+  const ends = new Map<string, number>();
+  for (const entry of set.manifest()) {
+    if (entry.kind !== 'entry' || entry.blocks === null) continue;
+    const { blockBytes, offset, blake3 } = entry.blocks;
+    const path = join(set.directory, blocksFile(entry.medium));
+    const bytes = listBytesOf(entry.size, blockBytes);
+    if (readBlockList(path, offset, bytes, blake3) === null) return false;
+    ends.set(path, offset + bytes);
+  }
+  return readdirSync(set.directory)
+    .filter(isBlocksFile)
+    .map((name) => join(set.directory, name))
+    .every((path) => statSync(path).size === (ends.get(path) ?? 0));
+}
+
+/** Hashes of blocks alone, from the data: they must be those that the lines name. */
+function newBlocks(library: Library, set: StoredSet, stage: string): SetSummary {
+  const { directory, summary } = set;
+  if (hasSoundBlocks(set)) throw new MemberError('its block hashes are not what is damaged');
+  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE]);
+  const chain = openChain(library, set);
+  const media = new OpenMedia(chain);
+  const files = new Map<number, NewFile>();
+  try {
+    for (const item of treeOf(chain)) {
+      const { blocks, medium } = item.entry;
+      if (item.lineSet.id !== set.id || blocks === null) continue;
+      const list = listOf(item.entry, blocks.blockBytes, media.dataOf(item));
+      const file = files.get(medium) ?? new NewFile(join(stage, blocksFile(medium)));
+      files.set(medium, file);
+      if (file.bytes !== blocks.offset) throw new MemberError('its lines do not tile the hashes');
+      file.put(list);
+    }
+    for (const file of files.values()) file.finish();
+  } finally {
+    media.close();
+    for (const file of files.values()) file.close();
+  }
+  return summary;
+}
+
+/** The hashes of a file's blocks, from its data as it is stored. */
+function listOf(entry: ManifestEntry, blockBytes: number, { media, offset }: EntryData): Buffer {
+  const cursor = new MediaCursor(media, null);
+  cursor.skip(offset);
+  const lister = new BlockLister();
+  lister.begin(entry.size, blockBytes);
+  const map = new SparseMapParser();
+  while (entry.sparse && !map.isComplete) {
+    const problem = map.add(cursor.take(TAR_BLOCK_BYTES), entry.size);
+    if (problem !== null) throw new MemberError(problem);
+  }
+  const segments = entry.sparse ? map.segments : [{ offset: 0, bytes: entry.size }];
+  for (const segment of segments) {
+    lister.skipTo(segment.offset);
+    cursor.pass(segment.bytes, lister);
+  }
+  lister.skipTo(entry.size);
+  return Buffer.from(lister.finish());
+}
+
 /** The list alone: it is the one that set.json vouches for, or the set is not repaired. */
 function newList(library: Library, { directory, summary }: StoredSet, stage: string): SetSummary {
-  link(directory, stage, FILES);
+  if (summary.coding?.encrypt) throw new MemberError('what is encrypted is not made anew');
+  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE, BLOCKS_FILE]);
   makeList(library, stage);
   return summary;
 }
@@ -213,7 +265,8 @@ function newManifest(
   stage: string,
 ): SetSummary {
   if (parentOf(summary) !== null) throw new MemberError('the media do not say all of the manifest');
-  const media = openMediaIn(directory);
+  if (summary.coding?.encrypt) throw new MemberError('what is encrypted is not made anew');
+  const media = openMedia(directory, summary, library.access);
   const file = new NewFile(join(stage, MANIFEST_FILE));
   try {
     const { id, entries: _e, bytes: _b, warnings: _w, ...rest } = summary;
@@ -221,6 +274,7 @@ function newManifest(
       finishedAt,
       mediaBytes,
       mediaBlake3,
+      volumes,
       manifestBytes: _m,
       manifestBlake3: _d,
       treeEntries: _t,
@@ -231,7 +285,8 @@ function newManifest(
     file.put(Buffer.from(encodeHeader({ setId: id, ...h })));
     file.put(Buffer.from(encodeWarning(Buffer.from('.'), 'EBADMSG', LOST)));
     const counted = copyMembers(new MediaCursor(media, null), file);
-    const totals = { ...counted, mediaBytes, mediaBlake3, warnings: 1 };
+    const medium = { mediaBytes, mediaBlake3, ...(volumes !== undefined && { volumes }) };
+    const totals = { ...counted, ...medium, warnings: 1 };
     file.put(Buffer.from(encodeTrailer(totals)));
     const manifestBlake3 = file.finish();
     link(directory, stage, [MEDIA_FILE]);
@@ -313,8 +368,11 @@ function headerOf(writer: TarHeaderWriter, entry: ManifestEntry, old: Buffer): U
 
 /** Headers and padding from the manifest, data as it is. @throws MemberError: data is damaged, too */
 function newMedia(set: StoredSet, stage: string): SetSummary {
-  const media = openMediaIn(set.directory);
-  const file = createMedia(stage);
+  if (set.summary.coding !== undefined) {
+    throw new MemberError('media that are cut or coded are not made anew');
+  }
+  const media = set.openMediaAsIs();
+  const file = createPlainMedia(stage);
   const header = new TarHeaderWriter();
   try {
     const cursor = new MediaCursor(media, null);
@@ -329,7 +387,7 @@ function newMedia(set: StoredSet, stage: string): SetSummary {
           file.append(bytes);
         },
       });
-      if (stored > 0 && digest.digest('hex') !== entry.blake3) {
+      if (stored > 0 && digest.digest('hex') !== mediaDigest(entry)) {
         throw new MemberError('its data is damaged');
       }
       cursor.skip(paddedBytes(stored) - stored);
@@ -338,7 +396,7 @@ function newMedia(set: StoredSet, stage: string): SetSummary {
     file.append(new Uint8Array(TAR_END_BYTES));
     file.finish();
     const list = set.summary.indexBytes === undefined ? [] : [INDEX_FILE];
-    link(set.directory, stage, [MANIFEST_FILE, SUMMARY_FILE, ...list]);
+    link(set.directory, stage, [MANIFEST_FILE, SUMMARY_FILE, BLOCKS_FILE, ...list]);
     return set.summary;
   } finally {
     file.close();
@@ -352,7 +410,7 @@ function remediesOf(library: Library, directory: string, id: string): Remedy[] {
   if (summary === null) {
     return [{ part: 'summary', make: (stage) => newSummary(library, directory, id, stage) }];
   }
-  const set = new StoredSet(directory, summary);
+  const set = new StoredSet(directory, summary, library.access);
   const isSound = (verify: () => void): boolean =>
     attempt(() => {
       verify();
@@ -364,7 +422,10 @@ function remediesOf(library: Library, directory: string, id: string): Remedy[] {
   if (!isSound(() => set.verifyList())) {
     return [{ part: 'list', make: (stage) => newList(library, set, stage) }];
   }
-  return [{ part: 'media', make: (stage) => newMedia(set, stage) }];
+  return [
+    { part: 'blocks', make: (stage) => newBlocks(library, set, stage) },
+    { part: 'media', make: (stage) => newMedia(set, stage) },
+  ];
 }
 
 class Repairer {
@@ -385,7 +446,7 @@ class Repairer {
     for (const id of this.#idsIn(sets)) this.#examine(sets, id);
     const damaged = join(this.library.directory, 'damaged');
     for (const id of this.#idsIn(damaged)) {
-      if (!isIn(sets, id) && FILES.every((name) => isIn(join(damaged, id), name))) {
+      if (!isIn(sets, id) && isIn(join(damaged, id), SUMMARY_FILE)) {
         this.#examineMoved(damaged, id);
       }
     }
@@ -406,7 +467,9 @@ class Repairer {
 
   #problemAt(room: string, id: string): string | null {
     try {
-      return problemOf(new StoredSet(join(room, id), readSummary(join(room, id), id)));
+      return problemOf(
+        new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access),
+      );
     } catch (e) {
       if (!isCoded(e)) throw e;
       return messageOf(e);
@@ -424,9 +487,15 @@ class Repairer {
     });
   }
 
+  /** Volumes that are elsewhere are no damage, and no reason to come back either. */
+  #lacksMedia(room: string, id: string): boolean {
+    const set = new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access);
+    return set.volumes().some(({ path }) => path === null);
+  }
+
   /** A set that was moved comes back when it is whole; its parent is looked at with the others. */
   #examineMoved(room: string, id: string): void {
-    if (this.#problemAt(room, id) !== null) return;
+    if (this.#problemAt(room, id) !== null || this.#lacksMedia(room, id)) return;
     const sets = join(this.library.directory, 'sets');
     if (this.#brokenLink(readSummary(join(room, id), id), this.library.list().sets)) return;
     this.#say(id, 'returned', null, 'it is whole, and so is what it was made against');
@@ -467,7 +536,11 @@ class Repairer {
       rmSync(stage, { recursive: true, force: true });
       mkdirSync(stage, { mode: 0o700 });
       const summary = attempt(() => make(stage));
-      if (summary === null || problemOf(new StoredSet(stage, summary)) !== null) continue;
+      if (
+        summary === null ||
+        problemOf(new StoredSet(stage, summary, this.library.access)) !== null
+      )
+        continue;
       this.#say(id, 'repaired', part, problem);
       (part === 'manifest' ? this.#remade : this.#mended).add(id);
       if (!this.dryRun) this.#replace(directory, id, stage);
@@ -479,17 +552,22 @@ class Repairer {
   /** The summary last: until then the set is as damaged as it was. */
   #replace(directory: string, id: string, stage: string): void {
     syncDirectory(stage);
-    const changed = REPLACED.filter(
+    const lists = readdirSync(directory).filter(isBlocksFile);
+    // Those that no line names any more would only be in the way.
+    const gone = lists.filter((name) => !isIn(stage, name));
+    const made = readdirSync(stage).filter(isBlocksFile);
+    const changed = [...made, ...REPLACED].filter(
       (name) => isIn(stage, name) && !isSame(join(directory, name), join(stage, name)),
     );
     const home = join(this.library.directory, 'damaged', id);
     mkdirSync(home, { recursive: true, mode: 0o700 });
-    for (const name of changed) keep(join(directory, name), home, name);
+    for (const name of [...changed, ...gone]) keep(join(directory, name), home, name);
     syncDirectory(home);
     for (const name of changed) {
       renameSync(join(stage, name), join(directory, name));
       syncDirectory(directory);
     }
+    for (const name of gone) rmSync(join(directory, name));
   }
 
   /** Damaged sets and all that stands on them, children first. */

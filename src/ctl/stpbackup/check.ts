@@ -14,7 +14,7 @@ import {
   printable,
   sheet,
 } from '../output.js';
-import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
+import { type LibraryPlace, readLibrary, withLibrary, withMedia } from './open-library.js';
 import { ProgressView, secondsLeft, shareDone } from './progress-view.js';
 
 interface CheckOptions extends LibraryPlace, OutputOptions {
@@ -30,6 +30,8 @@ interface CheckDocument extends LibraryCheck {
   readonly seed: number | null;
   readonly seconds: number;
   readonly found: readonly SetProblem[];
+  /** Volumes that were moved off. */
+  readonly absent: readonly { set: string; volume: string; name: string }[];
 }
 
 const SEED_MAX = 2 ** 31 - 1;
@@ -79,6 +81,16 @@ function shareText(bytes: number, total: number, elapsedMs: number): string {
   return `${Math.floor(100 * (shareDone(done) ?? 0))} % of ${humanSize(total)}, ${rate}/s${eta}`;
 }
 
+function volumeRows({ volumes, absentVolumes, sealedSets }: CheckDocument): [string, string][] {
+  const rows: [string, string][] = [];
+  if (volumes > 0) rows.push(['volumes', `${volumes}, ${absentVolumes} not here`]);
+  if (sealedSets.length > 0) {
+    const what = `${sealedSets.length} without their identity: only their files were compared`;
+    rows.push(['encrypted', what]);
+  }
+  return rows;
+}
+
 function summaryText(d: CheckDocument): string {
   const rate = humanSize(Math.round(d.bytes / Math.max(d.seconds, 0.001)));
   const rows: [string, string][] = [
@@ -87,6 +99,7 @@ function summaryText(d: CheckDocument): string {
     ['entries', `${d.entries}`],
     ['files read', `${d.filesRead}`],
     ['media', `${d.bytes} bytes (${humanSize(d.bytes)})`],
+    ...volumeRows(d),
     ['time', `${d.seconds.toFixed(2)} s, ${rate}/s`],
     ['problems', `${d.problems}`],
   ];
@@ -100,7 +113,13 @@ function check(names: readonly string[], options: CheckOptions): void {
   const startMs = monotonicMs();
   const progress = new ProgressView(options.quiet || options.json);
   const found: SetProblem[] = [];
+  const absent: { set: string; volume: string; name: string }[] = [];
   const result = checkLibrary(readLibrary(options), names, depth, {
+    onAbsent(set, { text, name }) {
+      absent.push({ set, volume: text, name });
+      if (options.json) return;
+      progress.say(`${set}: not here: ${printable(text)}, the file ${name}`);
+    },
     onProblem(problem) {
       if (found.length < PROBLEMS_KEPT_MAX) found.push(problem);
       if (options.json) return;
@@ -115,17 +134,20 @@ function check(names: readonly string[], options: CheckOptions): void {
     seed: depth.kind === 'share' ? seed : null,
     seconds: (monotonicMs() - startMs) / 1000,
     found,
+    absent,
   };
   if (options.json || !options.quiet) print(options, document, summaryText);
   if (result.problems > 0) process.exitCode = EXIT_DAMAGED;
 }
 
 export function addCheck(program: Command): void {
-  withLibrary(
-    program
-      .command('check')
-      .description('checks that sets hold what they promise; all sets when none is named')
-      .argument('[set...]', 'ids of sets, the beginning of just one, or latest'),
+  withMedia(
+    withLibrary(
+      program
+        .command('check')
+        .description('checks that sets hold what they promise; all sets when none is named')
+        .argument('[set...]', 'ids of sets, the beginning of just one, or latest'),
+    ),
   )
     .option(
       '--structure',

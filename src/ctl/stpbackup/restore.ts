@@ -4,9 +4,10 @@ import { ConfigurationError } from '../../backup/config-error.js';
 import type { RestoreOptions } from '../../backup/restore-order.js';
 import { overwriteModes } from '../../library/restore-plan.js';
 import { withServer } from './ask-server.js';
+import { accessOptions, type LibraryPlace, withMedia } from './open-library.js';
 import { parseHostPath, runSession, type SessionVerbOptions, withSession } from './session-verb.js';
 
-interface Given extends SessionVerbOptions {
+interface Given extends SessionVerbOptions, LibraryPlace {
   readonly overwrite: RestoreOptions['overwrite'];
   readonly stripComponents?: string;
   readonly map: readonly string[];
@@ -78,11 +79,12 @@ export function addRestore(program: Command): void {
     .option('--no-owner', 'everything belongs to whom the client runs as')
     .option('--dry-run', 'write nothing, say what would be made, replaced and left')
     .option('--verify', 'read everything back afterwards and compare it with the set');
-  withSession(withServer(restore)).action(
+  withMedia(withSession(withServer(restore))).action(
     async (set: string, to: string, paths: string[], given: Given) => {
       const { host, path: target } = parseHostPath(to);
       const options = orderOf(given);
-      await runSession(given, '/v1/restore', { set, host, target, paths, options });
+      const access = accessOptions(given);
+      await runSession(given, '/v1/restore', { set, host, target, paths, options, access });
     },
   );
 }

@@ -40,6 +40,8 @@ export const entryOf = ({ path, link, ...change }: Change): ManifestEntry => ({
   sameData: false,
   medium: 0,
   again: false,
+  delta: null,
+  blocks: null,
   ...change,
   path: Buffer.from(path),
   link: link === undefined ? null : Buffer.from(link),
