@@ -266,7 +266,8 @@ export class RestoreWriter {
     } catch (e) {
       this.#settle(entry ?? given, e);
     }
-    if (!received) receive(-1, given.stored, -1);
+    // The map of a file that the target keeps is needed to verify it.
+    if (!received) receive(-1, given.stored, given.sparse ? given.size : -1);
     return isThere ? entry : null;
   }
 
@@ -713,7 +714,7 @@ export function restoreSet(
     }
     hasher.reset();
     try {
-      if (size < 0 || fd < 0) frames.toFile(fd, hasher);
+      if (size < 0) frames.toFile(fd, hasher);
       else if (!receiveSparse(frames, fd, size, hasher, map)) {
         frames.toFile(-1, null);
         return DAMAGED;
@@ -785,7 +786,7 @@ function receiveSparse(
     if (bytes > frames.owed) return false;
     frames.partToFile(fd, hasher, bytes, offset);
   }
-  ftruncateSync(fd, size);
+  if (fd >= 0) ftruncateSync(fd, size);
   return frames.owed === 0;
 }
 

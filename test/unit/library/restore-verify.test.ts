@@ -183,7 +183,7 @@ test('what the target kept because it looked the same is read, too', (t) => {
     makeSource(d);
     run(d, (tree) => flip(join(tree, 'file'), 5));
     const { verified, problems } = run(d, () => {}, { overwrite: 'if-changed' });
-    t.is(verified.wrong, 1);
+    t.is(verified.wrong, 1, problems.map(({ message }) => message).join('\n'));
     t.regex(problems[0]?.message ?? '', /file is not as in the set: data/);
   });
   inDirectory((d) => {
