@@ -30,6 +30,7 @@ import {
 import { join, resolve } from 'node:path';
 import { isCoded, messageOf, stpError } from '../errors.js';
 import { digestOfFile } from './digest.js';
+import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
 import type { FurtherMedium, ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
 import { type MediaReader, mediumFile, openMediaIn } from './media.js';
@@ -40,7 +41,6 @@ import {
   type SetPlace,
   type SetSummary,
   SetWriter,
-  syncDirectory,
 } from './set-writer.js';
 import { parentOf, readSummary } from './summary.js';
 import { withLock } from './waiting-lock.js';
@@ -154,7 +154,7 @@ export class Library {
     checkMarker(path);
     // Missing only when the process that made the library died on the way.
     for (const room of ['sets', 'tmp']) {
-      mkdirSync(join(path, room), { recursive: true, mode: 0o700 });
+      makeDirectory(join(path, room));
     }
     const library = new Library(path, options);
     library.#removeLeftovers();
@@ -197,7 +197,12 @@ export class Library {
       if (existsSync(join(this.directory, 'sets', id))) continue;
       const release = this.takeLock(id);
       if (release === null) continue;
-      if (parent !== null) this.#writeParent(id, parent);
+      try {
+        if (parent !== null) this.#writeParent(id, parent);
+      } catch (e) {
+        release();
+        throw e;
+      }
       return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, base, release);
     }
     throw stpError('EEXIST', `no free set name was found in ${this.directory}; try again`);
@@ -205,7 +210,8 @@ export class Library {
 
   /** Beside the lock, so that nobody forgets the parent while the set is being made. */
   #writeParent(id: string, parent: string): void {
-    writeFileSync(join(this.directory, 'tmp', `${id}.lock`), parent);
+    const path = join(this.directory, 'tmp', `${id}.lock`);
+    onFile(path, () => writeFileSync(path, parent));
   }
 
   /**
@@ -357,8 +363,11 @@ function createLibrary(path: string): void {
   }
   chmodSync(path, 0o700);
   const unfinished = join(path, `${MARKER_FILE}.new`);
-  writeFileSync(unfinished, `${JSON.stringify(MARKER)}\n`, { mode: 0o600, flush: true });
+  rmSync(unfinished, { force: true });
+  writeNewFile(unfinished, `${JSON.stringify(MARKER)}\n`);
   renameSync(unfinished, join(path, MARKER_FILE));
+  // Now, because a full disk may have no room for it when something is to be forgotten.
+  makeDirectory(join(path, 'forgotten'));
   syncDirectory(path);
 }
 

@@ -30,13 +30,13 @@ import {
   renameSync,
   rmSync,
   statSync,
-  writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf } from '../errors.js';
 import { checkSet, type SetProblem } from './check.js';
 import { digestOfFile } from './digest.js';
+import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
 import { moveSet } from './forget.js';
 import { writeAll } from './frames.js';
 import { ID_PATTERN, type Library, StoredSet } from './library.js';
@@ -57,7 +57,7 @@ import { createMedia, MEDIA_FILE, openMediaIn } from './media.js';
 import { MediaCursor } from './media-cursor.js';
 import { paddedBytes, TAR_END_BYTES, TarHeaderWriter, type TarMember } from './pax.js';
 import { indexPathOf } from './set-tree.js';
-import { INDEX_FILE, MANIFEST_FILE, type SetSummary, syncDirectory } from './set-writer.js';
+import { INDEX_FILE, MANIFEST_FILE, type SetSummary } from './set-writer.js';
 import { encodeSummary, parentOf, readSummary, SUMMARY_FILE } from './summary.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
 import { TreeMerge } from './tree-merge.js';
@@ -86,12 +86,30 @@ const LOST = 'the manifest was damaged and made anew from the media; its warning
 
 const isIn = (directory: string, name: string): boolean => existsSync(join(directory, name));
 
-/** Null for what broken bytes and disks throw. */
+/** These tell of this process and of the room that it has, and nothing of the set. */
+const noDamageCodes: ReadonlySet<string> = new Set([
+  'ENOSPC',
+  'EDQUOT',
+  'EROFS',
+  'EMFILE',
+  'ENFILE',
+  'ENOMEM',
+]);
+/** Nor does a failure of what only makes something. */
+const makingCalls: ReadonlySet<unknown> = new Set(['write', 'fsync', 'link', 'mkdir', 'rename']);
+
+function isDamage(e: unknown): boolean {
+  if (!isCoded(e)) return false;
+  const isNew = e.syscall === 'open' && `${(e as { path?: unknown }).path}`.includes('.partial/');
+  return !noDamageCodes.has(e.code) && !makingCalls.has(e.syscall) && !isNew;
+}
+
+/** Null for what broken bytes throw: a set must not be given up because this disk is full. */
 function attempt<T>(work: () => T): T | null {
   try {
     return work();
   } catch (e) {
-    if (isCoded(e) || e instanceof MemberError || e instanceof LineError) return null;
+    if (isDamage(e) || e instanceof MemberError || e instanceof LineError) return null;
     throw e;
   }
 }
@@ -169,7 +187,7 @@ function makeList(library: Library, stage: string): ListFacts {
 
 function writeSummary(stage: string, summary: SetSummary): SetSummary {
   const text = encodeSummary(summary);
-  writeFileSync(join(stage, SUMMARY_FILE), text, { flag: 'wx', mode: 0o600, flush: true });
+  writeNewFile(join(stage, SUMMARY_FILE), text);
   return summary;
 }
 
@@ -408,7 +426,7 @@ class Repairer {
     try {
       return problemOf(new StoredSet(join(room, id), readSummary(join(room, id), id)));
     } catch (e) {
-      if (!isCoded(e)) throw e;
+      if (!isCoded(e) || !isDamage(e)) throw e;
       return messageOf(e);
     }
   }
@@ -466,7 +484,7 @@ class Repairer {
     for (const { part, make } of remediesOf(this.library, directory, id)) {
       rmSync(stage, { recursive: true, force: true });
       mkdirSync(stage, { mode: 0o700 });
-      const summary = attempt(() => make(stage));
+      const summary = attempt(() => onFile(stage, () => make(stage)));
       if (summary === null || problemOf(new StoredSet(stage, summary)) !== null) continue;
       this.#say(id, 'repaired', part, problem);
       (part === 'manifest' ? this.#remade : this.#mended).add(id);
@@ -483,7 +501,8 @@ class Repairer {
       (name) => isIn(stage, name) && !isSame(join(directory, name), join(stage, name)),
     );
     const home = join(this.library.directory, 'damaged', id);
-    mkdirSync(home, { recursive: true, mode: 0o700 });
+    makeDirectory(join(home, '..'));
+    makeDirectory(home);
     for (const name of changed) keep(join(directory, name), home, name);
     syncDirectory(home);
     for (const name of changed) {
