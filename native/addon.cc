@@ -99,6 +99,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   stpd::registerFileIo(env, exports);
   stpd::registerTcp(env, exports);
   stpd::registerReceiveSlabs(env, exports);
+  stpd::registerProcess(env, exports);
   return exports;
 }
 

@@ -26,6 +26,7 @@ void registerEventLoop(Napi::Env env, Napi::Object exports);
 void registerFileIo(Napi::Env env, Napi::Object exports);
 void registerTcp(Napi::Env env, Napi::Object exports);
 void registerReceiveSlabs(Napi::Env env, Napi::Object exports);
+void registerProcess(Napi::Env env, Napi::Object exports);
 
 /*
  * `ENOMEM: memfd_create: Cannot allocate memory`, with `code`, `errno` (negative) and `syscall`.

@@ -92,6 +92,20 @@ static Napi::Value SumBytes(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), sumOf(at, bytes));
 }
 
+/*
+ * copyBytes(from, start, end, to, at): as TypedArray.set, which goes byte by byte where one of the
+ * two is shared memory.
+ */
+static void CopyBytes(const Napi::CallbackInfo& info) {
+  auto from = info[0].As<Napi::Uint8Array>();
+  auto to = info[3].As<Napi::Uint8Array>();
+  const size_t end = size_t(wholeNumber(info, 2, "end", from.ByteLength()));
+  const size_t start = size_t(wholeNumber(info, 1, "start", end));
+  const size_t at = size_t(wholeNumber(info, 4, "at", to.ByteLength()));
+  if (end - start > to.ByteLength() - at) throwRangeError(info.Env(), "there is no room for it");
+  memmove(to.Data() + at, from.Data() + start, end - start);
+}
+
 /* copyProbe(): starts the first probe of the process. False if STPD_COPY is no choice. */
 static Napi::Value CopyProbe(const Napi::CallbackInfo& info) {
   if (copyWish() == CopyWish::unknown) return Napi::Boolean::New(info.Env(), false);
@@ -115,6 +129,7 @@ void registerTouch(Napi::Env env, Napi::Object exports) {
   exports.Set("copyProbe", Napi::Function::New(env, CopyProbe));
   exports.Set("copyChoice", Napi::Function::New(env, CopyChoiceNow));
   exports.Set("fillBytes", Napi::Function::New(env, FillBytes));
+  exports.Set("copyBytes", Napi::Function::New(env, CopyBytes));
   exports.Set("sumBytes", Napi::Function::New(env, SumBytes));
 }
 

@@ -287,14 +287,16 @@ async function quickstart(base, named) {
   await ready('stpbackup server', server, at('server.log'), /ready|listen|serv/i);
 
   const config = ['--config', at('server.json')];
-  const backup = JSON.parse(
+  // Events, one a line; the last one is the summary.
+  const summaryOf = (events) => JSON.parse(events.trim().split('\n').at(-1));
+  const backup = summaryOf(
     await run('stpbackup', ['fs', ...trees.map((tree) => `host1:${tree}`), ...config, '--json'], {
       quiet: true,
     }),
   );
   summarise('backup', backup);
   const target = at('restored', 'tree');
-  const restore = JSON.parse(
+  const restore = summaryOf(
     await run('stpbackup', ['restore', 'latest', `host1:${target}`, ...config, '--json'], {
       quiet: true,
     }),

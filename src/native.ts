@@ -249,6 +249,8 @@ export interface Native {
   connectionAbort(stg: number, connection: number, end: number, peer: number, cable: number): void;
 
   // --- touch.cc -----------------------------------------------------------------------------
+  /** Bytes `start` to `end` of `from` to `at` of `to`: TypedArray.set is slow from or to a page. */
+  copyBytes(from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): void;
   /** Starts the first probe of the process, on a thread of its own. False: STPD_COPY is no choice. */
   copyProbe(): boolean;
   copyChoice(): CopyChoice;
@@ -287,6 +289,13 @@ export interface Native {
   dataSegments(fd: number, size: number, countMax: number): number[] | null;
   /** mknod(2); `mode` with the type bits. The device number counts for devices only. */
   makeNode(path: Buffer | string, mode: number, major: number, minor: number): void;
+
+  // --- process.cc: of a service and its threads ---------------------------------------------
+
+  /** ioprio_set(2) of the calling thread: class 2 is best effort with levels 0 to 7, 3 is idle. */
+  setIoPriority(ioClass: number, level: number): void;
+  /** One datagram to a Unix socket, abstract if its name begins with @; never waits. */
+  sendDatagram(path: string, message: string): void;
 
   // --- tcp.cc: TCP sockets by number --------------------------------------------------------
   // Each belongs to the thread that made or adopted it, and is closed with it at the latest.

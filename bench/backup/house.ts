@@ -9,7 +9,7 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { BENCH_STG, PrivateArray } from '../harness/array.js';
 import { ROOT } from '../harness/native-programs.js';
-import { cpuSecondsOf, rssAnonBytes } from '../harness/processes.js';
+import { cpuSecondsOfAll, rssAnonBytes } from '../harness/processes.js';
 import { quoted, type Timed, timed } from './command.js';
 
 const STOP_TIMEOUT_MS = 10_000;
@@ -39,6 +39,7 @@ export class BackupHouse {
   private readonly array: PrivateArray;
   private readonly roles: ChildProcess[] = [];
   private readonly serverConfig: string;
+  private readonly clientConfig: string;
 
   /** @param directory where all of it lies, the library too; @param roots what may be backed up */
   constructor(
@@ -47,6 +48,7 @@ export class BackupHouse {
   ) {
     this.array = new PrivateArray(join(directory, 'run'));
     this.serverConfig = join(directory, 'server.json');
+    this.clientConfig = join(directory, 'client.json');
   }
 
   async start(): Promise<void> {
@@ -56,10 +58,11 @@ export class BackupHouse {
     const keyFile = join(this.directory, 'pair.key');
     await timed(this.line('key', 'new', keyFile));
     const [client, server] = [await freePair(), await freePair()];
-    const clientConfig = join(this.directory, 'client.json');
     const write = (path: string, config: object): void =>
       writeFileSync(path, JSON.stringify(config));
-    write(clientConfig, { name: HOST, runDirectory, wkp: client, keyFile, roots: this.roots });
+    const { roots, clientConfig } = this;
+    const servers = { server: { wkp: server } };
+    write(clientConfig, { name: HOST, runDirectory, wkp: client, keyFile, roots, servers });
     write(this.serverConfig, {
       name: 'server',
       runDirectory,
@@ -101,9 +104,11 @@ export class BackupHouse {
   /** A verb of `stpbackup`; the CPU of client, server and stpd meanwhile counts as its own. */
   async run(...args: readonly string[]): Promise<Timed & { readonly rssAnonBytes: number }> {
     const pids = [...this.roles.map(({ pid }) => pid ?? 0), this.array.pid];
-    const before = cpuSecondsOf(pids);
-    const result = await timed(this.line(...args, '--config', this.serverConfig));
-    const cpuSeconds = result.cpuSeconds + cpuSecondsOf(pids) - before;
+    const before = cpuSecondsOfAll(pids);
+    // What a client initiates is a process of its own, with the client's configuration.
+    const config = args[0] === 'db' ? this.clientConfig : this.serverConfig;
+    const result = await timed(this.line(...args, '--config', config));
+    const cpuSeconds = result.cpuSeconds + cpuSecondsOfAll(pids) - before;
     return { ...result, cpuSeconds, rssAnonBytes: rssAnonBytes(pids) };
   }
 

@@ -41,7 +41,8 @@ const resultOf = (tree: TreeFacts, { seconds, cpuSeconds }: Timed, rss = 0): Rou
 export function stpbackupPath(house: BackupHouse): BackupPath {
   const backUp = async (tree: TreeFacts, ...options: string[]) => {
     const result = await house.run('fs', `${BackupHouse.host}:${tree.path}`, '--json', ...options);
-    const report = JSON.parse(result.stdout) as SessionReport;
+    // Events, one a line; the last one is the summary.
+    const report = JSON.parse(result.stdout.trim().split('\n').at(-1) ?? '') as SessionReport;
     return { ...result, report };
   };
   const full = async (tree: TreeFacts) => {

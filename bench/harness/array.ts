@@ -11,7 +11,7 @@ const BOARDS = 16;
 /** Listeners at once: one or two a path, one an idle host. */
 const PORTS = 64;
 /** stpctl's exit code for "stpd is not running": the only failure that passes by itself. */
-const EXIT_NOT_RUNNING = 3;
+const EXIT_NOT_RUNNING = 5;
 const START_TIMEOUT_MS = 30_000;
 const RETRY_MS = 100;
 const STOP_TIMEOUT_MS = 10_000;

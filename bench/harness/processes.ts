@@ -32,6 +32,17 @@ export const cpuSecondsOf = (pids: readonly number[]): number =>
     return ns.reduce((sum, n) => sum + n, 0) / 1e9;
   });
 
+/** /proc counts in these, on every Linux that Node supports. */
+const TICKS_PER_SECOND = 100;
+
+/** CPU seconds of all threads, of those too that have ended; to the hundredth. */
+export const cpuSecondsOfAll = (pids: readonly number[]): number =>
+  ofEach(pids, (pid) => {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  });
+
 /** Open descriptors. */
 export const descriptorCount = (pids: readonly number[]): number =>
   ofEach(pids, (pid) => readdirSync(`/proc/${pid}/fd`).length);

@@ -1,6 +1,6 @@
 /**
  * Suite `backup`: whole backups of real trees, as people run them, and the same trees with what they
- * would run instead; rounds alternate. One directory, on a tmpfs if it can be had, holds the trees,
+ * would run instead; the rounds of a case alternate. One directory, on a tmpfs if it can be had, holds the trees,
  * the library and everybody else's copies: no disk decides.
  */
 import { spawnSync } from 'node:child_process';
@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BackupHouse } from '../backup/house.js';
 import { type BackupPath, rivalPaths, stpbackupPath } from '../backup/paths.js';
+import { startPostgresql } from '../backup/postgresql.js';
 import { makeTree, type TreeFacts, type TreePlan } from '../backup/trees.js';
 import type { BackupCase } from '../harness/cases.js';
 import { chooseCpus } from '../harness/cpus.js';
@@ -18,7 +19,7 @@ import { buildPrograms } from '../harness/native-programs.js';
 import type { RoundResult } from '../harness/path.js';
 import { NEAR_ROUNDS_MIN, REGIME_LIMITS } from '../harness/regime.js';
 import { type Row, type RowRegime, rowOf } from '../harness/rows.js';
-import { type Cell, type Machine, runSchedule } from '../harness/schedule.js';
+import { type Cell, type Machine, type Round, runSchedule } from '../harness/schedule.js';
 
 export const BACKUP_SUITE = 'backup';
 const TMPFS_MAGIC = 0x01021994;
@@ -75,28 +76,33 @@ export async function runBackup(options: BackupOptions): Promise<BackupRun> {
   atEnd(() => house.stop());
   await house.start();
   const cells = await cellsOf([stpbackupPath(house), ...rivalPaths(directory)], trees, options);
+  if (options.cases.includes('postgresql')) {
+    cells.push(...(await postgresqlCells(directory, house, options)));
+  }
   const machine = await machineOf(options);
   log(`${cells.length} rows, ${tiny ? 1 : options.rounds} rounds each`);
   const any = { nearNs: Number.POSITIVE_INFINITY, farNs: Number.POSITIVE_INFINITY };
-  const schedule = await runSchedule(
-    cells.map((cell) => [cell]),
-    machine,
-    {
+  const rounds = new Map<Cell<RoundResult>, readonly Round<RoundResult>[]>();
+  // A case at a time: memory that one path gave back is what the next one writes to. Else the kernel
+  // has handed it to the hypervisor meanwhile, and whoever comes first pays for having it back.
+  for (const name of options.cases) {
+    const schedule = await runSchedule([cells.filter((cell) => cell.case === name)], machine, {
       limits: tiny ? any : REGIME_LIMITS,
       nearRounds: tiny ? 1 : options.rounds,
       lostSecondsMax: options.secondsMax,
       onRound: (cell, regime, { seconds, done, wanted }) =>
         log(`${seconds.toFixed(0)} s  ${Math.floor((100 * done) / wanted)} %  ${cell}  ${regime}`),
-    },
-  );
+    });
+    for (const [cell, own] of schedule.rounds) rounds.set(cell, own);
+  }
   const identity = runIdentity();
   const rows = cells.flatMap((cell) =>
     (tiny ? (['none'] as const) : (['near', 'far'] as const)).flatMap((regime: RowRegime) => {
-      const rounds = (schedule.rounds.get(cell) ?? []).filter(
+      const own = (rounds.get(cell) ?? []).filter(
         (round) => regime === 'none' || round.regime === regime,
       );
       const row = { suite: BACKUP_SUITE, case: cell.case, path: cell.path, size: cell.size };
-      return rounds.length === 0 ? [] : [rowOf(row, regime, rounds, identity)];
+      return own.length === 0 ? [] : [rowOf(row, regime, own, identity)];
     }),
   );
   const few = rows.filter((row) => row.regime === 'near' && row.rounds < NEAR_ROUNDS_MIN);
@@ -165,6 +171,27 @@ async function cellsOf(
     }
   }
   return cells;
+}
+
+async function postgresqlCells(
+  directory: string,
+  house: BackupHouse,
+  options: BackupOptions,
+): Promise<BackupCell[]> {
+  const bench = await startPostgresql(directory, house, options);
+  if (typeof bench === 'string') {
+    options.log(`skipped: postgresql: ${bench}`);
+    return [];
+  }
+  return bench.paths
+    .filter(({ name }) => options.paths.length === 0 || options.paths.includes(name))
+    .map((path) => ({
+      name: `postgresql ${path.name}`,
+      case: 'postgresql',
+      path: path.name,
+      size: bench.bytes,
+      run: () => path.round(),
+    }));
 }
 
 /** The probe stands beside rounds of seconds: for the record, and far rounds are kept apart. */

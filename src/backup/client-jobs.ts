@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isCoded, stpError } from '../errors.js';
 import { assertBelowRoots } from '../source/confine.js';
 import type { EstablishedClient } from './client.js';
+import { BackupCommands, type CommandLog } from './commands.js';
 import type { ClientConfig } from './config.js';
 import { orAborted } from './deadline.js';
 import type { ReadLaneJob, RestoreSetJob, RestoreSetResult, SendTreeJob } from './jobs.js';
@@ -21,11 +22,14 @@ import {
   type BackupRequest,
   type FromServer,
   fromServerSchema,
+  type Request,
   type RestoreRequest,
 } from './protocol.js';
-import { pathToBytes } from './wire-path.js';
+import { reasonOf } from './reason.js';
+import { slowedTo, type Throttle, throttleOf } from './throttle.js';
+import { pathText, pathToBytes } from './wire-path.js';
 
-type Roots = Pick<ClientConfig, 'roots' | 'restoreRoots'>;
+type Roots = Pick<ClientConfig, 'roots' | 'restoreRoots' | 'limits' | 'commands'>;
 
 /** What the server says after its request: settles once. */
 async function verdict({ control }: EstablishedClient): Promise<string> {
@@ -52,14 +56,17 @@ function startMover(session: EstablishedClient, roots: Roots): AnyMover {
   // Checked first: a refused request must not cost a thread.
   const job = request.op === 'backup' ? sendTreeJob(request, roots) : restoreJob(request, roots);
   const onComplaint = (complaint: object): void => void errors.send(complaint).catch(() => {});
+  const throttle = throttleOf(roots.limits);
   if (request.op === 'backup') {
-    return startSenders(job as SendTreeJob, storage, [stream, ...others], onComplaint);
+    const slowed = slowedTo(throttle, request.bytesPerSecond);
+    return startSenders(job as SendTreeJob, storage, [stream, ...others], onComplaint, slowed);
   }
   return Mover.start<RestoreSetJob, RestoreSetResult>(
     'restore-receiver',
     moverLink(storage, stream),
     job as RestoreSetJob,
     onComplaint,
+    { throttle },
   );
 }
 
@@ -69,6 +76,7 @@ function startSenders(
   storage: EstablishedClient['storage'],
   [first, ...others]: readonly [number, ...number[]],
   onComplaint: (complaint: object) => void,
+  throttle: Throttle,
 ): AnyMover {
   const { walk, lanes } = openLanes(others.length);
   const sender = Mover.start<SendTreeJob, null>(
@@ -76,7 +84,7 @@ function startSenders(
     moverLink(storage, first),
     { ...job, lanes: walk },
     onComplaint,
-    walk.map(({ port }) => port),
+    { throttle, ports: walk.map(({ port }) => port) },
   );
   const readers = lanes.map((lane, i) =>
     Mover.start<ReadLaneJob, null>(
@@ -84,7 +92,7 @@ function startSenders(
       moverLink(storage, others[i] as number),
       lane,
       onComplaint,
-      [lane.port],
+      { throttle, ports: [lane.port] },
     ),
   );
   return readers.length === 0 ? sender : new MoverGroup([sender, ...readers]);
@@ -108,13 +116,85 @@ const restoreJob = (request: RestoreRequest, { restoreRoots }: Roots): RestoreSe
 /** While the handshake goes on: what most sessions need. */
 export const prepareClientJob = (): void => Mover.prepare('backup-sender');
 
+/** Throws for what the configuration does not allow: before a command runs or a thread starts. */
+const assertAllowed = (request: Request, roots: Roots): unknown =>
+  request.op === 'backup' ? sendTreeJob(request, roots) : restoreJob(request, roots);
+
+/** The commands around a backup; none for what only looks, or writes here. */
+function commandsOf({ request, label }: EstablishedClient, config: Roots, log: CommandLog) {
+  const isBackup = request.op === 'backup' && !request.dryRun;
+  const paths = isBackup ? request.paths : [];
+  const real = paths.map((path) => assertBelowRoots(pathToBytes(path), config.roots));
+  return new BackupCommands(
+    isBackup ? config.commands : undefined,
+    real,
+    {
+      STPBACKUP_HOST: request.host,
+      STPBACKUP_SESSION: label,
+      STPBACKUP_PATHS: paths.map(pathText).join('\n'),
+    },
+    log,
+  );
+}
+
+/** Aborted with the session, or as soon as the server gives up. */
+function overWith(signal: AbortSignal, judged: Promise<unknown>): AbortSignal {
+  const over = new AbortController();
+  judged.catch((reason: unknown) => over.abort(reason));
+  return AbortSignal.any([signal, over.signal]);
+}
+
+const quiet: CommandLog = { info: () => {}, warn: () => {} };
+
 /** Runs the session's request to its end. Rejects with the reason, which the server is told. */
-export async function runClientJob(session: EstablishedClient, roots: Roots): Promise<void> {
+export async function runClientJob(
+  session: EstablishedClient,
+  config: Roots,
+  log: CommandLog = quiet,
+): Promise<void> {
+  const { control, errors, request, signal } = session;
+  assertAllowed(request, config);
+  const commands = commandsOf(session, config, log);
+  const judged = verdict(session);
+  judged.catch(() => {});
+  let moved: Moved;
+  try {
+    await commands.before(overWith(signal, judged));
+    moved = await move(session, config, judged, commands.hasAfter);
+  } catch (e) {
+    const reason = await bestReason(e, judged);
+    if (commands.hasAfter) {
+      // The server need not wait for what tidies up here.
+      const told = { type: 'failed', reason: reasonOf(reason).message };
+      await control.send(told).catch(() => {});
+      await commands.after({ failure: reason });
+    }
+    throw reason;
+  }
+  if (!commands.hasAfter) return;
+  const { totals, set } = moved;
+  const { entries, bytes, complaints } = totals;
+  const failures = await commands.after({ set, entries, bytes, complaints });
+  for (const e of failures) await errors.send({ path: '/', ...reasonOf(e) });
+  await errors.flushed();
+  await control.send({ type: 'after', complaints: failures.length });
+}
+
+interface Moved {
+  readonly totals: Totals;
+  readonly set: string;
+}
+
+/** Moves the data, and agrees with the server on it. */
+async function move(
+  session: EstablishedClient,
+  roots: Roots,
+  judged: Promise<string>,
+  after: boolean,
+): Promise<Moved> {
   const { control, signal } = session;
   const before = inetOf(session);
   const mover = startMover(session, roots);
-  const judged = verdict(session);
-  judged.catch(() => {});
   const report = setInterval(() => void control.send(mover.progress), PROGRESS_PERIOD_MS);
   try {
     await control.send({ type: 'ready' });
@@ -125,10 +205,9 @@ export async function runClientJob(session: EstablishedClient, roots: Roots): Pr
     const { totals } = await orAborted(signal, Promise.race([mover.done, early]));
     clearInterval(report);
     await session.errors.flushed();
-    await control.send(summaryOf(totals, before, inetOf(session)));
-    await orAborted(signal, judged);
-  } catch (e) {
-    throw await bestReason(e, judged);
+    const summary = summaryOf(totals, before, inetOf(session));
+    await control.send({ ...summary, times: mover.times, ...(after && { after }) });
+    return { totals, set: await orAborted(signal, judged) };
   } finally {
     clearInterval(report);
     await mover.stop();

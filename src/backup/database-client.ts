@@ -46,8 +46,10 @@ import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
 import { moverLink } from './mover-link.js';
+import { type MoverTimes, type Slowest, slowestOf, type Waited, waitedOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
 import { reasonOf } from './reason.js';
+import { slowedTo, throttleOf } from './throttle.js';
 
 export interface DatabaseClientOptions {
   readonly config: ClientConfig;
@@ -61,6 +63,8 @@ export interface DatabaseClientOptions {
   readonly onComplaint?: ((complaint: Complaint) => void) | undefined;
   readonly onRefused?: ((peer: string, reason: string) => void) | undefined;
   readonly signal: AbortSignal;
+  /** Not faster than this; the configurations of both sides may say less. */
+  readonly bytesPerSecond?: number | undefined;
 }
 
 /** What a session did. */
@@ -70,8 +74,19 @@ export interface DatabaseReport {
   /** Of data. */
   readonly bytes: number;
   readonly memoryBytes: number;
+  /** Shares of the time in which a side waited for that part; null from a server that does not say. */
+  readonly waited: (Waited & { readonly slowest: Slowest }) | null;
+  /** Where the time of each side's mover went, ms. */
+  readonly times: { readonly client: MoverTimes; readonly server: MoverTimes | null };
   readonly warnings: number;
 }
+
+/** The threads that send. */
+const SENDERS = {
+  command: 'stream-sender',
+  postgresql: 'base-backup-sender',
+  sqlite: 'sqlite-sender',
+} as const;
 
 /** An established session, and the request that was granted. */
 export class DatabaseSession {
@@ -93,6 +108,7 @@ export class DatabaseSession {
     request: DatabaseRequest,
   ): Promise<DatabaseSession> {
     const { config, server, network, storageOf, signal } = options;
+    if (request.op === 'store') Mover.prepare(SENDERS[request.kind]);
     const connections = await databaseHandshake({
       network,
       storageOf,
@@ -124,7 +140,9 @@ export class DatabaseSession {
       this.options.onComplaint?.(complaint);
       void this.control.send({ type: 'complaint', complaint });
     };
-    return Mover.start<J, R>(entry, moverLink(storage, data), job, onComplaint);
+    const { config, bytesPerSecond } = this.options;
+    const throttle = slowedTo(throttleOf(config.limits), bytesPerSecond);
+    return Mover.start<J, R>(entry, moverLink(storage, data), job, onComplaint, { throttle });
   }
 
   /**
@@ -152,9 +170,11 @@ export class DatabaseSession {
       const { totals } = await orAborted(signal, Promise.race([mover.done, early]));
       await orAborted(signal, ended);
       await this.control.send({ type: 'summary', ...totals });
-      const { type, set } = (await orAborted(signal, judged)) as { type: string; set: string };
-      if (type !== 'committed') throw stpError('EPROTO', `server ${server.name} is out of order`);
-      return reportOf(set, totals);
+      const verdict = await orAborted(signal, judged);
+      if (verdict.type !== 'committed') {
+        throw stpError('EPROTO', `server ${server.name} is out of order`);
+      }
+      return reportOf(verdict.set, totals, mover.times, verdict.times ?? null);
     } catch (e) {
       throw await bestReason(e, judged);
     } finally {
@@ -176,13 +196,23 @@ export class DatabaseSession {
   }
 }
 
-const reportOf = (set: string, t: Totals): DatabaseReport => ({
-  set,
-  entries: t.entries,
-  bytes: t.bytes,
-  memoryBytes: t.moved,
-  warnings: t.complaints,
-});
+function reportOf(
+  set: string,
+  t: Totals,
+  client: MoverTimes,
+  server: MoverTimes | null,
+): DatabaseReport {
+  const waited = server && waitedOf(client, server);
+  return {
+    set,
+    entries: t.entries,
+    bytes: t.bytes,
+    memoryBytes: t.moved,
+    waited: waited && { ...waited, slowest: slowestOf(waited) },
+    times: { client, server },
+    warnings: t.complaints,
+  };
+}
 
 /** The server's next word. @throws its reason when it gave up */
 async function answerOf(control: LineChannel, server: string): Promise<FromDatabaseServer> {
@@ -304,7 +334,7 @@ export function backUpCommand(
     let mover: Mover<null> | undefined;
     try {
       const job: SendStreamJob = { fd: pipe.read, path: name };
-      mover = keep(session.start<SendStreamJob, null>('stream-sender', job));
+      mover = keep(session.start<SendStreamJob, null>(SENDERS.command, job));
       const whole = mover.held.then(() => program.ended).then(() => mover?.release());
       whole.catch(() => {});
       return await Promise.race([
@@ -333,7 +363,7 @@ export function backUpPostgresql(
 ): Promise<DatabaseReport> {
   return inSession(options, { op: 'store', kind: 'postgresql', name }, async (session, keep) => {
     const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
-    return session.run(keep(session.start<SendBaseBackupJob, null>('base-backup-sender', job)));
+    return session.run(keep(session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job)));
   });
 }
 
@@ -349,7 +379,7 @@ export function backUpSqlite(
     let mover: AnyMover | undefined;
     try {
       const job: SendSqliteJob = { file, copy: join(scratch, 'copy'), path: `${name}.sqlite` };
-      const sender = keep(session.start<SendSqliteJob, null>('sqlite-sender', job));
+      const sender = keep(session.start<SendSqliteJob, null>(SENDERS.sqlite, job));
       mover = sender;
       return await session.run(sender);
     } finally {

@@ -13,7 +13,7 @@
 import { z } from 'zod';
 import { HOST_NAME_PATTERN } from './config.js';
 import { SEGMENT_BYTES_MAX } from './limits.js';
-import { complaintSchema, progressSchema } from './protocol.js';
+import { complaintSchema, progressSchema, timesSchema } from './protocol.js';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(16 << 10);
@@ -79,7 +79,11 @@ export const fromDatabaseServerSchema = z.discriminatedUnion('type', [
     // A restore: bytes of data that will come.
     bytes: count.optional(),
   }),
-  z.strictObject({ type: z.literal('committed'), set: text }),
+  z.strictObject({
+    type: z.literal('committed'),
+    set: text,
+    times: timesSchema.optional(),
+  }),
   z.strictObject({ type: z.literal('cancel'), reason: text }),
 ]);
 export type FromDatabaseServer = z.infer<typeof fromDatabaseServerSchema>;

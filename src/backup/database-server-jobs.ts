@@ -27,10 +27,12 @@ import type { EstablishedDatabase } from './database-server.js';
 import { orAborted } from './deadline.js';
 import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SEGMENT_PIECE_BYTES } from './limits.js';
+import { PLAIN_MEDIA } from './media-data.js';
 import { Mover } from './mover.js';
 import { moverLink } from './mover-link.js';
 import { reasonOf } from './reason.js';
 import { agree } from './server.js';
+import { throttleOf } from './throttle.js';
 
 export interface DatabaseJobOptions {
   readonly config: ServerConfig;
@@ -42,6 +44,9 @@ export interface DatabaseJobOptions {
 
 type Store = Extract<DatabaseRequest, { op: 'store' }>;
 type Fetch = Extract<DatabaseRequest, { op: 'fetch' }>;
+
+/** While the handshake goes on: what most sessions need. */
+export const prepareDatabaseJob = (): void => Mover.prepare('backup-receiver');
 
 /** The job of `DatabaseServer`. */
 export const databaseJob =
@@ -100,12 +105,14 @@ async function store(
     dryRun: false,
     // One file, which an incremental set can be made against.
     hasList: request.kind === 'sqlite',
+    media: config.media ?? PLAIN_MEDIA,
   };
   const mover = Mover.start<StoreSetJob, StoreSetResult>(
     workers[request.kind],
     moverLink(storage, session.data),
     job,
     () => {},
+    { throttle: throttleOf(config.limits) },
   );
   let committed = false;
   try {
@@ -119,7 +126,7 @@ async function store(
     assert(result !== null, 'what is no dry run makes a set');
     committed = true;
     log.info(`${request.kind} ${request.name} of ${host}: ${result.id}, ${result.bytes} bytes`);
-    await lastWord(session, { type: 'committed', set: result.id });
+    await lastWord(session, { type: 'committed', set: result.id, times: mover.times });
   } finally {
     await mover.stop();
     if (!committed) sweep(options, library);
@@ -174,12 +181,14 @@ async function fetchSet(
   const set = setOf(Library.open(config.library, options.library), host, request);
   const { roots, bytes } = set.summary;
   await control.send({ type: 'ready', set: set.id, roots, bytes });
-  const job: SendSetJob = { library: config.library, set: set.id, selected: [] };
+  const { access } = config.media ?? PLAIN_MEDIA;
+  const job: SendSetJob = { library: config.library, set: set.id, selected: [], access };
   const mover = Mover.start<SendSetJob, null>(
     'restore-sender',
     moverLink(storage, session.data),
     job,
     () => {},
+    { throttle: throttleOf(config.limits) },
   );
   try {
     const said = summaryOf(session, log);
@@ -187,7 +196,7 @@ async function fetchSet(
     const { totals } = await orAborted(signal, Promise.race([bestOf(mover.done, said), failed]));
     agree(host, totals, { ...(await orAborted(signal, said)) });
     log.info(`restore of ${set.id} to ${host}: ${totals.bytes} bytes`);
-    await lastWord(session, { type: 'committed', set: set.id });
+    await lastWord(session, { type: 'committed', set: set.id, times: mover.times });
   } finally {
     await mover.stop();
   }

@@ -38,6 +38,8 @@ export interface DatabaseServerOptions {
   /** A new one for each session, attached to the STG; closed with the session. */
   readonly storageOf: (stg: string) => Promise<STPConnect>;
   readonly job: (session: EstablishedDatabase) => Promise<void>;
+  /** A session has begun: what `job` will need may be made ready meanwhile. */
+  readonly prepare?: () => void;
   readonly log: Log;
   readonly onStep?: ((host: string, record: StepRecord) => void) | undefined;
   readonly timeoutMs?: number | undefined;
@@ -97,6 +99,7 @@ export class DatabaseServer {
     if (this.#running.size >= SESSIONS_MAX) {
       throw new HandshakeError(`${SESSIONS_MAX} sessions are running already; try again later`);
     }
+    this.#options.prepare?.();
     const running = this.#run(arrival, client);
     this.#running.add(running);
     void running.finally(() => this.#running.delete(running));

@@ -6,6 +6,7 @@ import type { SetMeta } from '../library/library.js';
 import type { FurtherMedium } from '../library/manifest.js';
 import type { SetSummary } from '../library/set-writer.js';
 import type { MediumPlace } from '../library/store-medium.js';
+import type { AccessData, MediaSettings, PlanData } from './media-data.js';
 import type { Selection } from './protocol.js';
 
 /** How the thread of the walk and those of its further streams reach each other; see lanes.ts. */
@@ -38,9 +39,11 @@ export interface StoreSetJob {
   readonly dryRun: boolean;
   /** False for what does not come in the order of a walk. */
   readonly hasList: boolean;
+  /** How its media are written, and sets before it read. */
+  readonly media: MediaSettings;
 }
 /** A medium that comes through a stream of its own. */
-export type StoreMediumJob = MediumPlace;
+export type StoreMediumJob = Omit<MediumPlace, 'plan'> & { readonly plan: PlanData };
 export type StoreMediumResult = FurtherMedium;
 
 /** Null after a dry run. */
@@ -51,6 +54,7 @@ export interface SendSetJob {
   readonly set: string;
   /** Stored paths; empty for all of the set. */
   readonly selected: readonly Uint8Array[];
+  readonly access: AccessData;
 }
 
 export interface RestoreSetJob {

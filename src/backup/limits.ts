@@ -55,3 +55,14 @@ export const SEGMENT_PIECE_BYTES = 1 << 20;
 
 /** What a mover sends or receives at a time over the network: four pages, for fewer system calls. */
 export const NETWORK_PAGE_BYTES = 4 << 16;
+
+/** A line for the shell in a configuration: what a person writes. */
+export const COMMAND_BYTES_MAX = 16_384;
+/** A dump or a snapshot takes minutes; what has not ended after this hangs, and holds the backup. */
+export const COMMAND_SECONDS_DEFAULT = 3600;
+/** A week: longer is a typing error. */
+export const COMMAND_SECONDS_MAX = 604_800;
+/** From SIGTERM to SIGKILL of a command that has to go. */
+export const COMMAND_GRACE_MS = 5000;
+/** What is kept of a command's output, for the reason of its failure. */
+export const COMMAND_TAIL_BYTES = 1024;

@@ -29,9 +29,12 @@ export function moverLink(connect: STPConnect, fd: number): MoverLink {
   return { mechanism: 'inet', socket };
 }
 
-/** After the thread is gone: what it has not opened is closed. Again is no error. */
+/** After the thread is gone, or if none came: what was not opened is closed. Again is no error. */
 export function dropLink(link: MoverLink): void {
-  if (link.mechanism === 'stp') return;
+  if (link.mechanism === 'stp') {
+    link.handle.port.close();
+    return;
+  }
   try {
     native().tcpClose(native().tcpAdopt(link.socket), false);
   } catch (e) {

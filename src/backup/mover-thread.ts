@@ -14,8 +14,10 @@ import type {
   Totals,
 } from './mover.js';
 import type { MoverLink } from './mover-link.js';
+import { Stopwatch } from './mover-times.js';
 import { NetworkStream } from './network-stream.js';
 import { reasonOf } from './reason.js';
+import { applyPriority, Pacer } from './throttle.js';
 import { pathFromBytes } from './wire-path.js';
 
 /** A stream of either mechanism, as a mover uses it. */
@@ -30,7 +32,8 @@ type DataStream = Pick<
   | 'abort'
   | 'bytesSent'
   | 'bytesReceived'
->;
+> &
+  Partial<Pick<BlockingStream, 'counters'>>;
 
 const openLink = (link: MoverLink): DataStream =>
   link.mechanism === 'stp' ? new BlockingStream(link.handle) : new NetworkStream(link.socket);
@@ -45,30 +48,54 @@ export class MoverStream {
   /** Told to the event loop without a message: [entries, bytes of file data, bytes moved, total]. */
   readonly progress: Float64Array;
   readonly #stream: DataStream;
+  readonly #pacer: Pacer;
+  readonly #watch: Stopwatch;
   #complaints = 0;
 
-  constructor(stream: DataStream, progress: Float64Array) {
+  constructor(stream: DataStream, progress: Float64Array, pacer: Pacer) {
     this.#stream = stream;
     this.progress = progress;
+    this.#pacer = pacer;
+    this.#watch = new Stopwatch(progress);
   }
 
   reserve(): Uint8Array {
-    return this.#stream.reserve();
+    const fromMs = performance.now();
+    const view = this.#stream.reserve();
+    this.#watch.waited(fromMs, this.#waits);
+    return view;
   }
 
   commit(bytes: number): void {
+    const fromMs = performance.now();
     this.#stream.commit(bytes);
+    this.#watch.moved(fromMs);
     this.progress[MOVED] = this.#stream.bytesSent;
+    if (!this.#pacer.isFree) this.#watch.slowed(this.#pacer.take(bytes));
   }
 
   peek(): Uint8Array | null {
-    return this.#stream.peek();
+    const fromMs = performance.now();
+    const view = this.#stream.peek();
+    this.#watch.waited(fromMs, this.#waits);
+    return view;
   }
 
   consume(bytes: number): void {
+    const fromMs = performance.now();
     this.#stream.consume(bytes);
+    this.#watch.moved(fromMs);
     this.progress[MOVED] = this.#stream.bytesReceived;
+    if (!this.#pacer.isFree) this.#watch.slowed(this.#pacer.take(bytes));
   }
+
+  #waitsOfSocket = 0;
+  readonly #waits = (): number => {
+    const counters = this.#stream.counters?.();
+    // A socket does not count: who waits for one has waited for the peer.
+    if (counters === undefined) return ++this.#waitsOfSocket;
+    return counters.waitsForEmptyPage + counters.waitsForFullPage;
+  };
 
   /** No more bytes from here. */
   shutdown(): void {
@@ -82,6 +109,7 @@ export class MoverStream {
   }
 
   totals(entries: number, bytes: number): Totals {
+    this.#watch.end();
     const moved = this.#stream.bytesSent + this.#stream.bytesReceived;
     return { entries, bytes, moved, complaints: this.#complaints };
   }
@@ -113,10 +141,12 @@ export async function hold<T>(totals: Totals): Promise<T> {
 export async function runMover<J, R>(
   run: (job: J, stream: MoverStream) => MoverResult<R> | Promise<MoverResult<R>>,
 ): Promise<void> {
-  const { link, job, progress } = (await nextMessage()) as MoverData<J>;
+  const { link, job, progress, throttle } = (await nextMessage()) as MoverData<J>;
   const stream = openLink(link);
   try {
-    const { totals, result } = await run(job, new MoverStream(stream, progress));
+    applyPriority(throttle);
+    const pacer = new Pacer(throttle.paces);
+    const { totals, result } = await run(job, new MoverStream(stream, progress, pacer));
     stream.close();
     post({ type: 'done', totals, result });
   } catch (e) {

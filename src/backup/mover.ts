@@ -8,8 +8,11 @@
  */
 import { type MessagePort, Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
+import type { VolumeHome } from '../library/media-plan.js';
 import { dropLink, type MoverLink } from './mover-link.js';
+import { MOVER_NUMBERS, type MoverTimes, sumTimes, timesOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
+import type { Throttle } from './throttle.js';
 
 /** Entry points in workers/. */
 export type MoverEntry =
@@ -35,6 +38,7 @@ export interface MoverData<J> {
    * there will be, 0 where nobody knows. On a SharedArrayBuffer.
    */
   readonly progress: Float64Array;
+  readonly throttle: Throttle;
 }
 
 /**
@@ -59,7 +63,7 @@ export interface Totals {
 
 /** Where a set is being made. */
 export interface SetPlaceFacts {
-  readonly set: string;
+  readonly home: VolumeHome;
   readonly directory: string;
 }
 
@@ -67,7 +71,12 @@ export interface SetPlaceFacts {
 export interface Release {
   readonly release: unknown;
 }
-const PROGRESS_NUMBERS = 4;
+
+export interface MoverOptions {
+  readonly throttle?: Throttle;
+  /** Of what the job has: they go to the thread for good. */
+  readonly ports?: readonly MessagePort[];
+}
 
 export interface MoverResult<R> {
   readonly totals: Totals;
@@ -136,15 +145,14 @@ export class Mover<R> {
     link: MoverLink,
     job: J,
     onComplaint: (complaint: Complaint) => void,
-    /** Of what the job has: goes to the thread for good. */
-    ports: readonly MessagePort[] = [],
+    { throttle = { paces: [] }, ports = [] }: MoverOptions = {},
   ): Mover<R> {
-    const progress = new Float64Array(new SharedArrayBuffer(PROGRESS_NUMBERS * 8));
+    const progress = new Float64Array(new SharedArrayBuffer(MOVER_NUMBERS * 8));
     const worker = spares.get(entry) ?? startWorker(entry);
     spares.delete(entry);
     worker.ref();
     worker.on('exit', () => dropLink(link));
-    const data: MoverData<J> = { type: 'job', link, job, progress };
+    const data: MoverData<J> = { type: 'job', link, job, progress, throttle };
     const handles = link.mechanism === 'stp' ? [link.handle.port] : [];
     worker.postMessage(data, [...handles, ...ports]);
     return new Mover<R>(worker, progress, onComplaint);
@@ -159,6 +167,11 @@ export class Mover<R> {
   /** What the mover says when it has begun; not all do. */
   get begun(): Promise<SetPlaceFacts> {
     return this.#begun.promise;
+  }
+
+  /** Where its time has gone so far. */
+  get times(): MoverTimes {
+    return timesOf(this.numbers);
   }
 
   /** When all is moved but nothing is final yet: see `release`. */
@@ -210,7 +223,7 @@ export class Mover<R> {
 }
 
 /** What there is to know of a mover whatever its result. */
-export type AnyMover = Pick<Mover<unknown>, 'progress' | 'done' | 'stop'>;
+export type AnyMover = Pick<Mover<unknown>, 'progress' | 'times' | 'done' | 'stop'>;
 
 const SUM_START: Totals = { entries: 0, bytes: 0, moved: 0, complaints: 0 };
 
@@ -238,6 +251,10 @@ export class MoverGroup implements AnyMover {
       sum.moved += progress.moved;
     }
     return sum;
+  }
+
+  get times(): MoverTimes {
+    return sumTimes(this.movers.map((mover) => mover.times));
   }
 
   /** The sum of all; the result is that of the first. */

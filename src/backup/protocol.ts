@@ -3,7 +3,8 @@
  *
  * First connection, control and status:
  *   server -> client   request (once), then committed or cancel
- *   client -> server   ready, progress (at most ten a second), then summary or failed
+ *   client -> server   ready, progress (at most ten a second), then summary or failed;
+ *                      after committed: after, if the summary announced it
  * Second connection, errors:
  *   client -> server   complaint, one a line
  *
@@ -47,6 +48,8 @@ export const requestSchema = z.discriminatedUnion('op', [
     // Length of the parent's list, which the client fetches through the stream; 0: a full backup.
     listBytes: count.default(0),
     dryRun: z.boolean().default(false),
+    // What this session may move a second, where it is asked for less than both sides allow.
+    bytesPerSecond: count.min(1).optional(),
   }),
   z.strictObject({
     op: z.literal('restore'),
@@ -70,8 +73,16 @@ export const progressSchema = z.strictObject({
   bytes: count,
   moved: count,
   total: count.optional(),
+  // What the server thinks that entries become, where it can.
+  totalEntries: count.optional(),
 });
 export type Progress = z.infer<typeof progressSchema>;
+
+const ms = z.number().min(0).max(Number.MAX_SAFE_INTEGER);
+/** Where the time of a side's movers went: mover-times.ts. */
+export const timesSchema = z.strictObject({
+  ...{ wall: ms, peer: ms, array: ms, rate: ms, user: ms, system: ms },
+});
 
 export const summarySchema = z.strictObject({
   type: z.literal('summary'),
@@ -80,6 +91,9 @@ export const summarySchema = z.strictObject({
   moved: count,
   complaints: count,
   inet: z.strictObject({ sent: count, received: count }),
+  times: timesSchema.optional(),
+  // Commands come after the verdict: the client has one more word then.
+  after: z.boolean().optional(),
 });
 export type ClientSummary = z.infer<typeof summarySchema>;
 
@@ -88,6 +102,8 @@ export const fromClientSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('ready') }),
   progressSchema,
   summarySchema,
+  // What came after the verdict is over; with how many complaints.
+  z.strictObject({ type: z.literal('after'), complaints: count }),
   z.strictObject({ type: z.literal('failed'), reason: text }),
 ]);
 export type FromClient = z.infer<typeof fromClientSchema>;

@@ -8,9 +8,12 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","selection":{"exclude",
- *                       "oneFileSystem","excludeCaches"},"via"} answer: events, one JSON a line
- *     POST /v1/restore  {"set","host","target","paths","via"}   the same
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","bytesPerSecond","via",
+ *                       "selection":{"exclude","oneFileSystem","excludeCaches"},
+ *                       "media":{"volumeBytes","compress"}}
+ *                       answer: events, one JSON object a line
+ *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond","via",
+ *                       "access":{"search","identities"}}   the same
  *
  * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
  * the session up. The socket has mode 0600 from its first instant: whoever may open it may do
@@ -33,6 +36,7 @@ import type { BackupServer, SessionEvents, SessionReport } from './server.js';
 const BODY_BYTES_MAX = 4 << 20;
 
 const paths = z.array(pathSchema).max(PATHS_MAX, `at most ${PATHS_MAX} paths`);
+const bytesPerSecond = z.number().int().min(1).optional();
 /** Which way the data goes: the words of connect/policy.ts. */
 const via = z.enum(['array', 'network', 'array-first']).default('array');
 const backupBody = z.strictObject({
@@ -40,16 +44,25 @@ const backupBody = z.strictObject({
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  bytesPerSecond,
   streams: z.number().int().min(1).max(STREAMS_MAX).optional(),
   via,
   selection: selectionSchema.partial().default({}),
+  media: z
+    .strictObject({ volumeBytes: z.number().optional(), compress: z.string().optional() })
+    .optional(),
 });
 const restoreBody = z.strictObject({
   set: z.string().min(1),
   host: z.string(),
   target: pathSchema,
   paths: paths.default([]),
+  bytesPerSecond,
   via,
+  access: z
+    .strictObject({ search: z.array(z.string()), identities: z.array(z.string()) })
+    .partial()
+    .optional(),
 });
 
 /** One line of the answer to a session's request. */

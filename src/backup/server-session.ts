@@ -26,6 +26,7 @@ import {
   type Progress,
   type Request,
 } from './protocol.js';
+import { reasonOf } from './reason.js';
 
 export interface SessionOptions {
   readonly config: ServerConfig;
@@ -121,6 +122,26 @@ export class ServerSession {
     }
   }
 
+  /** Tells the client that all is kept, and waits for what it runs then. */
+  async committed(set: string, { after, complaints }: ClientSummary): Promise<void> {
+    const { client, signal, onComplaint } = this.#options;
+    if (!after) {
+      await this.finish({ type: 'committed', set });
+      return;
+    }
+    try {
+      await this.#control.send({ type: 'committed', set });
+      const said = await orAborted(signal, this.#control.receive(fromClientSchema));
+      if (said?.type !== 'after') throw stpError('EPROTO', 'it said nothing more');
+      await this.#allComplaints(complaints + said.complaints);
+    } catch (e) {
+      // The set stands, whatever the command does.
+      const message = `client ${client.name} did not tell how its after command ended`;
+      onComplaint({ path: '/', code: 'ECHILD', message: `${message}: ${reasonOf(e).message}` });
+    }
+    await this.#options.connect.closeAll();
+  }
+
   /** The last word to the client; then the connections close in good order. */
   async finish(message: FromServer): Promise<void> {
     try {
@@ -167,6 +188,8 @@ export class ServerSession {
         case 'summary':
           await this.#allComplaints(message.complaints);
           return message;
+        case 'after':
+          throw stpError('EPROTO', `client ${client.name} is out of order`);
         case 'failed':
           throw new ClientFailure(`client ${client.name}: ${message.reason}`);
       }

@@ -8,20 +8,38 @@ import { monotonicMs } from '../clock.js';
 import { STPConnect, type Use } from '../connect/stp-connect.js';
 import { messageOf, stpError } from '../errors.js';
 import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
-import { openParent } from '../library/set-tree.js';
+import { lastSetOf, openParent } from '../library/set-tree.js';
+import type { SetSummary } from '../library/set-writer.js';
 import { reasonOf as lackOf } from '../socket/reason.js';
 import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import { StepError, type StepRecord } from './handshake-steps.js';
 import type { SendSetJob, StoreMediumResult, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
+import {
+  accessFrom,
+  bothAccesses,
+  type MediaOrder,
+  type MoreAccess,
+  orderedPlan,
+  PLAIN_MEDIA,
+} from './media-data.js';
 import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
-import type { MoverLink } from './mover-link.js';
+import { dropLink, type MoverLink } from './mover-link.js';
+import {
+  type MoverTimes,
+  type Slowest,
+  slowestOf,
+  sumTimes,
+  type Waited,
+  waitedOf,
+} from './mover-times.js';
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
+import { slowedTo, throttleOf } from './throttle.js';
 import { NO_STG } from './wire.js';
 import { pathText, pathToBytes, type WirePath } from './wire-path.js';
 
@@ -62,6 +80,10 @@ export interface SessionReport {
   readonly memoryBytes: number;
   /** On the wire, as each side counts: TLS and the handshake are in the server's. */
   readonly networkBytes: { readonly server: NetworkBytes; readonly client: NetworkBytes };
+  /** Shares of the time in which a side waited for that part; null from a client that does not say. */
+  readonly waited: (Waited & { readonly slowest: Slowest }) | null;
+  /** Where the time of each side's movers went, ms. */
+  readonly times: { readonly client: MoverTimes | null; readonly server: MoverTimes };
   readonly warnings: number;
   readonly complaints: readonly Complaint[];
 }
@@ -83,6 +105,10 @@ export interface BackupOrder {
   readonly incremental?: boolean;
   /** Nothing is stored: the report says what would be. */
   readonly dryRun?: boolean;
+  /** Not faster than this; the configurations of both sides may say less. */
+  readonly bytesPerSecond?: number | undefined;
+  /** In place of what the configuration says. */
+  readonly media?: MediaOrder | undefined;
   /** Data streams, each with a medium of its own in the set; 1 to STREAMS_MAX. 1 where absent. */
   readonly streams?: number | undefined;
   /** 'array' where absent. */
@@ -95,6 +121,10 @@ export interface RestoreOrder {
   readonly target: WirePath;
   /** Absolute paths as they were; none: all of the set. */
   readonly paths: readonly WirePath[];
+  /** Not faster than this; the configurations of both sides may say less. */
+  readonly bytesPerSecond?: number | undefined;
+  /** Where else volumes are, and what opens encrypted ones; beside the configuration's. */
+  readonly access?: MoreAccess | undefined;
   /** 'array' where absent. */
   readonly via?: Use;
 }
@@ -133,7 +163,9 @@ export class BackupServer {
   }
 
   #library(): Library {
-    return Library.open(this.#options.config.library, this.#options.library);
+    const { config, library } = this.#options;
+    const { access } = config.media ?? PLAIN_MEDIA;
+    return Library.open(config.library, { ...library, access: accessFrom(access) });
   }
 
   #clientOf(host: string): ClientAddress {
@@ -213,10 +245,11 @@ class SessionRun {
 
   async backup(order: BackupOrder): Promise<SessionReport> {
     const { config, version } = this.options;
-    const { host, paths, dryRun = false } = order;
+    const { host, paths, dryRun = false, bytesPerSecond } = order;
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = order.selection ?? {};
     const selection = { exclude, oneFileSystem, excludeCaches };
     const roots = paths.map(pathText);
+    const { plan, access } = config.media ?? PLAIN_MEDIA;
     // Opened here first: a parent that is gone should cost no session.
     const parent = order.incremental ? openParent(this.library, host, roots).at(-1) : undefined;
     const job: StoreSetJob = {
@@ -225,28 +258,33 @@ class SessionRun {
       parent: parent?.id ?? null,
       dryRun,
       hasList: true,
+      media: { plan: orderedPlan(plan, order.media), access },
     };
-    const listBytes = parent?.summary.indexBytes ?? 0;
+    const listBytes = parent?.listBytes() ?? 0;
     // Nothing but the walk is done, which is one.
     const streams = dryRun ? 1 : (order.streams ?? 1);
     Mover.prepare('backup-receiver');
     return this.#session({ via: order.via, streams }, async (session, keep) => {
       const onComplaint = (complaint: Complaint): void => this.#complain(complaint);
+      const throttle = throttleOf(config.limits);
       const [first, ...others] = session.detachAll() as [MoverLink, ...MoverLink[]];
       const mover = keep(
-        Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', first, job, onComplaint),
+        Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', first, job, onComplaint, {
+          throttle,
+        }),
       );
       const storers: Mover<StoreMediumResult>[] = [];
       try {
+        this.#expectTree(host, roots, order.incremental ?? false);
         const request = { op: 'backup' as const, host, paths: [...paths], streams };
         // Not waited for: the client does not wait long for it, and data that is early waits.
-        const ready = session.request({ ...request, selection, listBytes, dryRun });
+        const ready = session.request({ ...request, selection, listBytes, dryRun, bytesPerSecond });
         ready.catch(() => {});
         if (others.length > 0) {
           const place = await session.wait(mover.begun);
           for (const [i, link] of others.entries()) {
-            const more = { ...place, medium: 1 + i };
-            storers.push(keep(Mover.start('medium-storer', link, more, onComplaint)));
+            const more = { ...place, medium: 1 + i, plan: job.media.plan };
+            storers.push(keep(Mover.start('medium-storer', link, more, onComplaint, { throttle })));
           }
         }
         await ready;
@@ -262,10 +300,13 @@ class SessionRun {
         mover.release(further.map(({ result }) => result));
         const { result } = await session.wait(mover.done);
         const set = result?.id ?? DRY_RUN;
-        await session.finish({ type: 'committed', set });
-        const report = this.#report('backup', set, sum, summary, session);
+        await session.committed(set, summary);
+        const times = sumTimes([mover, ...storers].map((each) => each.times));
+        const report = this.#report('backup', set, sum, summary, session, times);
         return parent === undefined ? report : { ...report, parent: parent.id };
       } catch (e) {
+        // Streams that no thread has got: its end is told to the client as well.
+        for (const link of others.slice(storers.length)) dropLink(link);
         await Promise.all([mover, ...storers].map((each) => each.stop()));
         this.#sweep();
         throw e;
@@ -276,23 +317,30 @@ class SessionRun {
   async restore(order: RestoreOrder): Promise<SessionReport> {
     const { config } = this.options;
     // Opened here first: a wrong name should cost no session.
-    const set = this.library.openSet(order.set).id;
+    const stored = this.library.openSet(order.set);
+    const set = stored.id;
+    if (order.paths.length === 0) this.#expect(stored.summary, true);
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
-    const job: SendSetJob = { library: config.library, set, selected };
+    const access = bothAccesses((config.media ?? PLAIN_MEDIA).access, order.access);
+    const job: SendSetJob = { library: config.library, set, selected, access };
     Mover.prepare('restore-sender');
     return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1 });
       const mover = keep(
-        Mover.start<SendSetJob, null>('restore-sender', session.detach(), job, (c) =>
-          this.#complain(c),
+        Mover.start<SendSetJob, null>(
+          'restore-sender',
+          session.detach(),
+          job,
+          (c) => this.#complain(c),
+          { throttle: slowedTo(throttleOf(config.limits), order.bytesPerSecond) },
         ),
       );
       const { totals } = await session.wait(mover.done);
       const summary = await session.summary();
       agree(this.client.name, totals, summary);
       await session.finish({ type: 'committed', set });
-      return this.#report('restore', set, totals, summary, session);
+      return this.#report('restore', set, totals, summary, session, mover.times);
     });
   }
 
@@ -354,7 +402,7 @@ class SessionRun {
         client: this.client,
         streams,
         onStep: (record) => this.events.step(record),
-        onProgress: (progress) => this.events.progress(progress),
+        onProgress: (progress) => this.events.progress({ ...progress, ...this.#expected }),
         onComplaint: (complaint) => this.#complain(complaint),
         signal: this.signal,
       });
@@ -379,6 +427,24 @@ class SessionRun {
     }
   }
 
+  /** What there will be, for who watches. */
+  #expected: { readonly total?: number; readonly totalEntries?: number } = {};
+
+  /** By the last set of the same trees; where there is none, nobody knows. */
+  #expectTree(host: string, roots: readonly string[], isIncremental: boolean): void {
+    const last = lastSetOf(this.library, host, roots);
+    if (last !== undefined) this.#expect(last, !isIncremental);
+  }
+
+  #expect({ bytes, entries, treeEntries, chain }: SetSummary, countsBytes: boolean): void {
+    // How much data a chain's tree has, or has changed, no summary says.
+    const isFull = chain === undefined || chain.length === 0;
+    this.#expected = {
+      ...(isFull && countsBytes && { total: bytes }),
+      totalEntries: treeEntries ?? entries,
+    };
+  }
+
   #complaintCount = 0;
 
   #complain(complaint: Complaint): void {
@@ -394,8 +460,11 @@ class SessionRun {
     totals: Totals,
     summary: ClientSummary,
     session: ServerSession,
+    server: MoverTimes,
   ): SessionReport {
     const { entries, bytes, moved } = totals;
+    const client = summary.times ?? null;
+    const waited = client === null ? null : waitedOf(client, server);
     return {
       op,
       host: this.client.name,
@@ -408,6 +477,8 @@ class SessionRun {
       movedBytes: moved,
       memoryBytes: this.#via === 'array' ? moved : 0,
       networkBytes: { server: session.inet, client: summary.inet },
+      waited: waited && { ...waited, slowest: slowestOf(waited) },
+      times: { client, server },
       warnings: this.#complaintCount,
       complaints: this.#complaints,
     };

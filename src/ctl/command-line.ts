@@ -2,29 +2,39 @@
  * What all our programs share: exit codes, how errors are printed, strict numbers. Main thread.
  */
 import { type Command, CommanderError } from 'commander';
-import { NotRunningError } from '../daemon/control-client.js';
 import { isCoded, messageOf } from '../errors.js';
 
 export const EXIT_OK = 0;
 export const EXIT_FAILURE = 1;
 /** Wrong usage or a refused value: nothing was tried. */
 export const EXIT_USAGE = 2;
-/** stpd is not running, as LSB has it. */
-export const EXIT_NOT_RUNNING = 3;
+/** Done, but not all of it is as it should be. */
+export const EXIT_WARNINGS = 3;
+/** It was looked, and something stored is damaged. */
+export const EXIT_DAMAGED = 4;
+/** Nobody answers: stpd, or the stpbackup server, is not running. */
+export const EXIT_NOT_RUNNING = 5;
+
+/** The same in all programs, and in docs/using.md (docs/decisions/0030). */
+export const EXIT_CODES: readonly (readonly [number, string])[] = [
+  [EXIT_OK, 'done'],
+  [EXIT_FAILURE, 'failed; the reason is on stderr'],
+  [EXIT_USAGE, 'wrong usage, or a value that is refused; nothing was tried'],
+  [EXIT_WARNINGS, 'done, with warnings: what is not as it should be is named on stderr'],
+  [EXIT_DAMAGED, 'done, and something in the library is damaged; it is named'],
+  [EXIT_NOT_RUNNING, 'nobody answers: stpd, or the stpbackup server, is not running'],
+];
 
 export const EXIT_CODES_HELP = `
 Exit codes:
-  0  done
-  1  failed; the reason is on stderr
-  2  wrong usage, or a value that is refused; nothing was tried
-  3  stpd is not running`;
+${EXIT_CODES.map(([code, meaning]) => `  ${code}  ${meaning}`).join('\n')}`;
 
 const USAGE_CODES = new Set(['EINVAL', 'ENAMETOOLONG']);
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
-  if (error instanceof NotRunningError) return EXIT_NOT_RUNNING;
   if (!isCoded(error)) return EXIT_FAILURE;
+  if (error.name === 'NotRunningError') return EXIT_NOT_RUNNING;
   // More memory than there is: a value that is refused.
   if (error.name === 'MemoryRefusedError') return EXIT_USAGE;
   return USAGE_CODES.has(error.code) ? EXIT_USAGE : EXIT_FAILURE;

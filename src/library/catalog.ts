@@ -14,11 +14,12 @@
  *
  * Used under `catalog.lock`. Blocks; any thread.
  */
-import { closeSync, constants, openSync, readFileSync, readSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { isCoded, messageOf, stpError } from '../errors.js';
 import { compareWalk } from '../source/names.js';
+import { type ByteFile, readAll } from './bytes.js';
 import { digestOfFile } from './digest.js';
 import { writeNewFile } from './disk.js';
 import type { NameMatcher } from './find.js';
@@ -174,7 +175,9 @@ export class Catalog {
 
   /** Takes over what was made and removed since. @returns whether anything was */
   #update(db: DatabaseSyncInstance): boolean {
-    const listed = new Map(this.#library.list().sets.map((s) => [s.id, s]));
+    // The catalog is not encrypted: it has no name out of a set that is.
+    const open = this.#library.list().sets.filter((s) => s.coding?.encrypt === undefined);
+    const listed = new Map(open.map((s) => [s.id, s]));
     const known = db.prepare('SELECT number, id, manifestBlake3 FROM sets').all() as {
       number: number;
       id: string;
@@ -288,28 +291,26 @@ function factsOf(db: DatabaseSyncInstance): CatalogFacts {
 
 /** Lines of one manifest by their place. */
 class LineReader {
-  readonly #path: string;
-  readonly #fd: number;
+  readonly #file: ByteFile;
 
   /** @throws EBADMSG if the manifest is damaged */
   constructor(set: StoredSet) {
     set.verifyManifest();
-    this.#path = set.manifestPath;
-    this.#fd = openSync(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    this.#file = set.openManifest();
   }
 
   entry({ offset, length }: Row): ManifestEntry {
     const line = Buffer.alloc(length);
-    readSync(this.#fd, line, 0, length, offset);
+    readAll(this.#file, line, offset);
     const record = decodeLine(line.toString());
     if (record.kind === 'entry') return record;
     throw stpError(
       'EINVAL',
-      `${this.#path} has no entry at ${offset}; run stpbackup catalog rebuild`,
+      `${this.#file.name} has no entry at ${offset}; run stpbackup catalog rebuild`,
     );
   }
 
   close(): void {
-    closeSync(this.#fd);
+    this.#file.close();
   }
 }

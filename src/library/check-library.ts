@@ -6,10 +6,12 @@
 import { isCoded, messageOf } from '../errors.js';
 import { type CheckDepth, checkSet, logicalBytes, type SetProblem } from './check.js';
 import type { Library, StoredSet } from './library.js';
+import type { VolumePlace } from './media-volumes.js';
 import { openChain } from './set-tree.js';
 
 export interface LibraryCheckHooks {
   onProblem(problem: SetProblem): void;
+  onAbsent?(set: string, volume: VolumePlace): void;
   /** Bytes of media dealt with, of how many. Called often. */
   onProgress?(bytes: number, total: number): void;
 }
@@ -22,6 +24,11 @@ export interface LibraryCheck {
   /** Of media. */
   readonly bytes: number;
   readonly problems: number;
+  /** Volumes that were looked for, and those that are not there. */
+  readonly volumes: number;
+  readonly absentVolumes: number;
+  /** Encrypted, and no identity opens them: only their files as they are were looked at. */
+  readonly sealedSets: readonly string[];
 }
 
 /** The sets named, and those that they need, each once. */
@@ -69,12 +76,17 @@ export function checkLibrary(
     onProblem({ set, part: 'parent', path: null, message }),
   );
   const total = sets.reduce((sum, set) => sum + logicalBytes(set), 0);
-  let [before, entries, filesRead] = [0, 0, 0];
+  let [before, entries, filesRead, volumes, absentVolumes] = [0, 0, 0, 0, 0];
+  const sealedSets: string[] = [];
+  const onAbsent = (set: string, volume: VolumePlace) => hooks.onAbsent?.(set, volume);
   for (const set of sets) {
     const onProgress = (bytes: number) => hooks.onProgress?.(before + bytes, total);
-    const done = checkSet(set, depth, { onProblem, onProgress });
+    const done = checkSet(set, depth, { onProblem, onAbsent, onProgress });
     entries += done.entries;
     filesRead += done.filesRead;
+    volumes += done.volumes;
+    absentVolumes += done.absent;
+    if (done.sealed) sealedSets.push(set.id);
     before += logicalBytes(set);
   }
   return {
@@ -84,5 +96,8 @@ export function checkLibrary(
     filesRead,
     bytes: total,
     problems,
+    volumes,
+    absentVolumes,
+    sealedSets,
   };
 }

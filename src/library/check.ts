@@ -5,7 +5,10 @@
  *              media have their length, and at each place a member as its line says, no data read
  *   share      structure, and the data of a share of the files, drawn by a seed
  *   data       structure, the data of every file, and the digest of the whole media: headers,
- *              padding and the end of the archive included
+ *              padding and the end of the archive included; of media in volumes that of each file
+ *
+ * A volume that is not there was moved off, and is no damage: it is told by `onAbsent`, and what is in
+ * it is left out. Without an identity the files of an encrypted set are compared with their digests.
  *
  * Of an incremental set this is about what is in it: the sets that it needs are checked by
  * themselves (check-library.ts). Reads only. What is wrong is told by `onProblem`; the check of a set goes on as far as what is
@@ -14,6 +17,7 @@
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
+import { digestOfFile } from './digest.js';
 import type { StoredSet } from './library.js';
 import {
   endOffset,
@@ -23,8 +27,10 @@ import {
   mediaDataBytes,
   memberOf,
 } from './manifest.js';
-import { digestOfMedia, type MediaReader, openMediaIn } from './media.js';
+import { digestOfMedia, type MediaReader } from './media.js';
 import { MediaCursor } from './media-cursor.js';
+import type { VolumeFacts } from './media-plan.js';
+import type { VolumePlace } from './media-volumes.js';
 import { paddedBytes, TAR_BLOCK_BYTES, TAR_END_BYTES } from './pax.js';
 import { MemberError, memberDifference, readMember, voidBytes } from './tar-member.js';
 
@@ -45,6 +51,8 @@ export interface SetProblem {
 
 export interface CheckHooks {
   onProblem(problem: SetProblem): void;
+  /** A volume that is neither with its set nor where it was looked for. */
+  onAbsent?(set: string, volume: VolumePlace): void;
   /** Bytes of this set dealt with so far, of `logicalBytes`. Called often. */
   onProgress?(bytes: number): void;
 }
@@ -54,6 +62,11 @@ export interface SetCheck {
   /** Files whose data was read and compared. */
   readonly filesRead: number;
   readonly problems: number;
+  /** Files of media in volumes, and how many of them are not there. */
+  readonly volumes: number;
+  readonly absent: number;
+  /** Encrypted, and no identity opens it: only its files as they are were looked at. */
+  readonly sealed: boolean;
 }
 
 export function checkSet(set: StoredSet, depth: CheckDepth, hooks: CheckHooks): SetCheck {
@@ -65,6 +78,7 @@ export const logicalBytes = (set: StoredSet): number =>
   set.media.reduce((sum, { bytes }) => sum + bytes, 0);
 
 interface OpenMedium {
+  readonly medium: number;
   readonly media: MediaReader;
   readonly cursor: MediaCursor;
   readonly whole: Blake3Hasher | null;
@@ -76,6 +90,9 @@ class SetChecker {
   #entries = 0;
   #filesRead = 0;
   #problems = 0;
+  #absent = 0;
+  /** Volumes that cannot be read. */
+  readonly #missing: VolumeFacts[] = [];
 
   constructor(
     private readonly set: StoredSet,
@@ -86,10 +103,77 @@ class SetChecker {
   run(): SetCheck {
     this.#guard('list', () => this.set.verifyList());
     const sound = this.#guard('manifest', () => this.set.verifyManifest());
-    if (sound) this.#walk();
+    this.#volumes();
+    const sealed = sound && this.#isClosed();
+    if (sound && !sealed) this.#walk();
     // Without a manifest to go by the media still have a digest of their own.
-    else if (this.depth.kind === 'data') this.#wholeMedia();
-    return { entries: this.#entries, filesRead: this.#filesRead, problems: this.#problems };
+    else if (!sealed && this.depth.kind === 'data' && this.#missing.length === 0) {
+      this.#wholeMedia();
+    }
+    return {
+      entries: this.#entries,
+      filesRead: this.#filesRead,
+      problems: this.#problems,
+      volumes: this.set.summary.volumes?.length ?? 0,
+      absent: this.#absent,
+      sealed,
+    };
+  }
+
+  /** Which volumes are there, and with all data whether they are what was written. */
+  #volumes(): void {
+    for (const volume of this.set.volumes()) {
+      const { facts, text, name, path, problem } = volume;
+      if (path === null) {
+        this.#missing.push(facts);
+        const isMoved = problem === null && this.set.summary.coding?.volumeBytes !== undefined;
+        if (isMoved) {
+          this.#absent++;
+          this.hooks.onAbsent?.(this.set.id, volume);
+        } else this.#problem('media', null, `${text}: ${problem ?? `${name} is not there`}`);
+      } else if (this.depth.kind === 'data') {
+        this.#guard('media', () => {
+          if (digestOfFile(path).blake3 === facts.blake3) return;
+          this.#problem('media', null, `${text}: ${path} does not have its digest`);
+        });
+      }
+    }
+  }
+
+  /** True if it is encrypted and there is no key for it. */
+  #isClosed(): boolean {
+    if (!this.set.isSealed) return false;
+    const refuses = (work: () => void): boolean => {
+      try {
+        work();
+        return false;
+      } catch (e) {
+        return isCoded(e) && e.code === 'EACCES';
+      }
+    };
+    return (
+      refuses(() => this.set.openManifest().close()) ||
+      // The server's own key opens lists and manifests, and no media.
+      this.set
+        .volumes()
+        .some(({ facts, path }) => path !== null && refuses(() => this.#peek(facts)))
+    );
+  }
+
+  /** @throws EACCES without a key for the media */
+  #peek({ medium, offset }: VolumeFacts): void {
+    const media = this.set.openMediaAsIs(medium);
+    try {
+      media.read(Buffer.alloc(1), 0, 1, offset);
+    } finally {
+      media.close();
+    }
+  }
+
+  #isThere(medium: number, from: number, end: number): boolean {
+    const isBeside = (v: VolumeFacts): boolean =>
+      v.medium !== medium || end <= v.offset || from >= v.offset + v.length;
+    return this.#missing.every(isBeside);
   }
 
   #problem(part: SetProblem['part'], path: string | null, message: string): void {
@@ -112,7 +196,7 @@ class SetChecker {
   #wholeMedia(): void {
     this.#guard('media', () => {
       for (const [medium, { blake3 }] of this.set.media.entries()) {
-        const media = openMediaIn(this.set.directory, medium);
+        const media = this.set.openMediaAsIs(medium);
         try {
           if (digestOfMedia(media) === blake3) continue;
           this.#problem('media', null, `${media.name} does not have its digest`);
@@ -131,7 +215,7 @@ class SetChecker {
         manifest = this.set.manifest();
         this.#compareHeader(manifest);
         for (const record of manifest) {
-          if (record.kind === 'entry') this.#entry(this.#at(record), record);
+          if (record.kind === 'entry') this.#entryOrDamage(this.#at(record), record);
           if (record.kind === 'void') this.#void(this.#at(record), record);
         }
         this.#compareTrailer(manifest);
@@ -143,11 +227,30 @@ class SetChecker {
     }
   }
 
+  /** One piece of coded media that cannot be decoded is not the end of the others. */
+  #entryOrDamage(open: OpenMedium, entry: ManifestEntry): void {
+    const { cursor } = open;
+    try {
+      if (this.#isThere(entry.medium, entry.headerOffset, endOffset(entry))) {
+        this.#entry(open, entry);
+        return;
+      }
+      if (!entry.again) this.#entries++;
+    } catch (e) {
+      if (!isCoded(e) || e.code !== 'EBADMSG') throw e;
+      this.#problem('media', displayPath(entry.path), messageOf(e));
+    }
+    cursor.skip(endOffset(entry) - cursor.offset);
+  }
+
   #openMedia(): void {
+    // Volumes have digests of their own, which were compared.
+    const isWhole = this.depth.kind === 'data' && this.set.summary.coding === undefined;
     for (const [medium, { blake3 }] of this.set.media.entries()) {
       const media = this.set.openMedia(medium);
-      const whole = this.depth.kind === 'data' ? new Blake3Hasher() : null;
-      this.#media.push({ media, blake3, whole, cursor: new MediaCursor(media, whole) });
+      const whole = isWhole ? new Blake3Hasher() : null;
+      const cursor = new MediaCursor(media, whole);
+      this.#media.push({ medium, media, blake3, whole, cursor });
     }
   }
 
@@ -167,8 +270,9 @@ class SetChecker {
     this.hooks.onProgress(bytes);
   }
 
-  #void({ cursor, media }: OpenMedium, { headerOffset, bytes }: ManifestVoid): void {
+  #void({ medium, cursor, media }: OpenMedium, { headerOffset, bytes }: ManifestVoid): void {
     const end = headerOffset + bytes;
+    if (!this.#isThere(medium, headerOffset, end)) return cursor.skip(bytes);
     for (let at = headerOffset; at < end; ) {
       const part = voidBytes(cursor.take(TAR_BLOCK_BYTES));
       if (part === null || at + part > end) {
@@ -239,7 +343,8 @@ class SetChecker {
     }
   }
 
-  #end({ cursor, whole, media, blake3 }: OpenMedium): void {
+  #end({ medium, cursor, whole, media, blake3 }: OpenMedium): void {
+    if (!this.#isThere(medium, cursor.offset, cursor.offset + TAR_END_BYTES)) return;
     if (cursor.take(TAR_END_BYTES).some((byte) => byte !== 0)) {
       this.#problem('media', null, `${media.name} does not end in two blocks of zeros`);
     }

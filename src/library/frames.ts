@@ -30,6 +30,7 @@
 import { readSync, writeSync } from 'node:fs';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
+import { native } from '../native.js';
 import { paddedBytes, TAR_BLOCK_BYTES } from './pax.js';
 
 export const FRAME_HEADER_BYTES = 16;
@@ -190,7 +191,7 @@ export class FrameWriter {
     if (!read(this.#view, dataAt)) return false;
     if (this.#openAt < 0) this.#openAt = this.#filled;
     const dataEnd = dataAt + dataBytes;
-    this.#view.set(header, start);
+    native().copyBytes(header, 0, header.length, this.#view, start);
     digest.update(this.#view.subarray(dataAt, dataEnd));
     this.#filled = start + paddedEnd;
     this.#view.fill(0, dataEnd, this.#filled);
@@ -216,7 +217,7 @@ export class FrameWriter {
     this.#pay(end - start);
     for (let at = start; at < end; ) {
       const bytes = Math.min(end - at, this.#room());
-      this.#view.set(data.subarray(at, at + bytes), this.#filled);
+      native().copyBytes(data, at, at + bytes, this.#view, this.#filled);
       this.#filled += bytes;
       at += bytes;
     }

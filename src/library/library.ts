@@ -29,15 +29,19 @@ import {
 } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { isCoded, messageOf, stpError } from '../errors.js';
+import { AgeFile } from './age-file.js';
+import { type ByteFile, PlainFile } from './bytes.js';
 import { digestOfFile } from './digest.js';
 import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
 import type { FurtherMedium, ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
-import { type MediaReader, mediumFile, openMediaIn } from './media.js';
+import { type MediaReader, mediumFile, openMedia } from './media.js';
+import { codingOf, type MediaAccess, NO_ACCESS } from './media-plan.js';
+import { findVolume, type VolumePlace, volumeMissing } from './media-volumes.js';
 import {
   explainDiskError,
-  INDEX_FILE,
-  MANIFEST_FILE,
+  listName,
+  manifestName,
   type SetPlace,
   type SetSummary,
   SetWriter,
@@ -54,13 +58,15 @@ const ID_ATTEMPTS = 16;
 export interface LibraryOptions {
   /** Exclusive lock on an open file that ends with the process: `native().lockFile`. */
   readonly lockFile: (fd: number) => boolean;
+  /** For volumes that are elsewhere and sets that are encrypted. */
+  readonly access?: MediaAccess | undefined;
 }
 
 /** What the caller knows of a set that begins. */
-export type SetMeta = Omit<ManifestHeader, 'setId' | 'startedAt'>;
+export type SetMeta = Omit<ManifestHeader, 'setId' | 'startedAt' | 'coding'>;
 
 /** What an incremental set builds on; see set-tree.ts. */
-export type SetBase = Pick<SetPlace, 'parent' | 'verifyChain' | 'hasList'>;
+export type SetBase = Pick<SetPlace, 'parent' | 'verifyChain' | 'hasList' | 'plan'>;
 
 export interface LibraryListing {
   /** Complete sets, oldest first. */
@@ -73,6 +79,7 @@ export class StoredSet {
   constructor(
     readonly directory: string,
     readonly summary: SetSummary,
+    readonly access: MediaAccess = NO_ACCESS,
   ) {}
 
   get id(): string {
@@ -85,11 +92,30 @@ export class StoredSet {
     return join(this.directory, mediumFile(medium));
   }
   get manifestPath(): string {
-    return join(this.directory, MANIFEST_FILE);
+    return join(this.directory, manifestName(this.summary));
+  }
+  get listPath(): string {
+    return join(this.directory, listName(this.summary));
+  }
+  /** Encrypted: manifest, list and data are read with an identity only. */
+  get isSealed(): boolean {
+    return this.summary.coding?.encrypt !== undefined;
+  }
+  #open(path: string): ByteFile {
+    const file = new PlainFile(path);
+    return this.isSealed ? new AgeFile(file, this.access.identities) : file;
+  }
+  /** The caller closes it. @throws EACCES without an identity for it; EBADMSG, ENOENT, EIO */
+  openManifest(): ByteFile {
+    return this.#open(this.manifestPath);
+  }
+  /** The same for the list. */
+  openList(): ByteFile {
+    return this.#open(this.listPath);
   }
   /** The caller iterates or closes it. */
   manifest(): ManifestReader {
-    return new ManifestReader(this.manifestPath);
+    return new ManifestReader(this.openManifest());
   }
   /**
    * Reads all of the manifest once: what its lines say counts only when it has its digest.
@@ -103,7 +129,30 @@ export class StoredSet {
   verifyList(): void {
     const { indexBytes, indexBlake3 } = this.summary;
     if (indexBytes === undefined || indexBlake3 === undefined) return;
-    verifyFile(join(this.directory, INDEX_FILE), indexBytes, indexBlake3);
+    verifyFile(this.listPath, indexBytes, indexBlake3);
+  }
+  /** Of the list as it is read. @throws EACCES without an identity for it */
+  listBytes(): number {
+    if (!this.isSealed) return this.summary.indexBytes ?? 0;
+    const list = this.openList();
+    list.close();
+    return list.bytes;
+  }
+  /** The files of its media and where each is; none where they are plain and whole. */
+  volumes(): VolumePlace[] {
+    const { coding, volumes = [] } = this.summary;
+    if (coding === undefined) return [];
+    const set = { ...this.summary, directory: this.directory, coding, volumes };
+    return volumes.map((facts) => findVolume(set, facts, this.access));
+  }
+  /** @throws ENOENT, EINVAL naming the first volume that is not there, or not whole */
+  assertMediaThere(): void {
+    const lacking = this.volumes().find(({ path }) => path === null);
+    if (lacking !== undefined) throw volumeMissing(this.directory, lacking, this.access);
+  }
+  /** Whatever its size; the caller closes it. */
+  openMediaAsIs(medium = 0): MediaReader {
+    return openMedia(this.directory, this.summary, this.access, medium);
   }
   /** Length and digest of each of its media, by their numbers. */
   get media(): readonly FurtherMedium[] {
@@ -114,7 +163,7 @@ export class StoredSet {
   openMedia(medium = 0): MediaReader {
     const facts = this.media[medium];
     if (facts === undefined) throw stpError('EINVAL', `set ${this.id} has no medium ${medium}`);
-    const media = openMediaIn(this.directory, medium);
+    const media = this.openMediaAsIs(medium);
     if (media.bytes === facts.bytes) return media;
     media.close();
     const { name, bytes } = media;
@@ -138,10 +187,12 @@ function verifyFile(path: string, bytes: number, blake3: string): void {
 export class Library {
   readonly directory: string;
   readonly lockFile: (fd: number) => boolean;
+  readonly access: MediaAccess;
 
   private constructor(directory: string, options: LibraryOptions) {
     this.directory = directory;
     this.lockFile = options.lockFile;
+    this.access = options.access ?? NO_ACCESS;
   }
 
   /**
@@ -191,6 +242,13 @@ export class Library {
         `set ${parent}, which this one is made against, is not there any more`,
       );
     }
+    if (parent !== null && codingOf(base.plan ?? {})?.encrypt === undefined) {
+      // Its list would name in the clear what the parent has sealed.
+      if (this.openSet(parent).isSealed) {
+        const what = `set ${parent} is encrypted, and so must be what is made against it`;
+        throw stpError('EINVAL', `${what}; give the server recipients, or make a full backup`);
+      }
+    }
     for (let attempt = 0; attempt < ID_ATTEMPTS; attempt++) {
       const now = new Date();
       const id = newSetId(now);
@@ -203,7 +261,10 @@ export class Library {
         release();
         throw e;
       }
-      return this.#beginLocked({ setId: id, startedAt: now.toISOString(), ...meta }, base, release);
+      const plan = base.plan ?? {};
+      const header = { setId: id, startedAt: now.toISOString(), ...meta };
+      const coding = codingOf(plan);
+      return this.#beginLocked(coding ? { ...header, coding } : header, base, release);
     }
     throw stpError('EEXIST', `no free set name was found in ${this.directory}; try again`);
   }
@@ -304,7 +365,7 @@ export class Library {
       throw stpError('EINVAL', `${matches.length} sets begin with ${name}; give more of the name`);
     }
     const directory = join(this.directory, 'sets', id);
-    return new StoredSet(directory, readSummary(directory, id));
+    return new StoredSet(directory, readSummary(directory, id), this.access);
   }
 
   #ids(): string[] {

@@ -5,8 +5,8 @@
  *
  * Worker threads: all of it blocks.
  */
-import { readSync } from 'node:fs';
 import { stpError } from '../errors.js';
+import type { ByteFile } from './bytes.js';
 import {
   FRAME_LIST,
   FRAME_MORE,
@@ -46,19 +46,19 @@ export function fetchList(frames: FrameWriter, source: PageSource, bytes: number
 /** The server's side: answers one MORE after the other. */
 export class ListServer {
   readonly #frames: FrameWriter;
-  readonly #fd: number;
+  readonly #list: ByteFile;
   readonly #part = Buffer.allocUnsafeSlow(LIST_BYTES_MAX);
   #position = 0;
 
-  /** @param fd of the list; the caller closes it */
-  constructor(sink: PageSink, fd: number) {
+  /** @param list the caller closes it */
+  constructor(sink: PageSink, list: ByteFile) {
     this.#frames = new FrameWriter(sink);
-    this.#fd = fd;
+    this.#list = list;
   }
 
   /** @throws EPROTO if nothing is left: the client knows how long the list is */
   answer(): void {
-    const bytes = readSync(this.#fd, this.#part, 0, this.#part.length, this.#position);
+    const bytes = this.#list.read(this.#part, 0, this.#part.length, this.#position);
     if (bytes === 0) throw stpError('EPROTO', 'the client asked for more than the whole list');
     this.#position += bytes;
     this.#frames.frame(FRAME_LIST, this.#part, bytes);

@@ -7,7 +7,8 @@
  *               tombstones {"deleted":true,"path" | "pathB64"}: incremental sets only
  *               voids     {"void":BYTES,"medium","headerOffset"}: what tar passes over; resumed sets
  *               warnings {"warning":CODE,"path" | "pathB64","message"}, where they happened
- *   last line   trailer  {"entries","bytes","mediaBytes","mediaBlake3","moreMedia","warnings"}
+ *   last line   trailer  {"entries","bytes","mediaBytes","mediaBlake3","moreMedia","warnings",
+ *                        "volumes"}
  *
  * The fields are described in docs/library.md. Valid if and only if every line passes the rules
  * below, the counts of the trailer are right, and entries and voids tile each medium: its first header
@@ -18,11 +19,12 @@
  * Any thread.
  */
 import { isUtf8 } from 'node:buffer';
-import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { stpError } from '../errors.js';
 import { displayPath, type EntryType, pathProblem } from '../source/names.js';
 import { XATTR_NAME_BYTES_MAX, XATTRS_MAX, type Xattr } from '../source/xattrs.js';
+import { type ByteFile, PlainFile } from './bytes.js';
 import { LINE_BYTES_MAX } from './frames.js';
+import { decodeCoding, decodeVolumes, type MediaCoding, type VolumeFacts } from './media-plan.js';
 import { paddedBytes, TAR_BLOCK_BYTES, type TarMember } from './pax.js';
 
 export const MANIFEST_FORMAT = 'stpd-manifest';
@@ -44,6 +46,8 @@ export interface ManifestHeader {
   readonly stpd: string;
   /** Incremental sets: what it builds on, and all that this builds on, the full set first. */
   readonly chain?: readonly ChainLink[];
+  /** Where media are not one plain file each. */
+  readonly coding?: MediaCoding;
 }
 
 /**
@@ -140,12 +144,16 @@ export interface ManifestTrailer {
   /** Of the media from 1 on; left out where there are none. */
   readonly moreMedia?: readonly FurtherMedium[];
   readonly warnings: number;
+  /** Where there is a coding: every file of the media. */
+  readonly volumes?: readonly VolumeFacts[];
 }
 
 /** As `mediaBytes` and `mediaBlake3` of medium 0. */
 export interface FurtherMedium {
   readonly bytes: number;
   readonly blake3: string;
+  /** Until the set is complete; then all volumes stand together. */
+  readonly volumes?: readonly VolumeFacts[];
 }
 
 /** What an entry takes over from its source. */
@@ -233,8 +241,9 @@ export const encodeHeader = (h: ManifestHeader): string =>
   `${JSON.stringify({ format: MANIFEST_FORMAT, version: MANIFEST_VERSION, ...h })}\n`;
 
 export function encodeTrailer(t: Omit<ManifestTrailer, 'kind'>): string {
-  const { entries, bytes, mediaBytes, mediaBlake3, moreMedia, warnings } = t;
-  return `${JSON.stringify({ entries, bytes, mediaBytes, mediaBlake3, moreMedia, warnings })}\n`;
+  const { entries, bytes, mediaBytes, mediaBlake3, moreMedia, warnings, volumes } = t;
+  const media = { mediaBytes, mediaBlake3, moreMedia };
+  return `${JSON.stringify({ entries, bytes, ...media, warnings, volumes })}\n`;
 }
 
 /** Why a line is not valid. `LineReader` and `SetWriter` add the file and the line number. */
@@ -406,6 +415,15 @@ function entryOf(o: Fields): ManifestEntry {
   return entry;
 }
 
+/** What another module says of a broken rule, as one of this line. */
+function ruled<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (e) {
+    throw new LineError((e as Error).message);
+  }
+}
+
 function trailerOf(o: Fields): ManifestTrailer {
   const trailer: ManifestTrailer = {
     kind: 'trailer',
@@ -415,6 +433,7 @@ function trailerOf(o: Fields): ManifestTrailer {
     mediaBlake3: text(o, 'mediaBlake3'),
     ...(o.moreMedia !== undefined && { moreMedia: moreMediaOf(o.moreMedia) }),
     warnings: integer(o, 'warnings', Number.MAX_SAFE_INTEGER),
+    ...(o.volumes !== undefined && { volumes: ruled(() => decodeVolumes(o.volumes)) }),
   };
   if (!HEX.test(trailer.mediaBlake3)) throw new LineError('mediaBlake3 is not 64 hex digits');
   return trailer;
@@ -470,6 +489,7 @@ function headerOf(o: Fields): ManifestHeader {
     startedAt: text(o, 'startedAt'),
     stpd: text(o, 'stpd'),
     ...(o.chain !== undefined && { chain: chainOf(o.chain) }),
+    ...(o.coding !== undefined && { coding: ruled(() => decodeCoding(o.coding)) }),
   };
 }
 
@@ -547,7 +567,8 @@ export function memberOf(entry: ManifestEntry): TarMember {
 const READ_BYTES = 256 * 1024;
 
 /** Lines of a file, each without its newline; the view is valid until the next one. */
-function* linesOf(fd: number): Generator<Buffer, void, void> {
+function* linesOf(file: ByteFile): Generator<Buffer, void, void> {
+  let position = 0;
   let chunk = Buffer.allocUnsafeSlow(READ_BYTES);
   let start = 0;
   let end = 0;
@@ -568,7 +589,8 @@ function* linesOf(fd: number): Generator<Buffer, void, void> {
       chunk.copy(longer, 0, 0, end);
       chunk = longer;
     }
-    const bytes = readSync(fd, chunk, end, chunk.length - end, null);
+    const bytes = file.read(chunk, end, chunk.length - end, position);
+    position += bytes;
     if (bytes === 0) {
       if (end > 0) throw new LineError('it has no end: the file was cut');
       return;
@@ -591,18 +613,19 @@ export class ManifestReader implements Iterable<ManifestItem> {
   line: Buffer = Buffer.alloc(0);
   /** Where that line begins in the file. */
   lineOffset = 0;
-  readonly #path: string;
-  readonly #fd: number;
+  readonly #file: ByteFile;
   readonly #lines: Generator<Buffer, void, void>;
   #lineNumber = 0;
   #nextOffset = 0;
   #closed = false;
 
-  /** @throws EINVAL naming file, line and rule; ENOENT, EACCES */
-  constructor(path: string) {
-    this.#path = path;
-    this.#fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-    this.#lines = linesOf(this.#fd);
+  /**
+   * @param from a path, or what is closed with this
+   * @throws EINVAL naming file, line and rule; ENOENT, EACCES
+   */
+  constructor(from: string | ByteFile) {
+    this.#file = typeof from === 'string' ? new PlainFile(from) : from;
+    this.#lines = linesOf(this.#file);
     try {
       const first = this.#next();
       if (first === null) throw new LineError('the file is empty');
@@ -655,7 +678,7 @@ export class ManifestReader implements Iterable<ManifestItem> {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.#fd);
+    this.#file.close();
   }
 
   #next(): Buffer | null {
@@ -668,7 +691,7 @@ export class ManifestReader implements Iterable<ManifestItem> {
 
   #explain(e: unknown): unknown {
     if (!(e instanceof LineError)) return e;
-    return stpError('EINVAL', `${this.#path}, line ${this.#lineNumber}: ${e.message}`);
+    return stpError('EINVAL', `${this.#file.name}, line ${this.#lineNumber}: ${e.message}`);
   }
 }
 

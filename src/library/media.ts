@@ -8,11 +8,21 @@
  *
  * Synchronous; any thread, one at a time.
  */
-import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
-import { isCoded, stpError } from '../errors.js';
+import { type ByteFile, PlainFile } from './bytes.js';
 import { writeAll } from './frames.js';
+import {
+  checkPlan,
+  codingOf,
+  type MediaAccess,
+  type MediaCoding,
+  type MediaPlan,
+  type VolumeFacts,
+  type VolumeHome,
+} from './media-plan.js';
+import { VolumesReader, VolumesWriter } from './media-volumes.js';
 
 /** Medium 0 of a set where it is plain and one file. */
 export const MEDIA_FILE = 'media.tar';
@@ -27,6 +37,8 @@ export interface MediumFacts {
   readonly mediaBytes: number;
   /** Of the logical bytes; lower-case hex. */
   readonly mediaBlake3: string;
+  /** Where it is not one plain file. */
+  readonly volumes?: readonly VolumeFacts[];
 }
 
 export interface MediaWriter {
@@ -43,20 +55,8 @@ export interface MediaWriter {
   close(): void;
 }
 
-export interface MediaReader {
-  /** Of the file or files, for messages. */
-  readonly name: string;
-  /** Logical. */
-  readonly bytes: number;
-  /**
-   * Reads up to `bytes` logical bytes from `offset` into `into[at...]`.
-   * @returns how many it were; 0 at the end only
-   * @throws what its disk throws, naming the file: EIO, ...
-   */
-  read(into: Uint8Array, at: number, bytes: number, offset: number): number;
-  /** Harmless when done twice. */
-  close(): void;
-}
+/** Logical bytes of a medium. */
+export type MediaReader = ByteFile;
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
@@ -88,40 +88,47 @@ class PlainWriter implements MediaWriter {
   }
 }
 
-class PlainReader implements MediaReader {
-  readonly name: string;
-  readonly bytes: number;
-  readonly #fd: number;
-  #open = true;
-
-  constructor(path: string) {
-    this.name = path;
-    this.#fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-    this.bytes = fstatSync(this.#fd).size;
-  }
-
-  read(into: Uint8Array, at: number, bytes: number, offset: number): number {
-    try {
-      return readSync(this.#fd, into, at, bytes, offset);
-    } catch (e) {
-      if (!isCoded(e)) throw e;
-      throw stpError(e.code, `${this.name} cannot be read at ${offset}`, 'read');
-    }
-  }
-
-  close(): void {
-    if (this.#open) closeSync(this.#fd);
-    this.#open = false;
-  }
+/** Where a new medium goes, and what it is made with. */
+export interface NewMedium {
+  /** Of the set while it is made. */
+  readonly partialDirectory: string;
+  readonly home: VolumeHome;
+  readonly medium: number;
+  readonly plan: MediaPlan;
 }
 
-/** A new medium in the directory of a set. @throws EEXIST, ENOSPC, EACCES, ... */
-export const createMedia = (directory: string, medium = 0): MediaWriter =>
+/** @throws EEXIST, ENOSPC, EACCES, ...; EINVAL for a plan that cannot be */
+export function createMedia(at: NewMedium): MediaWriter {
+  const coding = codingOf(at.plan);
+  if (coding !== undefined) {
+    checkPlan(at.plan);
+    return new VolumesWriter({ ...at, coding });
+  }
+  return createPlainMedia(at.partialDirectory, at.medium);
+}
+
+export const createPlainMedia = (directory: string, medium = 0): MediaWriter =>
   new PlainWriter(join(directory, mediumFile(medium)));
 
-/** The medium in the directory of a set, as long as it is there. @throws ENOENT, EACCES, EIO */
-export const openMediaIn = (directory: string, medium = 0): MediaReader =>
-  new PlainReader(join(directory, mediumFile(medium)));
+/** What a reader needs to know of a set. */
+export interface MediaOf {
+  readonly id: string;
+  readonly host: string;
+  readonly coding?: MediaCoding;
+  readonly volumes?: readonly VolumeFacts[];
+}
+
+/** The medium of a set, as long as it is. @throws ENOENT, EACCES, EIO */
+export function openMedia(
+  directory: string,
+  set: MediaOf,
+  access: MediaAccess,
+  medium = 0,
+): MediaReader {
+  const { coding, volumes = [] } = set;
+  if (coding === undefined) return new PlainFile(join(directory, mediumFile(medium)));
+  return new VolumesReader({ ...set, directory, coding, volumes }, medium, access);
+}
 
 const SLICE_BYTES = 1 << 20;
 

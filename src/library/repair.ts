@@ -19,13 +19,9 @@
  * Blocks; any thread.
  */
 import {
-  closeSync,
-  constants,
   existsSync,
-  fsyncSync,
   linkSync,
   mkdirSync,
-  openSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -38,7 +34,6 @@ import { checkSet, type SetProblem } from './check.js';
 import { digestOfFile } from './digest.js';
 import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
 import { moveSet } from './forget.js';
-import { writeAll } from './frames.js';
 import { ID_PATTERN, type Library, StoredSet } from './library.js';
 import {
   type ChainLink,
@@ -53,8 +48,9 @@ import {
   mediaDataBytes,
   memberOf,
 } from './manifest.js';
-import { createMedia, MEDIA_FILE, openMediaIn } from './media.js';
+import { createPlainMedia, MEDIA_FILE, openMedia } from './media.js';
 import { MediaCursor } from './media-cursor.js';
+import { NewFile } from './new-file.js';
 import { paddedBytes, TAR_END_BYTES, TarHeaderWriter, type TarMember } from './pax.js';
 import { indexPathOf } from './set-tree.js';
 import { INDEX_FILE, MANIFEST_FILE, type SetSummary } from './set-writer.js';
@@ -78,10 +74,10 @@ interface Remedy {
   readonly make: (stage: string) => SetSummary;
 }
 
-const FILES = [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE];
 /** In the order in which they take their places. */
 const REPLACED = [MEDIA_FILE, MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE];
-const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+/** media.tar, media.tar.zst, ID.v0001.tar.age: see media-plan.ts. */
+const MEDIA_NAME = /\.tar(\.zst)?(\.age)?$/;
 const LOST = 'the manifest was damaged and made anew from the media; its warnings are lost';
 
 const isIn = (directory: string, name: string): boolean => existsSync(join(directory, name));
@@ -120,38 +116,13 @@ function problemOf(set: StoredSet): string | null {
   return first;
 }
 
-/** Bytes into a new file of the stage, on the disk when it is closed. */
-class NewFile {
-  readonly #fd: number;
-  readonly #digest = new Blake3Hasher();
-  bytes = 0;
-
-  constructor(path: string) {
-    this.#fd = openSync(path, CREATE, 0o600);
-  }
-
-  put(data: Uint8Array): void {
-    writeAll(this.#fd, data);
-    this.#digest.update(data);
-    this.bytes += data.length;
-  }
-
-  /** Its BLAKE3. */
-  finish(): string {
-    fsyncSync(this.#fd);
-    this.close();
-    return this.#digest.digest('hex');
-  }
-
-  #open = true;
-  close(): void {
-    if (this.#open) closeSync(this.#fd);
-    this.#open = false;
-  }
-}
-
+/** Hard links of what is there; `media` stands for all that has a name of a medium or a volume. */
 function link(from: string, stage: string, names: readonly string[]): void {
-  for (const name of names) linkSync(join(from, name), join(stage, name));
+  const isMedia = (name: string): boolean => MEDIA_NAME.test(name);
+  for (const name of readdirSync(from)) {
+    const wanted = names.includes(name) || (names.includes(MEDIA_FILE) && isMedia(name));
+    if (wanted) linkSync(join(from, name), join(stage, name));
+  }
 }
 
 type ListFacts = Pick<SetSummary, 'treeEntries' | 'indexBytes' | 'indexBlake3'>;
@@ -215,7 +186,8 @@ function newSummary(library: Library, directory: string, id: string, stage: stri
 
 /** The list alone: it is the one that set.json vouches for, or the set is not repaired. */
 function newList(library: Library, { directory, summary }: StoredSet, stage: string): SetSummary {
-  link(directory, stage, FILES);
+  if (summary.coding?.encrypt) throw new MemberError('what is encrypted is not made anew');
+  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE]);
   makeList(library, stage);
   return summary;
 }
@@ -231,7 +203,8 @@ function newManifest(
   stage: string,
 ): SetSummary {
   if (parentOf(summary) !== null) throw new MemberError('the media do not say all of the manifest');
-  const media = openMediaIn(directory);
+  if (summary.coding?.encrypt) throw new MemberError('what is encrypted is not made anew');
+  const media = openMedia(directory, summary, library.access);
   const file = new NewFile(join(stage, MANIFEST_FILE));
   try {
     const { id, entries: _e, bytes: _b, warnings: _w, ...rest } = summary;
@@ -239,6 +212,7 @@ function newManifest(
       finishedAt,
       mediaBytes,
       mediaBlake3,
+      volumes,
       manifestBytes: _m,
       manifestBlake3: _d,
       treeEntries: _t,
@@ -249,7 +223,8 @@ function newManifest(
     file.put(Buffer.from(encodeHeader({ setId: id, ...h })));
     file.put(Buffer.from(encodeWarning(Buffer.from('.'), 'EBADMSG', LOST)));
     const counted = copyMembers(new MediaCursor(media, null), file);
-    const totals = { ...counted, mediaBytes, mediaBlake3, warnings: 1 };
+    const medium = { mediaBytes, mediaBlake3, ...(volumes !== undefined && { volumes }) };
+    const totals = { ...counted, ...medium, warnings: 1 };
     file.put(Buffer.from(encodeTrailer(totals)));
     const manifestBlake3 = file.finish();
     link(directory, stage, [MEDIA_FILE]);
@@ -331,8 +306,11 @@ function headerOf(writer: TarHeaderWriter, entry: ManifestEntry, old: Buffer): U
 
 /** Headers and padding from the manifest, data as it is. @throws MemberError: data is damaged, too */
 function newMedia(set: StoredSet, stage: string): SetSummary {
-  const media = openMediaIn(set.directory);
-  const file = createMedia(stage);
+  if (set.summary.coding !== undefined) {
+    throw new MemberError('media that are cut or coded are not made anew');
+  }
+  const media = set.openMediaAsIs();
+  const file = createPlainMedia(stage);
   const header = new TarHeaderWriter();
   try {
     const cursor = new MediaCursor(media, null);
@@ -370,7 +348,7 @@ function remediesOf(library: Library, directory: string, id: string): Remedy[] {
   if (summary === null) {
     return [{ part: 'summary', make: (stage) => newSummary(library, directory, id, stage) }];
   }
-  const set = new StoredSet(directory, summary);
+  const set = new StoredSet(directory, summary, library.access);
   const isSound = (verify: () => void): boolean =>
     attempt(() => {
       verify();
@@ -403,7 +381,7 @@ class Repairer {
     for (const id of this.#idsIn(sets)) this.#examine(sets, id);
     const damaged = join(this.library.directory, 'damaged');
     for (const id of this.#idsIn(damaged)) {
-      if (!isIn(sets, id) && FILES.every((name) => isIn(join(damaged, id), name))) {
+      if (!isIn(sets, id) && isIn(join(damaged, id), SUMMARY_FILE)) {
         this.#examineMoved(damaged, id);
       }
     }
@@ -424,7 +402,9 @@ class Repairer {
 
   #problemAt(room: string, id: string): string | null {
     try {
-      return problemOf(new StoredSet(join(room, id), readSummary(join(room, id), id)));
+      return problemOf(
+        new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access),
+      );
     } catch (e) {
       if (!isCoded(e) || !isDamage(e)) throw e;
       return messageOf(e);
@@ -442,9 +422,15 @@ class Repairer {
     });
   }
 
+  /** Volumes that are elsewhere are no damage, and no reason to come back either. */
+  #lacksMedia(room: string, id: string): boolean {
+    const set = new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access);
+    return set.volumes().some(({ path }) => path === null);
+  }
+
   /** A set that was moved comes back when it is whole; its parent is looked at with the others. */
   #examineMoved(room: string, id: string): void {
-    if (this.#problemAt(room, id) !== null) return;
+    if (this.#problemAt(room, id) !== null || this.#lacksMedia(room, id)) return;
     const sets = join(this.library.directory, 'sets');
     if (this.#brokenLink(readSummary(join(room, id), id), this.library.list().sets)) return;
     this.#say(id, 'returned', null, 'it is whole, and so is what it was made against');
@@ -485,7 +471,11 @@ class Repairer {
       rmSync(stage, { recursive: true, force: true });
       mkdirSync(stage, { mode: 0o700 });
       const summary = attempt(() => onFile(stage, () => make(stage)));
-      if (summary === null || problemOf(new StoredSet(stage, summary)) !== null) continue;
+      if (
+        summary === null ||
+        problemOf(new StoredSet(stage, summary, this.library.access)) !== null
+      )
+        continue;
       this.#say(id, 'repaired', part, problem);
       (part === 'manifest' ? this.#remade : this.#mended).add(id);
       if (!this.dryRun) this.#replace(directory, id, stage);

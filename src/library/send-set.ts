@@ -40,6 +40,8 @@ export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions 
   const frames = new FrameWriter(sink);
   // A line that was changed on the disk would restore as it stands: modes, owners, names.
   verifyTree(chain);
+  // Better now than in the middle of what is made there.
+  if (selected.length === 0 && chain.length === 1) set.assertMediaThere();
   const open = new OpenMedia();
   let entries = 0;
   let bytes = 0;

@@ -5,9 +5,9 @@
  * A chain is the full set, then every incremental up to the one that is asked for. It is held
  * together by digests: a set names the manifests that it builds on. Any thread; one iteration.
  */
-import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { isCoded, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
+import type { ByteFile } from './bytes.js';
 import type { Library, StoredSet } from './library.js';
 import {
   CHAIN_MAX,
@@ -17,8 +17,9 @@ import {
   LineError,
   type ManifestEntry,
 } from './manifest.js';
-import { INDEX_FILE, type SetSummary } from './set-writer.js';
+import type { SetSummary } from './set-writer.js';
 import { TreeIndexReader } from './tree-index.js';
+import type { ParentList } from './tree-merge.js';
 
 const SLASH = 0x2f;
 
@@ -28,7 +29,13 @@ const isAtOrBelow = (path: Buffer, top: Buffer): boolean =>
     path.compare(top, 0, top.length, 0, top.length) === 0 &&
     (path.length === top.length || path[top.length] === SLASH));
 
-export const indexPathOf = (set: StoredSet): string => `${set.directory}/${INDEX_FILE}`;
+export const indexPathOf = (set: StoredSet): string => set.listPath;
+
+/** The list of the set that a new one is made against. @throws EACCES if it is sealed */
+export const parentListOf = (set: StoredSet): ParentList =>
+  set.isSealed
+    ? { path: set.openList(), blake3: null }
+    : { path: set.listPath, blake3: set.summary.indexBlake3 ?? '' };
 
 /** What a set is called that a new one builds on: all before it, then itself. */
 export const chainThrough = (summary: SetSummary): ChainLink[] => [
@@ -65,18 +72,27 @@ function openLink(library: Library, link: ChainLink, neededBy: string): StoredSe
   throw stpError('EINVAL', `set ${neededBy} needs set ${link.id}, ${why}; make a full backup`);
 }
 
+/** The newest set of a host with just these roots. */
+export function lastSetOf(
+  library: Library,
+  host: string,
+  roots: readonly string[],
+): SetSummary | undefined {
+  const wanted = JSON.stringify([...roots].sort());
+  // Names of sets have seconds only, which two runs may share.
+  return library
+    .list()
+    .sets.filter((s) => s.host === host && JSON.stringify([...s.roots].sort()) === wanted)
+    .sort((a, b) => (a.finishedAt < b.finishedAt ? -1 : 1))
+    .at(-1);
+}
+
 /**
  * The set that an incremental backup of these roots builds on, and what that builds on.
  * @throws ENOENT if there is none, or one of the chain is gone; EINVAL if one is damaged
  */
 export function openParent(library: Library, host: string, roots: readonly string[]): StoredSet[] {
-  const wanted = JSON.stringify([...roots].sort());
-  const { sets } = library.list();
-  // Names of sets have seconds only, which two runs may share.
-  const found = sets
-    .filter((s) => s.host === host && JSON.stringify([...s.roots].sort()) === wanted)
-    .sort((a, b) => (a.finishedAt < b.finishedAt ? -1 : 1))
-    .at(-1);
+  const found = lastSetOf(library, host, roots);
   if (found === undefined) {
     throw stpError('ENOENT', `no set of ${host} has just these roots; make a full backup first`);
   }
@@ -154,29 +170,30 @@ function* itemsOfManifest(set: StoredSet): Generator<TreeItem, void, void> {
 
 function* itemsOfIndex(chain: readonly StoredSet[]): Generator<TreeItem, void, void> {
   const set = chain.at(-1) as StoredSet;
-  const path = indexPathOf(set);
+  const path = set.listPath;
   const manifests: (LineFile | undefined)[] = chain.map(() => undefined);
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const file = set.openList();
   try {
-    const list = TreeIndexReader.ofFile(path, fd);
+    const list = TreeIndexReader.ofFile(file);
     while (list.next()) {
       const place = list.place;
       const [lineSet, dataSet] = [chain[place.set], chain[place.dataSet]];
       if (lineSet === undefined || dataSet === undefined) {
         throw stpError('EINVAL', `${path} is damaged: it names a set that is not in its chain`);
       }
-      const lines = manifests[place.set] ?? new LineFile(lineSet.manifestPath);
+      const lines = manifests[place.set] ?? new LineFile(lineSet.openManifest());
       manifests[place.set] = lines;
       const line = lines.at(place.lineOffset, place.lineBytes);
       const entry = entryAt(line, list, lineSet.manifestPath);
       const { lineOffset, dataMedium, dataOffset } = place;
       yield { entry, line, lineSet, lineOffset, dataSet, dataMedium, dataOffset };
     }
-    if (list.digest() !== set.summary.indexBlake3) {
+    // A sealed list shows each change by itself.
+    if (!set.isSealed && list.digest() !== set.summary.indexBlake3) {
       throw stpError('EINVAL', `${path} is damaged: its digest is not that of set.json`);
     }
   } finally {
-    closeSync(fd);
+    file.close();
     for (const lines of manifests) lines?.close();
   }
 }
@@ -203,15 +220,13 @@ const READ_BYTES = 256 * 1024;
 
 /** Lines at given places of a manifest, mostly one after the other. */
 class LineFile {
-  readonly #path: string;
-  readonly #fd: number;
+  readonly #file: ByteFile;
   #chunk = Buffer.allocUnsafeSlow(READ_BYTES);
   #from = 0;
   #bytes = 0;
 
-  constructor(path: string) {
-    this.#path = path;
-    this.#fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  constructor(file: ByteFile) {
+    this.#file = file;
   }
 
   /** Valid until the next call. */
@@ -227,13 +242,13 @@ class LineFile {
     this.#bytes = 0;
     while (this.#bytes < bytes) {
       const room = this.#chunk.length - this.#bytes;
-      const read = readSync(this.#fd, this.#chunk, this.#bytes, room, offset + this.#bytes);
-      if (read === 0) throw stpError('EINVAL', `${this.#path} is shorter than its list says`);
+      const read = this.#file.read(this.#chunk, this.#bytes, room, offset + this.#bytes);
+      if (read === 0) throw stpError('EINVAL', `${this.#file.name} is shorter than its list says`);
       this.#bytes += read;
     }
   }
 
   close(): void {
-    closeSync(this.#fd);
+    this.#file.close();
   }
 }

@@ -8,14 +8,14 @@
  * One thread uses it, synchronously. If the process dies, its lock goes with it and the next
  * `Library.open` or `beginSet` removes what is left.
  */
-import { closeSync, constants, fsyncSync, openSync, renameSync, rmSync } from 'node:fs';
+import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
+import type { Sealing } from './age-file.js';
 import { syncDirectory, writeNewFile } from './disk.js';
-import { type FrameReader, LINE_BYTES_MAX, writeAll } from './frames.js';
+import { type FrameReader, LINE_BYTES_MAX } from './frames.js';
 import {
   decodeLine,
   encodeHeader,
@@ -29,12 +29,31 @@ import {
   mediaDataBytes,
 } from './manifest.js';
 import { createMedia, type MediaWriter } from './media.js';
+import type { MediaCoding, MediaPlan, VolumeFacts, VolumeHome } from './media-plan.js';
+import { NewFile } from './new-file.js';
 import { TAR_END_BYTES } from './pax.js';
 import { encodeSummary, SUMMARY_FILE } from './summary.js';
-import { TreeMerge } from './tree-merge.js';
+import { type ParentList, TreeMerge } from './tree-merge.js';
 
 export const MANIFEST_FILE = 'manifest.jsonl';
 export const INDEX_FILE = 'tree.index';
+const SEALED = '.age';
+
+type Coded = { readonly coding?: MediaCoding };
+/** Names in the directory of a set. */
+export const manifestName = ({ coding }: Coded): string =>
+  coding?.encrypt ? MANIFEST_FILE + SEALED : MANIFEST_FILE;
+export const listName = ({ coding }: Coded): string =>
+  coding?.encrypt ? INDEX_FILE + SEALED : INDEX_FILE;
+
+/** Who may read manifest and list. */
+function listSealing(plan: MediaPlan, home: VolumeHome, name: string): Sealing | null {
+  const { recipients = [], listRecipient } = plan;
+  if (recipients.length === 0) return null;
+  const label = { set: home.id, host: home.host, name, belongs: home.directory };
+  const all = listRecipient === undefined ? recipients : [...recipients, listRecipient];
+  return { recipients: all, label };
+}
 
 /** What `set.json` says. */
 export interface SetSummary extends Omit<ManifestHeader, 'setId'> {
@@ -55,13 +74,7 @@ export interface SetSummary extends Omit<ManifestHeader, 'setId'> {
   readonly treeEntries?: number;
   readonly indexBytes?: number;
   readonly indexBlake3?: string;
-}
-
-/** What an incremental set builds on. */
-export interface ParentList {
-  /** Path of its list. */
-  readonly path: string;
-  readonly blake3: string;
+  readonly volumes?: readonly VolumeFacts[];
 }
 
 /** Where a set writer works; made by `Library.beginSet`. */
@@ -74,6 +87,8 @@ export interface SetPlace {
   /** Lets go of the lock and removes its file. */
   readonly release: () => void;
   readonly parent?: ParentList;
+  /** How media are cut and coded; left out: plain and whole. */
+  readonly plan?: MediaPlan;
   /** False for what does not come in the order of a walk, as a database's: it has no list. */
   readonly hasList?: boolean;
   /** Called right before the set becomes visible. @throws if its parents are not what they were */
@@ -83,21 +98,17 @@ export interface SetPlace {
 /** Manifest lines are gathered up to this before they are written. */
 const GATHER_BYTES = 256 * 1024;
 
-const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-
 export class SetWriter {
   readonly id: string;
   readonly #place: SetPlace;
   readonly #media: MediaWriter;
-  readonly #manifestFd: number;
-  readonly #manifestDigest = new Blake3Hasher();
+  readonly #manifest: NewFile;
   /** Null for a set without a list. */
   readonly #merge: TreeMerge | null;
   /** Manifest bytes before the line that is being accepted. */
   #lineOffset = 0;
   readonly #gathered = Buffer.allocUnsafeSlow(GATHER_BYTES + LINE_BYTES_MAX);
   #gatheredBytes = 0;
-  #manifestBytes = 0;
   #lineNumber = 0;
   readonly #tiling = new MediaTiling();
   #entries = 0;
@@ -109,17 +120,29 @@ export class SetWriter {
   constructor(place: SetPlace) {
     this.id = place.header.setId;
     this.#place = place;
-    this.#media = createMedia(place.partialDirectory);
-    this.#manifestFd = openSync(join(place.partialDirectory, MANIFEST_FILE), CREATE, 0o600);
+    const { header, plan = {}, partialDirectory } = place;
+    const { home } = this;
+    this.#media = createMedia({ partialDirectory, home, medium: 0, plan });
+    this.#manifest = new NewFile(
+      join(partialDirectory, manifestName(header)),
+      listSealing(plan, home, MANIFEST_FILE),
+    );
     this.#merge =
       place.hasList === false
         ? null
         : new TreeMerge({
-            path: join(place.partialDirectory, INDEX_FILE),
+            path: join(partialDirectory, listName(header)),
+            sealing: listSealing(plan, home, INDEX_FILE),
             ordinal: place.header.chain?.length ?? 0,
             parent: place.parent ?? null,
           });
     this.#gather(Buffer.from(encodeHeader(place.header)));
+  }
+
+  /** What its volumes say of themselves. */
+  get home(): VolumeHome {
+    const { header, directory } = this.#place;
+    return { id: header.setId, host: header.host, directory };
   }
 
   /** Where its files are until it is complete. */
@@ -200,10 +223,7 @@ export class SetWriter {
   }
 
   #writeGathered(): void {
-    const bytes = this.#gathered.subarray(0, this.#gatheredBytes);
-    writeAll(this.#manifestFd, bytes);
-    this.#manifestDigest.update(bytes);
-    this.#manifestBytes += bytes.length;
+    this.#manifest.put(this.#gathered.subarray(0, this.#gatheredBytes));
     this.#gatheredBytes = 0;
   }
 
@@ -254,23 +274,28 @@ export class SetWriter {
   #finishFiles(more: readonly FurtherMedium[]): SetSummary {
     const { setId, ...header } = this.#place.header;
     this.#media.append(new Uint8Array(TAR_END_BYTES));
+    const { volumes, ...medium } = this.#media.finish();
+    const moreMedia = more.map(({ bytes, blake3 }) => ({ bytes, blake3 }));
+    const allVolumes = [...(volumes ?? []), ...more.flatMap((m) => m.volumes ?? [])];
     const totals = {
       entries: this.#entries,
       bytes: this.#bytes,
-      ...this.#media.finish(),
-      ...(more.length > 0 && { moreMedia: more }),
+      ...medium,
+      ...(moreMedia.length > 0 && { moreMedia }),
       warnings: this.#warnings,
+      ...(volumes !== undefined && { volumes: allVolumes }),
     };
     this.#gather(Buffer.from(encodeTrailer(totals)));
     this.#writeGathered();
+    const manifestBlake3 = this.#manifest.finish();
     const list = this.#merge?.finish();
     const summary: SetSummary = {
       id: setId,
       ...header,
       finishedAt: new Date().toISOString(),
       ...totals,
-      manifestBytes: this.#manifestBytes,
-      manifestBlake3: this.#manifestDigest.digest('hex'),
+      manifestBytes: this.#manifest.bytes,
+      manifestBlake3,
       ...(list !== undefined && {
         treeEntries: list.entries,
         indexBytes: list.bytes,
@@ -278,7 +303,6 @@ export class SetWriter {
       }),
     };
     writeNewFile(join(this.#place.partialDirectory, SUMMARY_FILE), encodeSummary(summary));
-    fsyncSync(this.#manifestFd);
     this.#closeFiles();
     return summary;
   }
@@ -297,7 +321,7 @@ export class SetWriter {
     if (!this.#filesOpen) return;
     this.#filesOpen = false;
     this.#media.close();
-    closeSync(this.#manifestFd);
+    this.#manifest.close();
     this.#merge?.close();
   }
 

@@ -15,6 +15,7 @@ import {
 } from './frames.js';
 import type { FurtherMedium } from './manifest.js';
 import { createMedia } from './media.js';
+import type { MediaPlan, VolumeHome } from './media-plan.js';
 import { TAR_END_BYTES } from './pax.js';
 import { mediumTotals } from './read-lane.js';
 import { explainDiskError } from './set-writer.js';
@@ -22,8 +23,9 @@ import { explainDiskError } from './set-writer.js';
 export interface MediumPlace {
   /** Of the set that is being made. */
   readonly directory: string;
-  readonly set: string;
+  readonly home: VolumeHome;
   readonly medium: number;
+  readonly plan: MediaPlan;
 }
 
 /**
@@ -31,10 +33,10 @@ export interface MediumPlace {
  * @throws EPROTO, ENOSPC, EIO and what the stream throws: the set cannot be made then
  */
 export function storeMedium(source: PageSource, place: MediumPlace): FurtherMedium {
-  const { directory, set, medium } = place;
+  const { directory: partialDirectory, home, medium, plan } = place;
   const frames = new FrameReader(source);
   try {
-    const media = createMedia(directory, medium);
+    const media = createMedia({ partialDirectory, home, medium, plan });
     try {
       while (frames.next()) {
         if (frames.type === FRAME_MEDIA) {
@@ -42,8 +44,8 @@ export function storeMedium(source: PageSource, place: MediumPlace): FurtherMedi
         } else if (frames.type === FRAME_END) {
           assertTotals(frames.payload(), mediumTotals(media.bytes));
           media.append(new Uint8Array(TAR_END_BYTES));
-          const { mediaBytes: bytes, mediaBlake3: blake3 } = media.finish();
-          return { bytes, blake3 };
+          const { mediaBytes: bytes, mediaBlake3: blake3, volumes } = media.finish();
+          return { bytes, blake3, ...(volumes !== undefined && { volumes }) };
         } else {
           throw protocolError(`a ${frameName(frames.type)} frame has no place in a medium`);
         }
@@ -53,6 +55,6 @@ export function storeMedium(source: PageSource, place: MediumPlace): FurtherMedi
       media.close();
     }
   } catch (e) {
-    throw explainDiskError(e, directory, set);
+    throw explainDiskError(e, partialDirectory, home.id);
   }
 }

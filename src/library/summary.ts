@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { blake3 } from '@napi-rs/blake-hash';
 import { isCoded, stpError } from '../errors.js';
 import { chainOf, moreMediaOf } from './manifest.js';
+import { decodeCoding, decodeVolumes } from './media-plan.js';
 import type { SetSummary } from './set-writer.js';
 
 export const SUMMARY_FILE = 'set.json';
@@ -59,6 +60,8 @@ function decode(bytes: Buffer, id: string): SetSummary {
     throw new Error('roots is not a list of strings');
   }
   if (value.chain !== undefined) chainOf(value.chain);
+  if (value.coding !== undefined) decodeCoding(value.coding);
+  if (value.volumes !== undefined) decodeVolumes(value.volumes);
   if (value.moreMedia !== undefined) moreMediaOf(value.moreMedia);
   for (const name of listNumbers) {
     if (value[name] !== undefined && !Number.isSafeInteger(value[name])) {

@@ -27,10 +27,10 @@
  * Valid if and only if every record is as long as its parts, and the digest in set.json agrees. It
  * can be made again from the manifests of the chain. Any thread; a reader belongs to one.
  */
-import { readSync } from 'node:fs';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { stpError } from '../errors.js';
 import { displayPath, type EntryType } from '../source/names.js';
+import type { ByteFile } from './bytes.js';
 import type { ManifestEntry } from './manifest.js';
 
 export const INDEX_HEADER_BYTES = 32;
@@ -132,10 +132,11 @@ export class TreeIndexReader {
     this.#start = INDEX_HEADER_BYTES;
   }
 
-  static ofFile(name: string, fd: number): TreeIndexReader {
+  /** @param file the caller closes it */
+  static ofFile(file: ByteFile): TreeIndexReader {
     let position = 0;
-    return new TreeIndexReader(name, (into, at, bytes) => {
-      const read = readSync(fd, into, at, bytes, position);
+    return new TreeIndexReader(file.name, (into, at, bytes) => {
+      const read = file.read(into, at, bytes, position);
       position += read;
       return read;
     });

@@ -5,35 +5,45 @@
  * does not mention are copied as they are. An entry that says its data is the parent's is held
  * against the parent's record. Synchronous; the thread of its set writer.
  */
-import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { stpError } from '../errors.js';
 import { compareWalk, displayPath } from '../source/names.js';
-import { writeAll } from './frames.js';
+import type { Sealing } from './age-file.js';
+import { type ByteFile, PlainFile } from './bytes.js';
 import { LineError, type ManifestEntry } from './manifest.js';
+import { NewFile } from './new-file.js';
 import { encodeIndexHeader, encodeRecord, type IndexPlace, TreeIndexReader } from './tree-index.js';
 
-const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 const GATHER_BYTES = 1 << 20;
 /** The longest record. */
 const SLACK_BYTES = 1 << 18;
+
+/** What an incremental set builds on. */
+export interface ParentList {
+  /** Path of its list; or the list, where it is sealed, which is closed with the merge. */
+  readonly path: string | ByteFile;
+  /** Of what is in it; null where it is sealed: that shows each change by itself. */
+  readonly blake3: string | null;
+}
 
 export interface TreeMergeOptions {
   readonly path: string;
   /** Place of the set that is written in its chain. */
   readonly ordinal: number;
-  readonly parent: { readonly path: string; readonly blake3: string } | null;
+  readonly parent: ParentList | null;
+  /** Who may read it; left out: anybody. */
+  readonly sealing?: Sealing | null;
 }
+
+const openList = (from: string | ByteFile): ByteFile =>
+  typeof from === 'string' ? new PlainFile(from) : from;
 
 export class TreeMerge {
   readonly #options: TreeMergeOptions;
-  readonly #fd: number;
-  readonly #parentFd: number;
+  readonly #file: NewFile;
+  readonly #parentFile: ByteFile | null;
   readonly #parent: TreeIndexReader | null = null;
-  readonly #digest = new Blake3Hasher();
   readonly #gathered = Buffer.allocUnsafeSlow(GATHER_BYTES + SLACK_BYTES);
   #gatheredBytes = 0;
-  #bytes = 0;
   #entries = 0;
   #scanNs: bigint | null = null;
   #last: Buffer | null = null;
@@ -42,10 +52,10 @@ export class TreeMerge {
   constructor(options: TreeMergeOptions) {
     this.#options = options;
     const { parent } = options;
-    this.#parentFd = parent === null ? -1 : openSync(parent.path, constants.O_RDONLY);
-    this.#fd = openSync(options.path, CREATE, 0o600);
-    if (parent === null) return;
-    this.#parent = TreeIndexReader.ofFile(parent.path, this.#parentFd);
+    this.#parentFile = parent && openList(parent.path);
+    this.#file = new NewFile(options.path, options.sealing);
+    if (this.#parentFile === null) return;
+    this.#parent = TreeIndexReader.ofFile(this.#parentFile);
     this.#parent.next();
   }
 
@@ -105,7 +115,7 @@ export class TreeMerge {
     if (this.#last !== null && compareWalk(this.#last, path) >= 0) {
       throw new LineError(`${displayPath(path)} comes twice, or not in the order of the walk`);
     }
-    this.#last = Buffer.from(path);
+    this.#last = path;
     const parent = this.#parent;
     if (parent === null) return false;
     while (parent.hasRecord) {
@@ -127,13 +137,14 @@ export class TreeMerge {
     if (this.#scanNs === null) this.begin(0n);
     const parent = this.#parent;
     while (parent?.hasRecord) this.#copy(parent);
-    if (parent !== null && parent.digest() !== this.#options.parent?.blake3) {
-      const { path } = this.#options.parent as { path: string };
-      throw stpError('EINVAL', `${path} is damaged: its digest is another; make a full backup`);
+    const expected = this.#options.parent?.blake3 ?? null;
+    if (expected !== null && parent?.digest() !== expected) {
+      const { name } = this.#parentFile as ByteFile;
+      throw stpError('EINVAL', `${name} is damaged: its digest is another; make a full backup`);
     }
     this.#flush();
-    fsyncSync(this.#fd);
-    return { entries: this.#entries, bytes: this.#bytes, blake3: this.#digest.digest('hex') };
+    const blake3 = this.#file.finish();
+    return { entries: this.#entries, bytes: this.#file.bytes, blake3 };
   }
 
   #write(bytes: Buffer): void {
@@ -143,10 +154,7 @@ export class TreeMerge {
   }
 
   #flush(): void {
-    const bytes = this.#gathered.subarray(0, this.#gatheredBytes);
-    writeAll(this.#fd, bytes);
-    this.#digest.update(bytes);
-    this.#bytes += bytes.length;
+    this.#file.put(this.#gathered.subarray(0, this.#gatheredBytes));
     this.#gatheredBytes = 0;
   }
 
@@ -154,7 +162,7 @@ export class TreeMerge {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.#fd);
-    if (this.#parentFd >= 0) closeSync(this.#parentFd);
+    this.#file.close();
+    this.#parentFile?.close();
   }
 }

@@ -9,6 +9,7 @@
  *
  * Source: PostgreSQL 15 documentation, 55.4 Streaming Replication Protocol.
  */
+import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import pg from 'pg';
 import { stpError } from '../errors.js';
 import type { EntryType } from './names.js';
@@ -165,11 +166,18 @@ export class BaseBackupReader {
     this.#handler = handler;
   }
 
+  /** Bytes of a message of kind DATA, as many as are there. */
+  data(bytes: Uint8Array): void {
+    if (this.#inManifest) this.#handler.manifest(bytes);
+    else if (this.#tar) this.#tar.push(bytes);
+    else throw damaged('data of no archive');
+  }
+
+  /** A message of any kind, whole. */
   copyData(chunk: Buffer): void {
     const body = chunk.subarray(1);
     const kind = chunk[0];
-    if (kind === DATA && this.#inManifest) this.#handler.manifest(body);
-    else if (kind === DATA && this.#tar) this.#tar.push(body);
+    if (kind === DATA) this.data(body);
     else if (kind === NEW_ARCHIVE) this.#archive(body);
     else if (kind === MANIFEST) {
       this.#endArchive();
@@ -196,6 +204,98 @@ export class BaseBackupReader {
     this.#handler.archive(oid === undefined ? null : { oid, directory });
     this.#tar = new TarParser(this.#handler);
   }
+}
+
+const [COPY_DATA, HEADER_BYTES, KIND_BYTES] = [0x64, 5, 1];
+/** Of a message that is no data: a name and a directory, or a number. */
+const SMALL_MESSAGE_BYTES_MAX = 1 << 16;
+/** What is read at a time; PostgreSQL's messages have 32 KiB of data. */
+const SOCKET_BYTES = 1 << 18;
+
+/**
+ * Parts what comes from the server: data of the base backup goes to the reader as it lies in the
+ * socket's buffer, everything else to pg, whose parser makes an object and a copy of each message.
+ * Source: PostgreSQL 15 documentation, 55.7 Message Formats.
+ */
+export class MessageSplitter {
+  readonly #reader: Pick<BaseBackupReader, 'data' | 'copyData'>;
+  readonly #other: (bytes: Buffer) => void;
+  readonly #header = Buffer.alloc(HEADER_BYTES + KIND_BYTES);
+  #headerBytes = 0;
+  #left = 0;
+  #target: 'data' | 'small' | 'other' = 'other';
+  #small: Buffer[] = [];
+
+  constructor(reader: Pick<BaseBackupReader, 'data' | 'copyData'>, other: (bytes: Buffer) => void) {
+    this.#reader = reader;
+    this.#other = other;
+  }
+
+  /** @param bytes valid during the call only */
+  push(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; ) {
+      if (this.#left === 0) {
+        at += this.#takeHeader(bytes, at);
+        continue;
+      }
+      const end = Math.min(bytes.length, at + this.#left);
+      this.#left -= end - at;
+      this.#take(bytes.subarray(at, end));
+      at = end;
+    }
+  }
+
+  #takeHeader(bytes: Buffer, at: number): number {
+    const header = this.#header;
+    header[this.#headerBytes++] = bytes[at] as number;
+    const isCopy = header[0] === COPY_DATA;
+    if (this.#headerBytes < HEADER_BYTES + (isCopy ? KIND_BYTES : 0)) return 1;
+    const length = header.readUInt32BE(1) - 4;
+    if (length < (isCopy ? KIND_BYTES : 0)) throw damaged('a message of no length');
+    this.#headerBytes = 0;
+    if (!isCopy) {
+      this.#target = 'other';
+      this.#left = length;
+      this.#other(Buffer.from(header.subarray(0, HEADER_BYTES)));
+      return 1;
+    }
+    this.#left = length - KIND_BYTES;
+    this.#target = header[HEADER_BYTES] === DATA ? 'data' : 'small';
+    if (this.#target === 'small') {
+      if (length > SMALL_MESSAGE_BYTES_MAX) throw damaged(`a message of ${length} bytes`);
+      this.#small = [Buffer.from(header.subarray(HEADER_BYTES))];
+      if (this.#left === 0) this.#reader.copyData(Buffer.concat(this.#small));
+    }
+    return 1;
+  }
+
+  #take(bytes: Buffer): void {
+    if (this.#target === 'data') this.#reader.data(bytes);
+    else if (this.#target === 'other') this.#other(Buffer.from(bytes));
+    else {
+      this.#small.push(Buffer.from(bytes));
+      if (this.#left === 0) this.#reader.copyData(Buffer.concat(this.#small));
+    }
+  }
+}
+
+/** A socket of pg that reads into one buffer and parts what comes. */
+function splittingSocket(reader: BaseBackupReader): Socket {
+  const splitter = new MessageSplitter(reader, (bytes) => void socket.emit('data', bytes));
+  const buffer = Buffer.allocUnsafeSlow(SOCKET_BYTES);
+  const callback = (bytes: number): boolean => {
+    if (socket.destroyed) return false;
+    try {
+      splitter.push(buffer.subarray(0, bytes));
+    } catch (e) {
+      socket.destroy(e as Error);
+    }
+    return true;
+  };
+  // Node's documentation has `onread`; its types know it for `connect` only.
+  const options: SocketConstructorOpts & { onread: OnReadOpts } = { onread: { buffer, callback } };
+  const socket = new Socket(options);
+  return socket;
 }
 
 /** What pg's client asks of a query that it runs; its own class knows no COPY that goes out. */
@@ -265,10 +365,14 @@ export async function readBaseBackup(
   options: BaseBackupOptions,
   handler: BaseBackupHandler,
 ): Promise<void> {
+  const reader = new BaseBackupReader(handler);
   const settings = {
     ...(options.connection !== '' && { connectionString: options.connection }),
     replication: 'true',
     application_name: 'stpbackup',
+    // Under TLS pg makes another socket of it, which it reads itself: messages come to the query.
+    stream: ((config: { ssl?: unknown }) =>
+      config.ssl ? new Socket() : splittingSocket(reader)) as () => Socket,
   };
   const client = new pg.Client(settings);
   // A connection that breaks fails the query that runs; between them it is the next one's affair.
@@ -276,7 +380,6 @@ export async function readBaseBackup(
   await client.connect();
   try {
     await assertVersion(client);
-    const reader = new BaseBackupReader(handler);
     const checkpoint = options.fast ? 'fast' : 'spread';
     // The server's own manifest and WAL, so that the set needs nothing else to be consistent.
     const command =

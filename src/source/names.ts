@@ -44,17 +44,25 @@ export function pathProblem(path: Uint8Array): string | null {
   return null;
 }
 
-/** Slashes as NUL: then bytes compare as a walk goes, a directory before what is in it. */
-function walkKey(path: Buffer): Buffer {
-  if (path.length === 1 && path[0] === DOT) return Buffer.alloc(0);
-  const key = Buffer.from(path);
-  for (let at = key.indexOf(SLASH); at >= 0; at = key.indexOf(SLASH, at + 1)) key[at] = 0;
-  return key;
+const isRoot = (path: Buffer): boolean => path.length === 1 && path[0] === DOT;
+
+/** A byte as a walk orders it: the end of a path first, then a slash, then the rest. */
+function walkByte(path: Buffer, at: number): number {
+  if (at >= path.length) return -1;
+  const byte = path[at] as number;
+  return byte === SLASH ? 0 : byte;
 }
 
-/** The order of a walk, for stored and for absolute paths: negative if `a` comes before `b`. */
+/**
+ * The order of a walk, for stored and for absolute paths: negative if `a` comes before `b`. A
+ * directory comes before what is in it.
+ */
 export function compareWalk(a: Buffer, b: Buffer): number {
-  return Buffer.compare(walkKey(a), walkKey(b));
+  if (isRoot(a) || isRoot(b)) return Number(isRoot(b)) - Number(isRoot(a));
+  const common = Math.min(a.length, b.length);
+  let at = 0;
+  while (at < common && a[at] === b[at]) at++;
+  return walkByte(a, at) - walkByte(b, at);
 }
 
 /**

@@ -59,10 +59,10 @@ for (const [args, message] of [
   });
 }
 
-test.serial('no stpd is exit code 3, no such STG is 1, and both say what to do', async (t) => {
+test.serial('no stpd is exit code 5, no such STG is 1, and both say what to do', async (t) => {
   const runDirectory = scratchDirectory(t);
   const none = await spawnForward(t, { runDirectory, args: ['tcp:0', 'stp:test:1'] }).ended;
-  t.is(none.code, 3);
+  t.is(none.code, 5);
   t.regex(none.stderr, /stpctl: stpd is not running on .*; start it with: stpd start --run-dir/);
   const wrong = await run(t, 'stp:other:1', 'tcp:1');
   t.is(wrong.code, 1);
@@ -150,7 +150,7 @@ test.serial('what goes on beyond the grace time is reset: exit code 4', async (t
   forward.child.kill('SIGINT');
   t.deepEqual(await fates, ['ECONNRESET', 'ECONNRESET']);
   const { code, stderr } = await forward.ended;
-  t.is(code, 4);
+  t.is(code, 3);
   t.regex(stderr, /1 connection \(0 ended, 1 reset/);
 });
 
@@ -164,7 +164,7 @@ test.serial('a second signal resets at once', async (t) => {
   await until('it waits', () => /SIGINT: no new/.test(forward.said()));
   forward.child.kill('SIGTERM');
   t.is(await ending, 'ECONNRESET');
-  t.is((await forward.ended).code, 4);
+  t.is((await forward.ended).code, 3);
 });
 
 // --- the file of a Unix socket -------------------------------------------------------------------

@@ -136,7 +136,7 @@ test('where stpd was killed, they say that none runs', async (t) => {
     ['trace', 'test/0'],
   ]) {
     const { code, stderr } = await runProgram('stpctl', [...verb, '--run-dir', array.runDirectory]);
-    t.is(code, 3);
+    t.is(code, 5);
     t.regex(stderr, /^stpctl: stpd is not running on .*; start it with: stpd start --run-dir /);
   }
   t.true(((await client.ask({ do: 'state', socket: 0 })).sent ?? 0) > 0, 'its hosts go on');

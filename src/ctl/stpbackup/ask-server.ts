@@ -7,6 +7,7 @@ import { loadControlPath } from '../../backup/config.js';
 import { ConfigurationError } from '../../backup/config-error.js';
 import type { ServerEvent } from '../../backup/server-control.js';
 import { isCoded, stpError } from '../../errors.js';
+import { ownerOf } from '../../run-directory.js';
 
 export interface ServerOptions {
   readonly config?: string;
@@ -25,6 +26,30 @@ function controlPath(options: ServerOptions): string {
   throw new ConfigurationError("name the server: --config FILE (the server's) or --control SOCKET");
 }
 
+/** As of stpd: nothing is broken, it has to be started. */
+class NotRunningError extends Error {
+  override readonly name = 'NotRunningError';
+  readonly code = 'ECONNREFUSED';
+  constructor(socketPath: string) {
+    super(
+      `no stpbackup server answers on ${socketPath}; start it with: ` +
+        `stpbackup server --config FILE`,
+    );
+  }
+}
+
+function connectError(e: Error, socketPath: string): Error {
+  const code = isCoded(e) ? e.code : 'EIO';
+  if (code === 'ENOENT' || code === 'ECONNREFUSED') return new NotRunningError(socketPath);
+  if (code !== 'EACCES' && code !== 'EPERM') return e;
+  const owner = ownerOf(socketPath);
+  const who = owner === undefined ? 'the user that runs it' : `uid ${owner}`;
+  return stpError(
+    code,
+    `the stpbackup server on ${socketPath} may be asked by ${who} and root only`,
+  );
+}
+
 function open(options: ServerOptions, path: string, body?: object): Promise<IncomingMessage> {
   const socketPath = controlPath(options);
   return new Promise((resolve, reject) => {
@@ -35,19 +60,7 @@ function open(options: ServerOptions, path: string, body?: object): Promise<Inco
       headers: { host: 'stpbackup', 'content-type': 'application/json' },
     });
     asked.on('response', resolve);
-    asked.on('error', (e) => {
-      const code = isCoded(e) ? e.code : 'EIO';
-      const absent = code === 'ENOENT' || code === 'ECONNREFUSED';
-      reject(
-        absent
-          ? stpError(
-              code,
-              `no stpbackup server answers on ${socketPath}; start it with: ` +
-                `stpbackup server --config FILE`,
-            )
-          : e,
-      );
-    });
+    asked.on('error', (e) => reject(connectError(e, socketPath)));
     asked.end(body === undefined ? undefined : JSON.stringify(body));
   });
 }

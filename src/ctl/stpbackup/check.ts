@@ -5,17 +5,24 @@ import { ConfigurationError } from '../../backup/config-error.js';
 import { monotonicMs } from '../../clock.js';
 import type { CheckDepth, SetProblem } from '../../library/check.js';
 import { checkLibrary, type LibraryCheck } from '../../library/check-library.js';
-import { humanDuration, humanSize, type OutputOptions, printable, sheet } from '../output.js';
-import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
-
-/** The check was done, and something is damaged. */
-export const EXIT_DAMAGED = 4;
+import { EXIT_DAMAGED } from '../command-line.js';
+import {
+  humanDuration,
+  humanSize,
+  type OutputOptions,
+  print,
+  printable,
+  sheet,
+} from '../output.js';
+import { type LibraryPlace, readLibrary, withLibrary, withMedia } from './open-library.js';
+import { ProgressView, secondsLeft, shareDone } from './progress-view.js';
 
 interface CheckOptions extends LibraryPlace, OutputOptions {
   readonly structure?: true;
   readonly data?: true;
   readonly share?: string;
   readonly seed?: string;
+  readonly quiet?: true;
 }
 
 interface CheckDocument extends LibraryCheck {
@@ -23,6 +30,8 @@ interface CheckDocument extends LibraryCheck {
   readonly seed: number | null;
   readonly seconds: number;
   readonly found: readonly SetProblem[];
+  /** Volumes that were moved off. */
+  readonly absent: readonly { set: string; volume: string; name: string }[];
 }
 
 const SEED_MAX = 2 ** 31 - 1;
@@ -63,33 +72,23 @@ function seedOf(options: CheckOptions): number {
   throw new ConfigurationError(`--seed ${options.seed} is not a whole number up to ${SEED_MAX}`);
 }
 
-const LINE_PERIOD_MS = 5000;
-const BAR_PERIOD_MS = 200;
+/** `12 % of 3.1 GiB, 512.0 MiB/s, 5 s left`. */
+function shareText(bytes: number, total: number, elapsedMs: number): string {
+  const done = { entries: 0, bytes, moved: bytes, total };
+  const left = secondsLeft(done, elapsedMs);
+  const rate = humanSize(Math.round((1000 * bytes) / Math.max(1, elapsedMs)));
+  const eta = left === null ? '' : `, ${humanDuration(Math.ceil(left))} left`;
+  return `${Math.floor(100 * (shareDone(done) ?? 0))} % of ${humanSize(total)}, ${rate}/s${eta}`;
+}
 
-/** A line on stderr now and then: how far, how fast, how long still. */
-class CheckProgress {
-  readonly #startMs = monotonicMs();
-  #shownMs = this.#startMs;
-  #drawn = false;
-
-  update(bytes: number, total: number): void {
-    const nowMs = monotonicMs();
-    const period = process.stderr.isTTY ? BAR_PERIOD_MS : LINE_PERIOD_MS;
-    if (nowMs - this.#shownMs < period) return;
-    this.#shownMs = nowMs;
-    const seconds = (nowMs - this.#startMs) / 1000;
-    const rate = bytes / seconds;
-    const left = rate > 0 ? humanDuration((total - bytes) / rate) : '-';
-    const share = total > 0 ? Math.floor((100 * bytes) / total) : 100;
-    const text = `${share} % of ${humanSize(total)}, ${humanSize(Math.round(rate))}/s, ${left} to go`;
-    process.stderr.write(process.stderr.isTTY ? `\r\x1b[K${text}` : `${text}\n`);
-    this.#drawn = process.stderr.isTTY;
+function volumeRows({ volumes, absentVolumes, sealedSets }: CheckDocument): [string, string][] {
+  const rows: [string, string][] = [];
+  if (volumes > 0) rows.push(['volumes', `${volumes}, ${absentVolumes} not here`]);
+  if (sealedSets.length > 0) {
+    const what = `${sealedSets.length} without their identity: only their files were compared`;
+    rows.push(['encrypted', what]);
   }
-
-  clear(): void {
-    if (this.#drawn) process.stderr.write('\r\x1b[K');
-    this.#drawn = false;
-  }
+  return rows;
 }
 
 function summaryText(d: CheckDocument): string {
@@ -100,6 +99,7 @@ function summaryText(d: CheckDocument): string {
     ['entries', `${d.entries}`],
     ['files read', `${d.filesRead}`],
     ['media', `${d.bytes} bytes (${humanSize(d.bytes)})`],
+    ...volumeRows(d),
     ['time', `${d.seconds.toFixed(2)} s, ${rate}/s`],
     ['problems', `${d.problems}`],
   ];
@@ -111,37 +111,43 @@ function check(names: readonly string[], options: CheckOptions): void {
   const seed = seedOf(options);
   const depth = depthOf(options, seed);
   const startMs = monotonicMs();
-  const progress = new CheckProgress();
+  const progress = new ProgressView(options.quiet || options.json);
   const found: SetProblem[] = [];
+  const absent: { set: string; volume: string; name: string }[] = [];
   const result = checkLibrary(readLibrary(options), names, depth, {
+    onAbsent(set, { text, name }) {
+      absent.push({ set, volume: text, name });
+      if (options.json) return;
+      progress.say(`${set}: not here: ${printable(text)}, the file ${name}`);
+    },
     onProblem(problem) {
       if (found.length < PROBLEMS_KEPT_MAX) found.push(problem);
       if (options.json) return;
-      progress.clear();
-      process.stderr.write(`${problem.set}: ${problem.part}: ${printable(problem.message)}\n`);
+      progress.say(`${problem.set}: ${problem.part}: ${printable(problem.message)}`);
     },
-    onProgress: (bytes, total) => progress.update(bytes, total),
+    onProgress: (bytes, total) => progress.draw(() => shareText(bytes, total, progress.elapsedMs)),
   });
-  progress.clear();
+  progress.end();
   const document: CheckDocument = {
     ...result,
     depth: depth.kind,
     seed: depth.kind === 'share' ? seed : null,
     seconds: (monotonicMs() - startMs) / 1000,
     found,
+    absent,
   };
-  process.stdout.write(
-    options.json ? `${JSON.stringify(document, null, 2)}\n` : summaryText(document),
-  );
+  if (options.json || !options.quiet) print(options, document, summaryText);
   if (result.problems > 0) process.exitCode = EXIT_DAMAGED;
 }
 
 export function addCheck(program: Command): void {
-  withLibrary(
-    program
-      .command('check')
-      .description('checks that sets hold what they promise; all sets when none is named')
-      .argument('[set...]', 'ids of sets, the beginning of just one, or latest'),
+  withMedia(
+    withLibrary(
+      program
+        .command('check')
+        .description('checks that sets hold what they promise; all sets when none is named')
+        .argument('[set...]', 'ids of sets, the beginning of just one, or latest'),
+    ),
   )
     .option(
       '--structure',
@@ -150,6 +156,7 @@ export function addCheck(program: Command): void {
     .option('--data', 'structure, each digest of a file, and the digest of the whole media')
     .option('--share <percent>', 'structure, and the data of a random share of the files')
     .option('--seed <number>', 'draw the same share again')
+    .option('--quiet', 'say nothing unless something is wrong')
     .option('--json', 'print one JSON object')
     .action(check);
 }

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { BackupClient } from '../../backup/client.js';
 import { prepareClientJob, runClientJob } from '../../backup/client-jobs.js';
+import { commandsEnded } from '../../backup/commands.js';
 import { type ClientConfig, loadClientConfig } from '../../backup/config.js';
 import { traceLine } from '../../backup/handshake-steps.js';
 import { StorageAccess } from '../../backup/storage-access.js';
@@ -26,7 +27,7 @@ async function startClient(options: Options, log: Log): Promise<Service> {
     network: new STPConnect(),
     storageOf: (stg) => storage.connectFor(stg),
     prepare: prepareClientJob,
-    job: (session) => runClientJob(session, config),
+    job: (session) => runClientJob(session, config, log),
     log,
     onStep: (session, record) => {
       if (options.trace) process.stderr.write(`${session.padEnd(8)} ${traceLine(record)}\n`);
@@ -41,6 +42,8 @@ async function startClient(options: Options, log: Log): Promise<Service> {
     async stop() {
       await wal?.stop();
       await client.stop();
+      // Sessions that were given up tidy up behind themselves; a second signal ends that, too.
+      await commandsEnded();
       await storage.close();
     },
   };

@@ -19,15 +19,21 @@ import { StorageAccess } from '../../backup/storage-access.js';
 import { monotonicMs } from '../../clock.js';
 import { STPConnect } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
+import { EXIT_WARNINGS } from '../command-line.js';
 import { humanSize, sheet } from '../output.js';
+import { EventOutput } from './events.js';
 import { ProgressView } from './progress-view.js';
-import { complaintText, EXIT_WARNINGS } from './session-view.js';
+import { withOutput } from './session-verb.js';
+import { complaintText } from './session-view.js';
+import { waitedRows } from './waited.js';
 
 interface Common {
   readonly config: string;
   readonly trace?: true;
   readonly json?: true;
+  readonly quiet?: true;
   readonly name?: string;
+  readonly limitRate?: number;
 }
 interface BackupOptions extends Common {
   readonly command?: string;
@@ -62,7 +68,8 @@ async function run(
 ): Promise<void> {
   const config = loadClientConfig(options.config);
   const server = serverOf(config, serverName);
-  const view = new ProgressView();
+  const view = new ProgressView(options.quiet || options.json);
+  const events = options.json ? new EventOutput() : undefined;
   const say = (line: string): void => view.say(line);
   const storage = new StorageAccess(config.runDirectory, config.name, () => {});
   const network = new STPConnect();
@@ -80,15 +87,27 @@ async function run(
       network,
       storageOf: (stg) => storage.connectFor(stg),
       onStep: (record) => options.trace && say(traceLine(record)),
-      onProgress: (progress) => view.show(progress),
-      onComplaint: (complaint) => say(complaintText(complaint)),
+      onProgress: (progress) => {
+        view.show(progress);
+        events?.progress(progress, view.elapsedMs);
+      },
+      onComplaint: (complaint) => {
+        events?.warning(complaint);
+        say(complaintText(complaint));
+      },
       onRefused: (peer, reason) => say(`refused ${peer}: ${reason}`),
       signal: interrupted.signal,
+      bytesPerSecond: options.limitRate,
     });
     view.end();
     const seconds = (monotonicMs() - startMs) / 1000;
-    print(options, { ...report, seconds, networkBytes: network.traffic().inet });
+    const all = { ...report, seconds, networkBytes: network.traffic().inet };
+    if (events) events.summary(all);
+    else if (!options.quiet) print(all);
     if (report.warnings > 0) process.exitCode = EXIT_WARNINGS;
+  } catch (e) {
+    events?.error(e);
+    throw e;
   } finally {
     view.end();
     process.off('SIGINT', onSignal);
@@ -103,11 +122,7 @@ interface Printed extends DatabaseReport {
   readonly networkBytes: { readonly sent: number; readonly received: number };
 }
 
-function print(options: Common, r: Printed): void {
-  if (options.json) {
-    process.stdout.write(`${JSON.stringify(r, null, 2)}\n`);
-    return;
-  }
+function print(r: Printed): void {
   const rate = humanSize(Math.round(r.memoryBytes / r.seconds));
   const { sent, received } = r.networkBytes;
   const text = sheet([
@@ -117,6 +132,7 @@ function print(options: Common, r: Printed): void {
     ['time', `${r.seconds.toFixed(2)} s, ${rate}/s`],
     ['over memory', `${r.memoryBytes} bytes (${humanSize(r.memoryBytes)})`],
     ['over the network', `${sent + received} bytes, before the storage connections stood`],
+    ...waitedRows(r),
     ['warnings', `${r.warnings}`],
   ]);
   // A restore may have its data on stdout.
@@ -161,10 +177,9 @@ async function restore(
 }
 
 const common = (command: Command): Command =>
-  command
+  withOutput(command)
     .requiredOption('--config <file>', 'configuration of the client, JSON')
-    .option('--trace', "print the handshake's steps to stderr")
-    .option('--json', 'print the summary as one JSON object to stdout');
+    .option('--trace', "print the handshake's steps to stderr");
 
 export function addDb(program: Command): void {
   const db = program

@@ -3,14 +3,14 @@ import type { Command } from 'commander';
 import { isCoded } from '../../errors.js';
 import { Catalog, type FoundEntry } from '../../library/catalog.js';
 import { type NameMatcher, nameMatcher } from '../../library/find.js';
-import type { Library } from '../../library/library.js';
+import type { Library, StoredSet } from '../../library/library.js';
 import type { ManifestEntry } from '../../library/manifest.js';
 import { openChain, treeOf, verifyTree } from '../../library/set-tree.js';
 import type { SetSummary } from '../../library/set-writer.js';
 import type { OutputOptions } from '../output.js';
 import { entryDocument, entryLine } from './entry-view.js';
 import { LongOutput, untilReaderGone } from './long-output.js';
-import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
+import { type LibraryPlace, readLibrary, withLibrary, withMedia } from './open-library.js';
 
 interface FindOptions extends LibraryPlace, OutputOptions {
   readonly host?: string;
@@ -18,7 +18,22 @@ interface FindOptions extends LibraryPlace, OutputOptions {
   readonly catalog: boolean;
 }
 
+/** Done, and something was left out: it is named on stderr. */
+const EXIT_WARNINGS = 3;
+
 type OnFound = (set: string, entry: ManifestEntry) => void;
+
+const isSealed = ({ coding }: SetSummary): boolean => coding?.encrypt !== undefined;
+
+function canOpen(chain: readonly StoredSet[]): boolean {
+  try {
+    for (const set of chain) if (set.isSealed) set.openManifest().close();
+    return true;
+  } catch (e) {
+    if (isCoded(e) && e.code === 'EACCES') return false;
+    throw e;
+  }
+}
 
 /** Reads the manifests themselves. */
 function scan(
@@ -29,6 +44,11 @@ function scan(
 ): void {
   for (const { id } of library.list().sets.filter(chosen)) {
     const chain = openChain(library, library.openSet(id));
+    if (!canOpen(chain)) {
+      process.stderr.write(`${id}: encrypted and not searched; name a key with --identity FILE\n`);
+      process.exitCode = EXIT_WARNINGS;
+      continue;
+    }
     verifyTree(chain);
     for (const { entry } of treeOf(chain)) if (matches(entry.path)) onFound(id, entry);
   }
@@ -49,16 +69,20 @@ function search(library: Library, pattern: string, options: FindOptions, onFound
   } catch (e) {
     if (!isCoded(e) || !unwritable.has(e.code)) throw e;
   }
-  if (found === null) scan(library, matches, chosen, onFound);
-  else for (const { set, entry } of found) onFound(set, entry);
+  for (const { set, entry } of found ?? []) onFound(set, entry);
+  // The catalog has nothing of what is encrypted.
+  const rest = found === null ? chosen : (s: SetSummary) => chosen(s) && isSealed(s);
+  scan(library, matches, rest, onFound);
 }
 
 export function addFind(program: Command): void {
-  withLibrary(
-    program
-      .command('find')
-      .description('finds entries by name in all sets, oldest first')
-      .argument('<pattern>', 'such as *.conf, or with a slash: /etc/**/*.conf'),
+  withMedia(
+    withLibrary(
+      program
+        .command('find')
+        .description('finds entries by name in all sets, oldest first')
+        .argument('<pattern>', 'such as *.conf, or with a slash: /etc/**/*.conf'),
+    ),
   )
     .option('--host <name>', 'only in sets of this host')
     .option('--set <set>', 'only in this set')

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
 import { STREAMS_MAX } from '../../backup/limits.js';
+import { parseSize } from '../../daemon/size.js';
 import { withServer } from './ask-server.js';
 import { parseHostPath, runSession, type SessionVerbOptions, withSession } from './session-verb.js';
 
@@ -13,12 +14,20 @@ interface FsOptions extends SessionVerbOptions {
   readonly excludeCaches?: boolean;
   readonly dryRun?: boolean;
   readonly streams?: number;
+  readonly volumeSize?: string;
+  readonly compress?: string;
 }
 
 function parseStreams(text: string): number {
   const streams = Number(text);
   if (Number.isInteger(streams) && streams >= 1 && streams <= STREAMS_MAX) return streams;
   throw new ConfigurationError(`--streams is ${text}; give a number from 1 to ${STREAMS_MAX}`);
+}
+
+function bytesOf(size: string): number {
+  const parsed = parseSize(size);
+  if ('problem' in parsed) throw new ConfigurationError(`--volume-size: ${parsed.problem}`);
+  return parsed.bytes;
 }
 
 async function backUp(given: readonly string[], options: FsOptions): Promise<void> {
@@ -42,6 +51,10 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
       oneFileSystem: options.oneFileSystem ?? false,
       excludeCaches: options.excludeCaches ?? false,
     },
+    media: {
+      ...(options.volumeSize !== undefined && { volumeBytes: bytesOf(options.volumeSize) }),
+      ...(options.compress !== undefined && { compress: options.compress }),
+    },
   });
 }
 
@@ -62,6 +75,8 @@ export function addFs(program: Command): void {
     .option('--one-file-system', 'do not enter other file systems')
     .option('--exclude-caches', 'of directories with a CACHEDIR.TAG only the tag')
     .option('--streams <n>', 'streams that read large files at a time, 1 to 8', parseStreams)
+    .option('--volume-size <size>', 'cut media into files of at most this, such as 4GiB; 0: do not')
+    .option('--compress <how>', 'zstd, zstd:LEVEL (1 to 19) or none')
     .option('--dry-run', 'store nothing, say what would be stored')
     .action(backUp);
 }

@@ -6,7 +6,7 @@ import { openChain, treeOf, verifyTree } from '../../library/set-tree.js';
 import type { OutputOptions } from '../output.js';
 import { entryDocument, entryLine } from './entry-view.js';
 import { LongOutput, untilReaderGone } from './long-output.js';
-import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
+import { type LibraryPlace, readLibrary, withLibrary, withMedia } from './open-library.js';
 
 function list(chain: readonly StoredSet[], selected: readonly Buffer[], json: boolean): void {
   verifyTree(chain);
@@ -24,12 +24,14 @@ function list(chain: readonly StoredSet[], selected: readonly Buffer[], json: bo
 }
 
 export function addLs(program: Command): void {
-  withLibrary(
-    program
-      .command('ls')
-      .description('lists the tree of a set as it was then')
-      .argument('<set>', 'id of a set, the beginning of just one, or latest')
-      .argument('[path]', 'absolute path as it was: only what is there and below'),
+  withMedia(
+    withLibrary(
+      program
+        .command('ls')
+        .description('lists the tree of a set as it was then')
+        .argument('<set>', 'id of a set, the beginning of just one, or latest')
+        .argument('[path]', 'absolute path as it was: only what is there and below'),
+    ),
   )
     .option('--json', 'print one JSON object, an entry a line')
     .action((name: string, path: string | undefined, options: LibraryPlace & OutputOptions) => {

@@ -1,6 +1,7 @@
 /** The command line of stpbackup. */
 import { Command } from 'commander';
 import { VERSION } from '../../daemon/version.js';
+import { EXIT_CODES_HELP } from '../command-line.js';
 
 type AddVerb = (program: Command) => void;
 
@@ -23,18 +24,12 @@ const VERBS: Readonly<Record<string, () => Promise<AddVerb>>> = {
   prune: async () => (await import('./prune.js')).addPrune,
   repair: async () => (await import('./repair.js')).addRepair,
   catalog: async () => (await import('./catalog.js')).addCatalog,
+  'check-config': async () => (await import('./check-config.js')).addCheckConfig,
   wal: async () => (await import('./wal-library.js')).addWal,
   key: async () => (await import('./key.js')).addKey,
 };
 
-const EXIT_CODES_HELP = `
-Exit codes:
-  0  complete
-  1  failed; the reason is on stderr, and no set was made
-  2  wrong usage, or a value that is refused; nothing was tried
-  3  complete with warnings: the files are named on stderr
-  4  check, repair: done, and something is damaged; it is named
-
+const WAL_HELP = `
 wal-push and wal-fetch, for PostgreSQL, explain themselves: stpbackup wal-push`;
 
 /** @param named what stands where a verb should; where it is none, the program knows all of them */
@@ -46,7 +41,7 @@ export async function stpbackupProgram(named = ''): Promise<Command> {
     .version(VERSION)
     .exitOverride()
     .showHelpAfterError('(add --help for help)')
-    .addHelpText('after', EXIT_CODES_HELP);
+    .addHelpText('after', EXIT_CODES_HELP + WAL_HELP);
   const verb = Object.hasOwn(VERBS, named) ? VERBS[named] : undefined;
   for (const load of verb === undefined ? Object.values(VERBS) : [verb]) (await load())(program);
   return program;

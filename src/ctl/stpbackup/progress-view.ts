@@ -1,78 +1,104 @@
 /**
- * How far a session is, as people see it: a bar on a terminal, a line now and then elsewhere. All of
- * it on stderr. Main thread.
+ * How far something is, as people see it: one line on a terminal that is drawn again and again, on
+ * stderr. Nobody watches anything else, so there nothing is said. Main thread.
  */
-import cliProgress from 'cli-progress';
-import type { Progress } from '../../backup/protocol.js';
 import { monotonicMs } from '../../clock.js';
 import { humanDuration, humanSize } from '../output.js';
 
-/** Where nobody watches a bar, a line now and then shows that it lives. */
-const LINE_PERIOD_MS = 5000;
+/** What is done so far; `total` and `totalEntries` are what it is likely to become, where known. */
+export interface Done {
+  readonly entries: number;
+  /** Of data. */
+  readonly bytes: number;
+  /** Of which the rate is told. */
+  readonly moved: number;
+  readonly total?: number | undefined;
+  readonly totalEntries?: number | undefined;
+}
+
+/** As often as eyes follow. */
+const PERIOD_MS = 100;
+const CLEAR = '\r\x1b[K';
+
 /** What has just begun has no rate to go by. */
 const ETA_AFTER_MS = 1000;
+/** Estimates may be too low, and what is not over is not all. */
+const SHARE_MAX = 0.99;
 
-/** What is left of a known total, at the rate so far; null while that cannot be said. */
-export function secondsLeft(progress: Progress, elapsedMs: number): number | null {
-  const { bytes, total } = progress;
-  if (total === undefined || bytes === 0 || elapsedMs < ETA_AFTER_MS) return null;
-  return (Math.max(0, total - bytes) / bytes) * (elapsedMs / 1000);
+/** Share of the work, 0 to 1, by entries and bytes alike; null where nobody knows the total. */
+export function shareDone({ entries, bytes, total, totalEntries }: Done): number | null {
+  const parts = [
+    ...(total ? [bytes / total] : []),
+    ...(totalEntries ? [entries / totalEntries] : []),
+  ];
+  if (parts.length === 0) return null;
+  const mean = parts.reduce((sum, part) => sum + Math.min(1, part), 0) / parts.length;
+  return Math.min(SHARE_MAX, mean);
+}
+
+/** What is left at the speed so far; null while that cannot be said. */
+export function secondsLeft(done: Done, elapsedMs: number): number | null {
+  const share = shareDone(done);
+  if (share === null || share === 0 || elapsedMs < ETA_AFTER_MS) return null;
+  return ((1 - share) / share) * (elapsedMs / 1000);
 }
 
 /** `120 entries, 3.1 MiB of 9.0 MiB (34 %), 1.2 MiB/s, 5 s left`. */
-export function progressText(progress: Progress, elapsedMs: number): string {
-  const { entries, bytes, moved, total } = progress;
+export function progressText(done: Done, elapsedMs: number): string {
+  const { entries, bytes, moved, total, totalEntries } = done;
   const rate = `${humanSize(Math.round((1000 * moved) / Math.max(1, elapsedMs)))}/s`;
-  if (total === undefined) return `${entries} entries, ${humanSize(bytes)}, ${rate}`;
-  const share = Math.floor((100 * bytes) / Math.max(1, total));
-  const left = secondsLeft(progress, elapsedMs);
+  const share = shareDone(done);
+  const percent = share === null ? '' : ` (${Math.floor(100 * share)} %)`;
+  const left = secondsLeft(done, elapsedMs);
   const eta = left === null ? '' : `, ${humanDuration(Math.ceil(left))} left`;
-  const done = `${humanSize(bytes)} of ${humanSize(total)} (${share} %)`;
-  return `${entries} entries, ${done}, ${rate}${eta}`;
+  const of = (amount: number | undefined, form: (n: number) => string): string =>
+    amount ? ` of ${form(amount)}` : '';
+  const counted = totalEntries ? `${entries}${of(totalEntries, String)}` : `${entries}`;
+  const data = `${humanSize(bytes)}${of(total && Math.max(total, bytes), humanSize)}`;
+  return `${counted} entries, ${data}${percent}, ${rate}${eta}`;
 }
 
 export class ProgressView {
   readonly #startMs = monotonicMs();
-  #bar: cliProgress.SingleBar | undefined;
-  #lineMs = this.#startMs;
+  readonly #isShown: boolean;
+  #shownMs = 0;
+  #isDrawn = false;
 
-  /** Call as often as you like. */
-  show(progress: Progress): void {
-    const nowMs = monotonicMs();
-    const text = progressText(progress, nowMs - this.#startMs);
-    if (process.stderr.isTTY) {
-      this.#bar ??= startBar();
-      this.#bar.update(progress.entries, { text });
-      return;
-    }
-    if (nowMs - this.#lineMs < LINE_PERIOD_MS) return;
-    this.#lineMs = nowMs;
-    this.say(text);
+  /** @param quiet shows nothing, on a terminal, too */
+  constructor(quiet = false) {
+    this.#isShown = process.stderr.isTTY === true && !quiet;
   }
 
-  /** A line of its own; the bar is drawn again below it. */
+  get elapsedMs(): number {
+    return monotonicMs() - this.#startMs;
+  }
+
+  /** Call as often as you like. */
+  show(done: Done): void {
+    this.draw(() => progressText(done, this.elapsedMs));
+  }
+
+  /** Draws the line anew, if the one before has stood for a while. */
+  draw(text: () => string): void {
+    if (!this.#isShown) return;
+    const { elapsedMs } = this;
+    if (elapsedMs < this.#shownMs + PERIOD_MS) return;
+    this.#shownMs = elapsedMs;
+    this.#isDrawn = true;
+    const room = (process.stderr.columns ?? Number.POSITIVE_INFINITY) - 1;
+    const line = `${text()}  ${humanDuration(elapsedMs / 1000)}`;
+    process.stderr.write(`${CLEAR}${line.slice(0, room)}`);
+  }
+
+  /** A line of its own; the progress is drawn again below it. */
   say(line: string): void {
-    if (this.#bar) process.stderr.write('\r\x1b[K');
+    this.end();
     process.stderr.write(`${line}\n`);
   }
 
   /** Leaves the terminal as it was. Again is no error. */
   end(): void {
-    this.#bar?.stop();
-    this.#bar = undefined;
+    if (this.#isDrawn) process.stderr.write(CLEAR);
+    this.#isDrawn = false;
   }
-}
-
-function startBar(): cliProgress.SingleBar {
-  // The text says it all: what there will be is not always known, and then there is no bar to draw.
-  const bar = new cliProgress.SingleBar({
-    format: '{text}  {duration_formatted}',
-    stream: process.stderr,
-    hideCursor: true,
-    clearOnComplete: true,
-    etaBuffer: 1,
-    fps: 10,
-  });
-  bar.start(Number.MAX_SAFE_INTEGER, 0, { text: '' });
-  return bar;
 }

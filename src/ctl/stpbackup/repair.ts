@@ -1,9 +1,9 @@
 /** stpbackup repair */
 import type { Command } from 'commander';
 import { type Repair, repairLibrary } from '../../library/repair.js';
+import { EXIT_DAMAGED } from '../command-line.js';
 import { type OutputOptions, orDash, print, printable, table, text } from '../output.js';
-import { EXIT_DAMAGED } from './check.js';
-import { changeLibrary, type LibraryPlace, withLibrary } from './open-library.js';
+import { changeLibrary, type LibraryPlace, withLibrary, withMedia } from './open-library.js';
 
 const columns = [
   text<Repair>('SET', (r) => r.set),
@@ -13,10 +13,12 @@ const columns = [
 ];
 
 export function addRepair(program: Command): void {
-  withLibrary(
-    program
-      .command('repair')
-      .description('makes damaged sets whole where it can, and moves the others to damaged/'),
+  withMedia(
+    withLibrary(
+      program
+        .command('repair')
+        .description('makes damaged sets whole where it can, and moves the others to damaged/'),
+    ),
   )
     .option('--dry-run', 'only say what would be done')
     .option('--json', 'print one JSON object')

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { loadServerConfig } from '../../backup/config.js';
 import { DatabaseServer } from '../../backup/database-server.js';
-import { databaseJob } from '../../backup/database-server-jobs.js';
+import { databaseJob, prepareDatabaseJob } from '../../backup/database-server-jobs.js';
 import { traceLine } from '../../backup/handshake-steps.js';
 import { BackupServer } from '../../backup/server.js';
 import { serveServerControl } from '../../backup/server-control.js';
@@ -29,6 +29,7 @@ async function startServer(options: Options, log: Log): Promise<Service> {
     config,
     network: new STPConnect(),
     storageOf: (stg) => storage.connectFor(stg),
+    prepare: prepareDatabaseJob,
     job: databaseJob({ config, library, version: VERSION, log }),
     log,
     onStep: (host, record) => {

@@ -1,25 +1,43 @@
 /** What `fs` and `restore` share: HOST:PATH, the running of a session, Ctrl-C. Main thread. */
 import { type Command, Option } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
+import { parseRate, RATE_RULE } from '../../backup/rate.js';
 import type { Use } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
 import { askSession, type ServerOptions } from './ask-server.js';
 import { SessionView, type ViewOptions } from './session-view.js';
 
 export interface SessionVerbOptions extends ServerOptions, ViewOptions {
+  readonly limitRate?: number;
   readonly via?: Use;
 }
 
+/** A rate as an option. */
+export function typedRate(given: string): number {
+  const rate = parseRate(given);
+  if (rate === null) throw new ConfigurationError(`--limit-rate ${given}: ${RATE_RULE}`);
+  return rate;
+}
+
+/** Adds what every session has. */
+export const withOutput = (command: Command): Command =>
+  command
+    .option(
+      '--limit-rate <rate>',
+      'move at most so many bytes a second, such as 100M; the configurations may allow less',
+      typedRate,
+    )
+    .option('--quiet', 'say nothing unless something is wrong')
+    .option('--json', 'print events, one JSON object a line (docs/events.schema.json)');
 /** Adds what all sessions have. */
 export const withSession = (command: Command): Command =>
-  command
+  withOutput(command)
     .addOption(
       new Option('--via <way>', 'what the data goes over; array-first: the network if need be')
         .choices(['array', 'network', 'array-first'])
         .default('array'),
     )
-    .option('--trace', "print the handshake's steps on the server's side to stderr")
-    .option('--json', 'print the summary as one JSON object');
+    .option('--trace', "print the handshake's steps on the server's side to stderr");
 
 export interface HostPath {
   readonly host: string;
@@ -41,13 +59,28 @@ export async function runSession(
   body: object,
 ): Promise<void> {
   const view = new SessionView(options);
+  try {
+    await follow(view, options, path, body);
+  } catch (e) {
+    view.failed(e);
+    throw e;
+  }
+}
+
+async function follow(
+  view: SessionView,
+  options: SessionVerbOptions,
+  path: string,
+  body: object,
+): Promise<void> {
   const interrupted = new AbortController();
   const onSignal = (): void => interrupted.abort();
   process.once('SIGINT', onSignal);
   process.once('SIGTERM', onSignal);
   try {
     const onEvent = view.onEvent.bind(view);
-    await askSession(options, path, { ...body, via: options.via }, onEvent, interrupted.signal);
+    const order = { ...body, via: options.via, bytesPerSecond: options.limitRate };
+    await askSession(options, path, order, onEvent, interrupted.signal);
   } finally {
     view.end();
     process.off('SIGINT', onSignal);

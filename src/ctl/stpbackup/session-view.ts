@@ -1,34 +1,39 @@
 /**
- * A session as people see it: a bar on a terminal, plain lines elsewhere, a summary at the end.
- * stdout has the result; what happens on the way goes to stderr. Main thread.
+ * A session as people see it: a line of progress on a terminal, a summary at the end; or as scripts
+ * do, an event a line. stdout has the result; what is wrong goes to stderr. Main thread.
  */
 import { type StepRecord, traceLine } from '../../backup/handshake-steps.js';
-import type { Complaint } from '../../backup/protocol.js';
+import type { Complaint, Progress } from '../../backup/protocol.js';
 import type { SessionReport } from '../../backup/server.js';
 import type { ServerEvent } from '../../backup/server-control.js';
 import { pathText } from '../../backup/wire-path.js';
+import { EXIT_OK, EXIT_WARNINGS } from '../command-line.js';
 import { humanSize, printable, sheet } from '../output.js';
+import { EventOutput } from './events.js';
 import { ProgressView } from './progress-view.js';
+import { waitedRows } from './waited.js';
 
 export interface ViewOptions {
   readonly trace?: true;
   readonly json?: true;
+  readonly quiet?: true;
 }
 
 /** Complaints after this many are only counted: the JSON document has more. */
 const COMPLAINTS_SHOWN_MAX = 20;
 
-export const EXIT_WARNINGS = 3;
-
 export class SessionView {
   report: SessionReport | undefined;
   failure: { code: string; message: string } | undefined;
-  readonly #progress = new ProgressView();
+  readonly #progress: ProgressView;
+  readonly #events: EventOutput | undefined;
   readonly #options: ViewOptions;
   #complaints = 0;
 
   constructor(options: ViewOptions) {
     this.#options = options;
+    this.#events = options.json ? new EventOutput() : undefined;
+    this.#progress = new ProgressView(options.quiet || options.json);
   }
 
   onEvent(event: ServerEvent): void {
@@ -37,7 +42,7 @@ export class SessionView {
         this.#step(event.record);
         break;
       case 'progress':
-        if (!this.#options.json) this.#progress.show(event.progress);
+        this.#onProgress(event.progress);
         break;
       case 'complaint':
         this.#complaint(event.complaint);
@@ -57,24 +62,33 @@ export class SessionView {
 
   /** Prints the result; 0 complete, 3 complete with warnings. */
   finish(report: SessionReport): number {
-    if (this.#options.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
-    else process.stdout.write(summaryText(report));
-    return report.warnings > 0 ? EXIT_WARNINGS : 0;
+    if (this.#events) this.#events.summary(report);
+    else if (!this.#options.quiet) process.stdout.write(summaryText(report));
+    return report.warnings > 0 ? EXIT_WARNINGS : EXIT_OK;
   }
 
-  #say(line: string): void {
-    this.#progress.say(line);
+  /** The session came to nothing: an event of it. */
+  failed(e: unknown): void {
+    this.#events?.error(e);
+  }
+
+  #onProgress(progress: Progress): void {
+    this.#progress.show(progress);
+    this.#events?.progress(progress, this.#progress.elapsedMs);
   }
 
   #step(record: StepRecord): void {
-    if (this.#options.trace) this.#say(traceLine(record));
+    if (this.#options.trace) this.#progress.say(traceLine(record));
   }
 
   #complaint(complaint: Complaint): void {
+    this.#events?.warning(complaint);
     this.#complaints++;
     if (this.#complaints > COMPLAINTS_SHOWN_MAX) return;
-    this.#say(complaintText(complaint));
-    if (this.#complaints === COMPLAINTS_SHOWN_MAX) this.#say('further warnings are only counted');
+    this.#progress.say(complaintText(complaint));
+    if (this.#complaints === COMPLAINTS_SHOWN_MAX) {
+      this.#progress.say('further warnings are only counted; --json names more');
+    }
   }
 }
 
@@ -97,6 +111,7 @@ function summaryText(r: SessionReport): string {
     ['over memory', `${r.memoryBytes} bytes (${humanSize(r.memoryBytes)})`],
     ['over the network', `${network} bytes${share}, as the server counts`],
     ['', `${client.sent + client.received} bytes, as the client counts`],
+    ...waitedRows(r),
     ['warnings', `${r.warnings}`],
   ];
   return sheet(rows);

@@ -12,12 +12,9 @@ import {
   FORWARD_GRACE_S_MAX,
 } from '../../limits.js';
 import { resolveRunDirectory } from '../../run-directory.js';
-import { EXIT_FAILURE, EXIT_OK } from '../command-line.js';
+import { EXIT_FAILURE, EXIT_OK, EXIT_WARNINGS } from '../command-line.js';
 import { addressText, checkPair, parseAddress } from './forward-address.js';
 import { Forwarder, summaryText } from './forwarder.js';
-
-/** Stopped, and streams that had not ended by themselves were reset. */
-export const EXIT_CUT = 4;
 
 interface ForwardVerbOptions {
   readonly runDir?: string;
@@ -134,7 +131,8 @@ async function forward(
   say(summaryText(summary));
   const one = from.kind === 'stdio' || to.kind === 'stdio';
   const failed = one && summary.reset + summary.refused > 0;
-  process.exitCode = cut ? EXIT_CUT : failed ? EXIT_FAILURE : EXIT_OK;
+  // Stopped, and streams that had not ended by themselves were reset.
+  process.exitCode = cut ? EXIT_WARNINGS : failed ? EXIT_FAILURE : EXIT_OK;
 }
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

@@ -60,7 +60,7 @@ export function addStatus(program: Command, parts: StpdParts): void {
     .command('status')
     .summary('tell whether the array runs')
     .description(
-      'Exits with 0 if it runs and answers, 3 if it does not run, 1 if it does not answer.',
+      'Exits with 0 if it runs and answers, 5 if it does not run, 1 if it does not answer.',
     )
     .option('--json', 'one JSON document: {"status": {...}}')
     .option('--run-dir <dir>', 'which array (default: STPD_RUN_DIR, or by user)')

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { until } from '../../support/array.js';
+import { lastEvent } from '../../support/events.js';
 import { startDatabaseHouse, tcpOf } from './database-rig.js';
 
 test.serial('a program is backed up, listed, read by tar, and restored both ways', async (t) => {
@@ -29,7 +30,7 @@ test.serial('a program is backed up, listed, read by tar, and restored both ways
   const file = join(h.base, 'restored');
   const back = await h.db('restore', 'latest', '--name', 'orders', '--to-file', file, '--json');
   t.is(back.code, 0, back.stderr);
-  t.is(JSON.parse(back.stdout).bytes, data.length);
+  t.is(lastEvent(back.stdout).bytes, data.length);
   t.true(readFileSync(file).equals(data));
   const piped = join(h.base, 'piped');
   const shell = await h.db('restore', set?.id ?? '', '--to-command', `sleep 0.2; cat > ${piped}`);

@@ -1,7 +1,7 @@
 /** The benchmark itself, a few milliseconds of everything. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -40,6 +40,7 @@ interface Run {
 /** Starts the benchmark with a temporary directory of its own. */
 function start(t: { teardown(f: () => void): void }, args: readonly string[]): Run {
   const directory = mkdtempSync(join(tmpdir(), 'bench-test-'));
+  chmodSync(directory, 0o711); // PostgreSQL runs as another user
   const child = spawn(process.execPath, [MAIN, ...args], {
     env: { ...process.env, TMPDIR: directory },
     stdio: ['ignore', 'pipe', 'pipe'],

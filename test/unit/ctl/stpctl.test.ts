@@ -226,10 +226,10 @@ for (const [what, args, message] of mistakes) {
   });
 }
 
-test.serial('where no stpd runs: exit code 3 and how to start it', async (t) => {
+test.serial('where no stpd runs: exit code 5 and how to start it', async (t) => {
   const directory = temporaryDirectory(t);
   const { code, stderr } = await runProgram(t, script, ['board', 'list', '--run-dir', directory]);
-  t.is(code, 3);
+  t.is(code, 5);
   t.is(
     stderr,
     `stpctl: stpd is not running on ${directory}; start it with: stpd start --run-dir ${directory}\n`,

@@ -64,7 +64,7 @@ test.serial('start, status, stop: a life without traces', async (t) => {
   t.regex(stopped.stdout, /\(pid \d+\) on \S+ has ended/);
   t.deepEqual(readdirSync(run), []);
   t.false(holder !== undefined && isAlive(holder));
-  t.is((await stpd('status')).code, 3);
+  t.is((await stpd('status')).code, 5);
 });
 
 test.serial('the background daemon is in its own session, not in our directory', async (t) => {
@@ -79,7 +79,7 @@ test.serial('status as JSON is one document with stable names', async (t) => {
   const { run, stpd } = place(t);
   const names = ['running', 'answering', 'pid', 'runDirectory', 'array', 'problem'].sort();
   const none = await stpd('status', ['--json']);
-  t.is(none.code, 3);
+  t.is(none.code, 5);
   const { status } = JSON.parse(none.stdout);
   t.deepEqual(Object.keys(status).sort(), names);
   t.like(status, { running: false, answering: false, pid: null, runDirectory: run, array: null });
@@ -120,7 +120,7 @@ test.serial('what is stale of a killed daemon does not keep the next from starti
   process.kill(first, 'SIGKILL');
   await until(() => holder === undefined || !isAlive(holder), 'the daemon dies');
   t.true(existsSync(join(run, 'control.sock')));
-  t.is((await stpd('status')).code, 3);
+  t.is((await stpd('status')).code, 5);
   t.is((await stpd('stop')).code, 0);
   t.is((await stpd('start', SMALL)).code, 0);
   t.is((await stpd('status')).code, 0);

@@ -8,6 +8,7 @@ import { Catalog } from '../../../src/library/catalog.js';
 import { checkLibrary } from '../../../src/library/check-library.js';
 import { nameMatcher } from '../../../src/library/find.js';
 import { Library } from '../../../src/library/library.js';
+import type { MediaAccess, MediaPlan } from '../../../src/library/media-plan.js';
 import { RestoreWriter, restoreSet } from '../../../src/library/restore.js';
 import { sendSet } from '../../../src/library/send-set.js';
 import { sendTree } from '../../../src/library/send-tree.js';
@@ -31,9 +32,14 @@ export const chainOn = (library: Library, parent: string) => ({
 });
 
 /** With a parent the set depends on that, although all of the tree is in it. */
-export function backUp(library: Library, source: string, more: { parent?: string } = {}): string {
+export function backUp(
+  library: Library,
+  source: string,
+  more: { parent?: string; plan?: MediaPlan } = {},
+): string {
   const chain = more.parent === undefined ? {} : chainOn(library, more.parent);
-  const set = library.beginSet({ host: 'here', roots: [source], stpd: '0.0.0', ...chain });
+  const meta = { host: 'here', roots: [source], stpd: '0.0.0', ...chain };
+  const set = library.beginSet(meta, more.plan === undefined ? {} : { plan: more.plan });
   const pipe = new MemoryPipe();
   sendTree(pipe, [source]);
   storeSet(pipe, set);
@@ -89,10 +95,17 @@ export interface Flips {
 /** What is flipped: one full set, or a chain of three, each file of each of them. */
 export type FlipKind = 'full' | 'chain';
 
+/** How the media are, and with what they are read. */
+export interface MediaHow {
+  readonly plan?: MediaPlan;
+  readonly access?: MediaAccess;
+}
+
 /** @returns the ids of the sets, the last one of which has the tree */
-function makeSets(library: Library, source: string, kind: FlipKind): string[] {
-  if (kind === 'full') return [backUp(library, source)];
-  const generations = new Generations(join(library.directory, '..'));
+function makeSets(library: Library, source: string, kind: FlipKind, how: MediaHow = {}): string[] {
+  const { plan } = how;
+  if (kind === 'full') return [backUp(library, source, plan === undefined ? {} : { plan })];
+  const generations = new Generations(join(library.directory, '..'), how);
   const full = generations.full().set.id;
   writeFileSync(join(source, 'f511'), 'now it is longer than it was\n'.repeat(30));
   rmSync(join(source, 'f1'));
@@ -123,19 +136,20 @@ export function flipBit(path: string, random: () => number): Flip {
   };
 }
 
-/** @param restores every how many flips the tree is restored, too */
+/** @param restores every how many flips the tree is restored, too; 0: none */
 export function tryFlips(
   count: number,
   seed: number,
   restores: number,
   kind: FlipKind = 'full',
+  how: MediaHow = {},
 ): Flips {
   return inDirectory((directory) => {
     const random = randomFrom(seed);
     const source = join(directory, 'source');
     makeSmallTree(source);
-    const library = Library.open(join(directory, 'library'), { lockFile });
-    const ids = makeSets(library, source, kind);
+    const library = Library.open(join(directory, 'library'), { lockFile, access: how.access });
+    const ids = makeSets(library, source, kind, how);
     const id = ids.at(-1) as string;
     // Whatever a set has is flipped, so that a new kind of file is not forgotten here.
     const files = ids.flatMap((set) => {
@@ -143,7 +157,7 @@ export function tryFlips(
       return readdirSync(home).map((name) => join(home, name));
     });
     const target = join(directory, 'target');
-    const good = restored(library, id, target, source);
+    const good = restores === 0 ? '' : restored(library, id, target, source);
     if (good === null) throw new Error('the set does not restore before any bit is changed');
     const missed: string[] = [];
     const silent: string[] = [];
@@ -151,7 +165,7 @@ export function tryFlips(
       const flip = flipBit(files[i % files.length] as string, random);
       const { problems } = checkLibrary(library, [], { kind: 'data' }, { onProblem() {} });
       if (problems === 0) missed.push(flip.where);
-      if (i % restores === 0) {
+      if (restores > 0 && i % restores === 0) {
         const found = restored(library, id, target, source);
         if (found !== null && found !== good) silent.push(flip.where);
       }

@@ -1,12 +1,17 @@
 /** One tree, one library, and backups of it in turns, all in memory but the files. */
-import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { Library, type StoredSet } from '../../../src/library/library.js';
 import type { ManifestItem } from '../../../src/library/manifest.js';
+import type { MediaAccess, MediaPlan } from '../../../src/library/media-plan.js';
 import { type RestoreReport, RestoreWriter, restoreSet } from '../../../src/library/restore.js';
 import { sendSet } from '../../../src/library/send-set.js';
 import { sendTree, type TransferOptions } from '../../../src/library/send-tree.js';
-import { chainThrough, indexPathOf, openChain, openParent } from '../../../src/library/set-tree.js';
+import {
+  chainThrough,
+  openChain,
+  openParent,
+  parentListOf,
+} from '../../../src/library/set-tree.js';
 import { storeSet } from '../../../src/library/store-set.js';
 import { TreeIndexReader } from '../../../src/library/tree-index.js';
 import { native } from '../../../src/native.js';
@@ -26,9 +31,13 @@ export class Generations {
   readonly source: string;
   readonly library: Library;
 
-  constructor(readonly directory: string) {
+  constructor(
+    readonly directory: string,
+    private readonly kind: { readonly plan?: MediaPlan; readonly access?: MediaAccess } = {},
+  ) {
     this.source = join(directory, 'source');
-    this.library = Library.open(join(directory, 'library'), { lockFile });
+    const { access } = kind;
+    this.library = Library.open(join(directory, 'library'), { lockFile, access });
   }
 
   full(options: TransferOptions = {}, pipe = new MemoryPipe()): Made {
@@ -42,16 +51,16 @@ export class Generations {
 
   #store(options: TransferOptions, pipe: MemoryPipe, parent: StoredSet | null): Made {
     const warnings: TreeWarning[] = [];
-    const fd = parent === null ? -1 : openSync(indexPathOf(parent), 'r');
+    const list = parent?.openList();
     try {
       let position = 0;
       sendTree(pipe, [this.source], {
         native: native(),
         now: () => LATER_NS,
         onWarning: (w) => warnings.push(w),
-        ...(fd >= 0 && {
+        ...(list !== undefined && {
           previous: () => (into: Buffer, at: number, bytes: number) => {
-            const read = readSync(fd, into, at, bytes, position);
+            const read = list.read(into, at, bytes, position);
             position += read;
             return read;
           },
@@ -59,7 +68,7 @@ export class Generations {
         ...options,
       });
     } finally {
-      if (fd >= 0) closeSync(fd);
+      list?.close();
     }
     const set = this.#receive(pipe, parent);
     return { set, warnings, items: [...set.manifest()] };
@@ -67,12 +76,14 @@ export class Generations {
 
   #receive(pipe: MemoryPipe, parent: StoredSet | null): StoredSet {
     const meta = { host: 'h', roots: [this.source], stpd: '0' };
+    const { plan } = this.kind;
+    const base = plan === undefined ? {} : { plan };
     const writer =
       parent === null
-        ? this.library.beginSet(meta)
+        ? this.library.beginSet(meta, base)
         : this.library.beginSet(
             { ...meta, chain: chainThrough(parent.summary) },
-            { parent: { path: indexPathOf(parent), blake3: parent.summary.indexBlake3 ?? '' } },
+            { ...base, parent: parentListOf(parent) },
           );
     storeSet(pipe, writer);
     return this.library.openSet(writer.commit().id);
@@ -102,14 +113,14 @@ export class Generations {
 
 /** Names in the list of a set, below the source. */
 export function listed(made: Made, source: string): string[] {
-  const fd = openSync(indexPathOf(made.set), 'r');
+  const file = made.set.openList();
   try {
-    const list = TreeIndexReader.ofFile('x', fd);
+    const list = TreeIndexReader.ofFile(file);
     const names: string[] = [];
     while (list.next()) names.push(`/${list.path.toString()}`.slice(source.length));
     return names;
   } finally {
-    closeSync(fd);
+    file.close();
   }
 }
 
