@@ -8,7 +8,7 @@ const runs = [
   ['short', 'ENOSPC', 5],
 ] as const;
 for (const [mode, code, step] of runs) {
-  test.serial(`the disk of the library and of a restore: ${code}, ${mode}`, async (t) => {
+  test.serial(`trap 13: the disk of the library and of a restore: ${code}, ${mode}`, async (t) => {
     const { tried, wrong } = await tryFullDisk(mode, code, step);
     t.deepEqual(wrong, []);
     t.true(tried.length >= 10 && tried.every((one) => one.tried > 0), JSON.stringify(tried));
