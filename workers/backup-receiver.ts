@@ -54,7 +54,8 @@ await runMover<StoreSetJob, StoreSetResult>(async (job, stream) => {
   if (parent === null) return store(library, job, stream, null, null);
   const list = parent.openList();
   try {
-    return await store(library, job, stream, parent, new ListServer(stream, list));
+    const directories = openChain(library, parent).map((set) => set.directory);
+    return await store(library, job, stream, parent, new ListServer(stream, list, directories));
   } finally {
     list.close();
   }

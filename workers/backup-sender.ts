@@ -3,7 +3,7 @@
 import type { SendTreeJob } from '../src/backup/jobs.js';
 import { lanesOf } from '../src/backup/lanes.js';
 import { runMover } from '../src/backup/mover-thread.js';
-import { fetchList } from '../src/library/list-transfer.js';
+import { fetchPrevious } from '../src/library/list-transfer.js';
 import { sendTree } from '../src/library/send-tree.js';
 import { native } from '../src/native.js';
 
@@ -15,9 +15,10 @@ await runMover<SendTreeJob, null>((job, stream) => {
     native: native(),
     selection: job.selection,
     dryRun: job.dryRun,
+    deltaFrom: job.deltaFrom,
     ...(job.lanes.length > 0 && { lanes: lanesOf(job.lanes) }),
     ...(job.listBytes > 0 && {
-      previous: (frames) => fetchList(frames, stream, job.listBytes),
+      previous: (frames) => fetchPrevious(frames, stream, job.listBytes),
     }),
   });
   stream.shutdown();

@@ -7,7 +7,8 @@ import { native } from '../src/native.js';
 
 await runMover<ReadLaneJob, null>((job, stream) => {
   const { progress } = stream;
-  const lane = new ReadLane(stream, { medium: job.medium, progress, native: native() });
+  const { medium, deltaFrom } = job;
+  const lane = new ReadLane(stream, { medium, progress, native: native(), deltaFrom });
   serveLane(job, (next) => lane.do(next));
   lane.finish();
   stream.shutdown();

@@ -8,11 +8,11 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","streams","bytesPerSecond","via",
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","deltaFrom","streams","bytesPerSecond","via",
  *                       "selection":{"exclude","oneFileSystem","excludeCaches"},
  *                       "media":{"volumeBytes","compress"}}
  *                       answer: events, one JSON object a line
- *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond","via",
+ *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond","via","options",
  *                       "access":{"search","identities"}}   the same
  *
  * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
@@ -29,8 +29,15 @@ import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
 import { PATHS_MAX, STREAMS_MAX } from './limits.js';
-import { type Complaint, type Progress, pathSchema, selectionSchema } from './protocol.js';
+import {
+  type Complaint,
+  type Progress,
+  pathSchema,
+  restoreOptionsSchema,
+  selectionSchema,
+} from './protocol.js';
 import { reasonOf } from './reason.js';
+import { PLAIN_RESTORE } from './restore-order.js';
 import type { BackupServer, SessionEvents, SessionReport } from './server.js';
 
 const BODY_BYTES_MAX = 4 << 20;
@@ -44,6 +51,7 @@ const backupBody = z.strictObject({
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  deltaFrom: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
   bytesPerSecond,
   streams: z.number().int().min(1).max(STREAMS_MAX).optional(),
   via,
@@ -63,6 +71,7 @@ const restoreBody = z.strictObject({
     .strictObject({ search: z.array(z.string()), identities: z.array(z.string()) })
     .partial()
     .optional(),
+  options: restoreOptionsSchema.default(PLAIN_RESTORE),
 });
 
 /** One line of the answer to a session's request. */

@@ -7,6 +7,7 @@
 import { monotonicMs } from '../clock.js';
 import { STPConnect, type Use } from '../connect/stp-connect.js';
 import { messageOf, stpError } from '../errors.js';
+import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
 import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
 import { lastSetOf, openParent } from '../library/set-tree.js';
 import type { SetSummary } from '../library/set-writer.js';
@@ -36,6 +37,7 @@ import {
 } from './mover-times.js';
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
+import { PLAIN_RESTORE, type RestoreOptions, type RestoreOutcome } from './restore-order.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
@@ -79,6 +81,8 @@ export interface SessionReport {
   /** The same, where it went through the array. */
   readonly memoryBytes: number;
   /** On the wire, as each side counts: TLS and the handshake are in the server's. */
+  /** A restore: what became of the entries, and of the target. */
+  readonly restored?: RestoreOutcome;
   readonly networkBytes: { readonly server: NetworkBytes; readonly client: NetworkBytes };
   /** Shares of the time in which a side waited for that part; null from a client that does not say. */
   readonly waited: (Waited & { readonly slowest: Slowest }) | null;
@@ -105,6 +109,8 @@ export interface BackupOrder {
   readonly incremental?: boolean;
   /** Nothing is stored: the report says what would be. */
   readonly dryRun?: boolean;
+  /** Bytes: of files from this size on only changed blocks are stored; 0: never. 4 MiB where absent. */
+  readonly deltaFrom?: number | undefined;
   /** Not faster than this; the configurations of both sides may say less. */
   readonly bytesPerSecond?: number | undefined;
   /** In place of what the configuration says. */
@@ -127,6 +133,8 @@ export interface RestoreOrder {
   readonly access?: MoreAccess | undefined;
   /** 'array' where absent. */
   readonly via?: Use;
+  /** Into an empty directory, as it was, where absent. */
+  readonly options?: RestoreOptions;
 }
 
 export class BackupServer {
@@ -250,6 +258,9 @@ class SessionRun {
     const selection = { exclude, oneFileSystem, excludeCaches };
     const roots = paths.map(pathText);
     const { plan, access } = config.media ?? PLAIN_MEDIA;
+    // Hashes of blocks lie beside the media as they are: who may not read the data may not have them.
+    const isSealed = (plan.recipients?.length ?? 0) > 0;
+    const deltaFrom = isSealed ? 0 : (order.deltaFrom ?? DELTA_FROM_DEFAULT);
     // Opened here first: a parent that is gone should cost no session.
     const parent = order.incremental ? openParent(this.library, host, roots).at(-1) : undefined;
     const job: StoreSetJob = {
@@ -278,7 +289,8 @@ class SessionRun {
         this.#expectTree(host, roots, order.incremental ?? false);
         const request = { op: 'backup' as const, host, paths: [...paths], streams };
         // Not waited for: the client does not wait long for it, and data that is early waits.
-        const ready = session.request({ ...request, selection, listBytes, dryRun, bytesPerSecond });
+        const limits = { dryRun, deltaFrom, bytesPerSecond };
+        const ready = session.request({ ...request, selection, listBytes, ...limits });
         ready.catch(() => {});
         if (others.length > 0) {
           const place = await session.wait(mover.begun);
@@ -323,10 +335,12 @@ class SessionRun {
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
     const access = bothAccesses((config.media ?? PLAIN_MEDIA).access, order.access);
-    const job: SendSetJob = { library: config.library, set, selected, access };
+    const { options = PLAIN_RESTORE } = order;
+    const { dryRun } = options;
+    const job: SendSetJob = { library: config.library, set, selected, dryRun, access };
     Mover.prepare('restore-sender');
     return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
-      await session.request({ op: 'restore', host, set, target, streams: 1 });
+      await session.request({ op: 'restore', host, set, target, streams: 1, options });
       const mover = keep(
         Mover.start<SendSetJob, null>(
           'restore-sender',
@@ -476,6 +490,7 @@ class SessionRun {
       ...(this.#viaReason !== undefined && { viaReason: this.#viaReason }),
       movedBytes: moved,
       memoryBytes: this.#via === 'array' ? moved : 0,
+      ...(summary.restored !== undefined && { restored: summary.restored }),
       networkBytes: { server: session.inet, client: summary.inet },
       waited: waited && { ...waited, slowest: slowestOf(waited) },
       times: { client, server },

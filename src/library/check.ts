@@ -1,7 +1,7 @@
 /**
  * Check: does a set hold what it promises?
  *
- *   structure  set.json, manifest and list have their digests and agree; every line keeps its rules; the
+ *   structure  set.json, manifest, list and block hashes have their digests and agree; every line keeps its rules; the
  *              media have their length, and at each place a member as its line says, no data read
  *   share      structure, and the data of a share of the files, drawn by a seed
  *   data       structure, the data of every file, and the digest of the whole media: headers,
@@ -14,9 +14,12 @@
  * themselves (check-library.ts). Reads only. What is wrong is told by `onProblem`; the check of a set goes on as far as what is
  * left makes sense. Blocks; any thread.
  */
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
+import { type BlockList, blocksFile, listBytesOf, readBlockList } from './blocks.js';
 import { digestOfFile } from './digest.js';
 import type { StoredSet } from './library.js';
 import {
@@ -25,6 +28,7 @@ import {
   type ManifestReader,
   type ManifestVoid,
   mediaDataBytes,
+  mediaDigest,
   memberOf,
 } from './manifest.js';
 import { digestOfMedia, type MediaReader } from './media.js';
@@ -43,7 +47,7 @@ export type CheckDepth =
 export interface SetProblem {
   readonly set: string;
   /** The part that is damaged. */
-  readonly part: 'summary' | 'manifest' | 'media' | 'list' | 'parent';
+  readonly part: 'summary' | 'manifest' | 'media' | 'list' | 'blocks' | 'parent';
   /** As stored, escaped for display; null where it is not one entry. */
   readonly path: string | null;
   readonly message: string;
@@ -87,6 +91,8 @@ interface OpenMedium {
 
 class SetChecker {
   readonly #media: OpenMedium[] = [];
+  /** How far the block hashes of each medium go, by the lines so far. */
+  readonly #listEnds: number[] = [];
   #entries = 0;
   #filesRead = 0;
   #problems = 0;
@@ -219,6 +225,7 @@ class SetChecker {
           if (record.kind === 'void') this.#void(this.#at(record), record);
         }
         this.#compareTrailer(manifest);
+        this.#compareListEnds();
         for (const medium of this.#media) this.#end(medium);
       });
     } finally {
@@ -289,6 +296,7 @@ class SetChecker {
     const { cursor } = open;
     if (!entry.again) this.#entries++;
     this.#member(open, entry);
+    if (entry.blocks !== null) this.#list(entry, entry.blocks);
     // A header that was not understood may have taken less than is its own.
     cursor.skip(entry.dataOffset - cursor.offset);
     if (mediaDataBytes(entry) > 0) this.#data(open, entry);
@@ -316,9 +324,28 @@ class SetChecker {
     }
   }
 
+  /** Block hashes are few beside what they stand for: all are read. */
+  #list({ path, size, medium }: ManifestEntry, list: BlockList): void {
+    const file = join(this.set.directory, blocksFile(medium));
+    const bytes = listBytesOf(size, list.blockBytes);
+    this.#listEnds[medium] = Math.max(this.#listEnds[medium] ?? 0, list.offset + bytes);
+    if (readBlockList(file, list.offset, bytes, list.blake3) !== null) return;
+    const name = displayPath(path);
+    this.#problem('blocks', name, `${file} is damaged: it does not have the hashes of /${name}`);
+  }
+
+  #compareListEnds(): void {
+    for (const medium of this.set.media.keys()) {
+      const file = join(this.set.directory, blocksFile(medium));
+      const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+      const end = this.#listEnds[medium] ?? 0;
+      if (size > end) this.#problem('blocks', null, `${file} has ${size} bytes instead of ${end}`);
+    }
+  }
+
   #data(open: OpenMedium, entry: ManifestEntry): void {
     const { cursor } = open;
-    const { stored } = entry;
+    const stored = mediaDataBytes(entry);
     const padding = paddedBytes(stored) - stored;
     const { depth } = this;
     const reads = depth.kind === 'data' || (depth.kind === 'share' && depth.draw() < depth.share);
@@ -335,7 +362,7 @@ class SetChecker {
       },
     });
     const name = displayPath(entry.path);
-    if (digest.digest('hex') !== entry.blake3) {
+    if (digest.digest('hex') !== mediaDigest(entry)) {
       this.#problem('media', name, `/${name} is damaged: its data is not what was backed up`);
     }
     if (cursor.take(padding).some((byte) => byte !== 0)) {

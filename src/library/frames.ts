@@ -15,6 +15,10 @@
  *   END      one JSON object: totals. Nothing follows                       both
  *   MORE     one byte: the client asks for the next part of the list        backup, incremental
  *   LIST     bytes of the parent's list (tree-index.ts); answers MORE       to the client
+ *   BLOCKS   block hashes (blocks.ts): of a file whose ENTRY is to come     backup
+ *            or those that WANT asked for; one byte: they are not there     to the client
+ *   WANT     56 bytes: the client asks for the block hashes of a file,      backup, incremental
+ *            by their place (list-transfer.ts)
  *
  * Valid if and only if the order holds, too: see store.ts and restore.ts. An entry comes after the
  * MEDIA bytes it names, since it carries their digest. A MEDIA frame holds whole members: one large
@@ -31,6 +35,7 @@ import { readSync, writeSync } from 'node:fs';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { native } from '../native.js';
+import { BLOCK_LIST_BYTES_MAX } from './blocks.js';
 import { paddedBytes, TAR_BLOCK_BYTES } from './pax.js';
 
 export const FRAME_HEADER_BYTES = 16;
@@ -42,6 +47,8 @@ export const FRAME_END = 4;
 export const FRAME_DATA = 5;
 export const FRAME_MORE = 6;
 export const FRAME_LIST = 7;
+export const FRAME_BLOCKS = 8;
+export const FRAME_WANT = 9;
 
 /**
  * One manifest line, newline included: two paths with every byte escaped, 128 KiB of attributes in
@@ -50,6 +57,8 @@ export const FRAME_LIST = 7;
 export const LINE_BYTES_MAX = 512 * 1024;
 /** One answer to MORE: some thousand entries, and little beside the window of a stream. */
 export const LIST_BYTES_MAX = 1 << 20;
+/** Set and medium (u16, u16, zeros up to 8), offset, bytes (f64), BLAKE3 of a block list. */
+export const WANT_BYTES = 56;
 /** Lines gathered into one ENTRY frame; more than this of them are sent before the next. */
 export const LINES_BYTES_TARGET = 16 * 1024;
 
@@ -63,8 +72,21 @@ const lengthMax: readonly number[] = [
   Number.MAX_SAFE_INTEGER,
   1,
   LIST_BYTES_MAX,
+  BLOCK_LIST_BYTES_MAX,
+  WANT_BYTES,
 ];
-const names = ['', 'MEDIA', 'ENTRY', 'WARNING', 'END', 'DATA', 'MORE', 'LIST'] as const;
+const names = [
+  '',
+  'MEDIA',
+  'ENTRY',
+  'WARNING',
+  'END',
+  'DATA',
+  'MORE',
+  'LIST',
+  'BLOCKS',
+  'WANT',
+] as const;
 
 export const frameName = (type: number): string => names[type] || `frame type ${type}`;
 

@@ -21,7 +21,9 @@
 import { isUtf8 } from 'node:buffer';
 import { stpError } from '../errors.js';
 import { displayPath, type EntryType, pathProblem } from '../source/names.js';
+import { SPARSE_MAP_BYTES_MAX } from '../source/sparse.js';
 import { XATTR_NAME_BYTES_MAX, XATTRS_MAX, type Xattr } from '../source/xattrs.js';
+import { BLOCKS_MAX, type BlockList, blocksOf as blocksIn, isBlockSize } from './blocks.js';
 import { type ByteFile, PlainFile } from './bytes.js';
 import { LINE_BYTES_MAX } from './frames.js';
 import { decodeCoding, decodeVolumes, type MediaCoding, type VolumeFacts } from './media-plan.js';
@@ -87,7 +89,7 @@ export interface ManifestEntry {
   readonly changed: boolean;
   /**
    * Bytes of its data in the media: `size`, but for a sparse file its map and what is no hole. With
-   * `sameData` they are in the media of an earlier set.
+   * `sameData` they are in the media of an earlier set, with `delta` those that did not change are.
    */
   readonly stored: number;
   readonly sparse: boolean;
@@ -103,6 +105,23 @@ export interface ManifestEntry {
    * behind what it puts there from other media. Another entry of this path counts.
    */
   readonly again: boolean;
+  /** Incremental sets: only blocks that changed are here, the others are the parent's. */
+  readonly delta: DeltaFacts | null;
+  /** Of a large file: the hashes of its blocks, for the next backup. */
+  readonly blocks: BlockList | null;
+}
+
+/**
+ * What stands in the media for a file of which only blocks are stored: members one behind the other,
+ * see delta-read.ts.
+ */
+export interface DeltaFacts {
+  /** From `dataOffset` on, padding and the headers of all members but the first included. */
+  readonly bytes: number;
+  /** Of the data of the first member. */
+  readonly mapBytes: number;
+  /** Of these bytes; the entry's own is that of the whole file. */
+  readonly blake3: string;
 }
 
 /** Part of a medium that holds nothing: tar reads it as a comment. */
@@ -171,6 +190,8 @@ export type EntryFacts = Omit<
   | 'sameData'
   | 'medium'
   | 'again'
+  | 'delta'
+  | 'blocks'
 >;
 
 /** What only few entries have. */
@@ -182,6 +203,8 @@ export interface RareFacts {
   readonly sameData?: boolean;
   readonly medium?: number;
   readonly again?: boolean;
+  readonly delta?: DeltaFacts | null;
+  readonly blocks?: BlockList | null;
 }
 
 const field = (name: string, bytes: Buffer): string =>
@@ -217,6 +240,14 @@ function encodeRare(rare: RareFacts): string {
   if (rare.sameData) text += ',"sameData":true';
   if (rare.medium) text += `,"medium":${rare.medium}`;
   if (rare.again) text += ',"again":true';
+  if (rare.delta) {
+    const { bytes, mapBytes, blake3 } = rare.delta;
+    text += `,"delta":{"bytes":${bytes},"mapBytes":${mapBytes},"blake3":"${blake3}"}`;
+  }
+  if (rare.blocks) {
+    const { blockBytes, offset, blake3 } = rare.blocks;
+    text += `,"blocks":{"blockBytes":${blockBytes},"offset":${offset},"blake3":"${blake3}"}`;
+  }
   if (rare.xattrs) {
     const list = rare.xattrs.map(
       ({ name, value }) => `{${field('name', name)},"value":"${value.toString('base64')}"}`,
@@ -349,20 +380,62 @@ function xattrsOf(o: Fields): Xattr[] | null {
   });
 }
 
+const digest = (o: Fields, name: string): string => {
+  const value = text(o, name);
+  if (!HEX.test(value)) throw new LineError(`${name} is not 64 hex digits`);
+  return value;
+};
+
+const objectIn = (o: Fields, name: string): Fields | null => {
+  const value = o[name];
+  if (value === undefined) return null;
+  if (typeof value === 'object' && value !== null) return value as Fields;
+  throw new LineError(`${name} is no object`);
+};
+
+function deltaOf(o: Fields): DeltaFacts | null {
+  const delta = objectIn(o, 'delta');
+  if (delta === null) return null;
+  const bytes = integer(delta, 'bytes', Number.MAX_SAFE_INTEGER);
+  const mapBytes = integer(delta, 'mapBytes', SPARSE_MAP_BYTES_MAX);
+  if (mapBytes === 0 || paddedBytes(mapBytes) > bytes || bytes % TAR_BLOCK_BYTES !== 0) {
+    throw new LineError('the bytes of delta are not those of its members');
+  }
+  return { bytes, mapBytes, blake3: digest(delta, 'blake3') };
+}
+
+function blocksOf(o: Fields): BlockList | null {
+  const blocks = objectIn(o, 'blocks');
+  if (blocks === null) return null;
+  const blockBytes = integer(blocks, 'blockBytes', Number.MAX_SAFE_INTEGER);
+  if (!isBlockSize(blockBytes)) throw new LineError('blockBytes is not the size of a block');
+  const offset = integer(blocks, 'offset', Number.MAX_SAFE_INTEGER);
+  return { blockBytes, offset, blake3: digest(blocks, 'blake3') };
+}
+
 /** `stored` and the flags; the same for all but a few entries. */
 function rareOf(o: Fields, type: EntryType, size: number): Required<RareFacts> {
   const isFile = type === 'file';
   const sparse = flag(o, 'sparse');
   const superseded = flag(o, 'superseded');
   const sameData = flag(o, 'sameData');
-  if (!isFile && (sparse || superseded || sameData)) {
-    throw new LineError(`a ${type} is not sparse, superseded or without data`);
+  const delta = deltaOf(o);
+  const blocks = blocksOf(o);
+  if (!isFile && (sparse || superseded || sameData || delta !== null || blocks !== null)) {
+    throw new LineError(`a ${type} is not sparse, superseded, without data or made of blocks`);
+  }
+  if (sameData && (delta !== null || blocks !== null)) {
+    throw new LineError('sameData and delta or blocks are both there');
+  }
+  if (blocks !== null && blocksIn(size, blocks.blockBytes) > BLOCKS_MAX) {
+    throw new LineError(`blocks are more than ${BLOCKS_MAX}`);
   }
   if (superseded && sameData) throw new LineError('superseded and sameData are both there');
   const again = flag(o, 'again');
   if (again && type !== 'directory') throw new LineError(`a ${type} does not come again`);
   const stored = sparse ? integer(o, 'stored', Number.MAX_SAFE_INTEGER) : size;
-  return { stored, sparse, superseded, sameData, again, medium: mediumOf(o), xattrs: xattrsOf(o) };
+  const [medium, xattrs] = [mediumOf(o), xattrsOf(o)];
+  return { stored, sparse, superseded, sameData, again, medium, xattrs, delta, blocks };
 }
 
 const mediumOf = (o: Fields): number =>
@@ -552,7 +625,19 @@ export class MediaTiling {
 }
 
 /** Bytes of data that stand behind the entry's header. */
-export const mediaDataBytes = (entry: ManifestEntry): number => (entry.sameData ? 0 : entry.stored);
+export const mediaDataBytes = ({ sameData, delta, stored }: ManifestEntry): number =>
+  sameData ? 0 : (delta?.bytes ?? stored);
+
+/** Digest of the bytes behind the entry's header; null where there are none. */
+export const mediaDigest = ({ delta, blake3 }: ManifestEntry): string | null =>
+  delta?.blake3 ?? blake3;
+
+const DELTA_ROOT = Buffer.from('.stp-delta/');
+/** What comes behind a file's path in the names of its members. */
+export const DELTA_NAME_BYTES_MAX = DELTA_ROOT.length + 12;
+/** Name of a member that has blocks of `path`: `map`, then 1, 2, ... */
+export const deltaPath = (path: Buffer, part: 'map' | number): Buffer =>
+  Buffer.concat([DELTA_ROOT, path, Buffer.from(`/${part}`)]);
 
 /** The member that stands for an entry, but for the names that a directory has. */
 export function memberOf(entry: ManifestEntry): TarMember {
@@ -560,6 +645,10 @@ export function memberOf(entry: ManifestEntry): TarMember {
   const same = { path, mode, uid, gid, mtimeNs, major, minor };
   // A link of a file to itself: GNU tar leaves the file as it is.
   if (entry.sameData) return { ...same, type: 'hardlink', link: path, size: 0 };
+  if (entry.delta !== null) {
+    const map = { path: deltaPath(path, 'map'), size: entry.delta.mapBytes };
+    return { ...same, ...map, type: 'file', link: null };
+  }
   const sparse = entry.sparse ? { sparseBytes: entry.size } : {};
   return { ...same, type, link, size: entry.stored, xattrs, ...sparse };
 }

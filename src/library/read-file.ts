@@ -8,22 +8,16 @@ import { SparseMapParser } from '../source/sparse.js';
 import type { StoredSet } from './library.js';
 import type { ManifestEntry } from './manifest.js';
 import { type ByteSink, MediaCursor } from './media-cursor.js';
+import { type DataPlace, OpenMedia } from './open-media.js';
 import { TAR_BLOCK_BYTES } from './pax.js';
 import { treeOf, verifyTree } from './set-tree.js';
-
-/** Where a file's data is. */
-interface Found {
-  readonly entry: ManifestEntry;
-  readonly dataSet: StoredSet;
-  readonly dataMedium: number;
-  readonly dataOffset: number;
-}
+import { MemberError } from './tar-member.js';
 
 /** A hard link stands for its first name, which stands for the data. */
-function findFile(chain: readonly StoredSet[], path: Buffer): Found {
-  const links = new Map<string, Found>();
-  for (const { entry, dataSet, dataMedium, dataOffset } of treeOf(chain)) {
-    const found = { entry, dataSet, dataMedium, dataOffset };
+function findFile(chain: readonly StoredSet[], path: Buffer): DataPlace {
+  const links = new Map<string, DataPlace>();
+  for (const { entry, dataSet, dataMedium, dataOffset, extra } of treeOf(chain)) {
+    const found = { entry, dataSet, dataMedium, dataOffset, extra };
     if (entry.path.equals(path)) {
       const first = entry.link?.toString('latin1');
       return entry.type === 'hardlink' ? (links.get(first as string) ?? found) : found;
@@ -87,13 +81,15 @@ const both = (a: ByteSink, b: ByteSink): ByteSink => ({
  */
 export function readFileOf(chain: readonly StoredSet[], path: Buffer, to: ByteSink): void {
   verifyTree(chain);
-  const { entry, dataSet, dataMedium, dataOffset } = findFile(chain, path);
+  const found = findFile(chain, path);
+  const { entry, dataSet } = found;
   assertFile(entry, path);
-  const media = dataSet.openMedia(dataMedium);
+  const open = new OpenMedia(chain);
   try {
     const isWhole = (sink: ByteSink): boolean => {
+      const { media, offset } = open.dataOf(found);
       const cursor = new MediaCursor(media, null);
-      cursor.skip(dataOffset);
+      cursor.skip(offset);
       const digest = new Blake3Hasher();
       if (!entry.sparse) cursor.pass(entry.stored, both(digest, sink));
       else if (!passSparse(cursor, entry, digest, sink)) return false;
@@ -102,7 +98,13 @@ export function readFileOf(chain: readonly StoredSet[], path: Buffer, to: ByteSi
     const damaged = `/${displayPath(path)} of set ${dataSet.id} is damaged: its data is not what was backed up`;
     if (!isWhole({ update() {} })) throw stpError('EBADMSG', damaged);
     if (!isWhole(to)) throw stpError('EBADMSG', damaged);
+  } catch (e) {
+    if (!(e instanceof MemberError)) throw e;
+    throw stpError(
+      'EBADMSG',
+      `/${displayPath(path)} of set ${dataSet.id} is damaged: ${e.message}`,
+    );
   } finally {
-    media.close();
+    open.close();
   }
 }

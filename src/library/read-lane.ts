@@ -7,6 +7,7 @@
  */
 import { refreshEntry, type TreeEntry, type TreeWarning } from '../source/file-tree.js';
 import { encodeTotals, FRAME_END } from './frames.js';
+import type { KnownFile } from './send-delta.js';
 import { isLastRead, MemberSender } from './send-member.js';
 import type { LaneJob, LaneResult } from './spread.js';
 
@@ -29,7 +30,7 @@ export class ReadLane extends MemberSender {
   /** @throws what the stream throws */
   do(job: LaneJob): LaneResult {
     const entry = received(job.entry);
-    if (job.kind === 'file') this.#file(entry, job.fd);
+    if (job.kind === 'file') this.#file(entry, job.fd, job.known);
     else {
       const xattrs = job.xattrs?.map(({ name, value }) => ({
         name: bufferOf(name),
@@ -52,8 +53,10 @@ export class ReadLane extends MemberSender {
     return result;
   }
 
-  #file(entry: TreeEntry, fd: number): void {
-    for (let reads = 1; !this.sendFile(entry, fd, isLastRead(reads, entry)); reads++) {
+  #file(entry: TreeEntry, fd: number, known: KnownFile | null): void {
+    const send = (isLast: boolean): boolean =>
+      known === null ? this.sendFile(entry, fd, isLast) : this.sendDelta(entry, fd, isLast, known);
+    for (let reads = 1; !send(isLastRead(reads, entry)); reads++) {
       refreshEntry(entry, fd);
     }
   }

@@ -5,6 +5,7 @@
  *   set.json                    manifest and media agree     a new one from the manifest
  *   manifest of a full set      the media have their digest  a new one from the media
  *   list                        manifest, the parent's list  a new one from these
+ *   block hashes                every file has its digest    new ones from the data
  *   headers, padding of media   every file has its digest    new ones from the manifest
  *   anything else               -                            the set moves to damaged/
  *   a set that it builds on is  -                            the set moves to damaged/
@@ -30,6 +31,8 @@ import {
 import { join } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf } from '../errors.js';
+import { SparseMapParser } from '../source/sparse.js';
+import { BlockLister, blocksFile, isBlocksFile, listBytesOf, readBlockList } from './blocks.js';
 import { checkSet, type SetProblem } from './check.js';
 import { digestOfFile } from './digest.js';
 import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
@@ -46,13 +49,22 @@ import {
   ManifestReader,
   type ManifestTrailer,
   mediaDataBytes,
+  mediaDigest,
   memberOf,
 } from './manifest.js';
 import { createPlainMedia, MEDIA_FILE, openMedia } from './media.js';
 import { MediaCursor } from './media-cursor.js';
+
 import { NewFile } from './new-file.js';
-import { paddedBytes, TAR_END_BYTES, TarHeaderWriter, type TarMember } from './pax.js';
-import { indexPathOf } from './set-tree.js';
+import { type EntryData, OpenMedia } from './open-media.js';
+import {
+  paddedBytes,
+  TAR_BLOCK_BYTES,
+  TAR_END_BYTES,
+  TarHeaderWriter,
+  type TarMember,
+} from './pax.js';
+import { indexPathOf, openChain, treeOf } from './set-tree.js';
 import { INDEX_FILE, MANIFEST_FILE, type SetSummary } from './set-writer.js';
 import { encodeSummary, parentOf, readSummary, SUMMARY_FILE } from './summary.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
@@ -76,6 +88,7 @@ interface Remedy {
 
 /** In the order in which they take their places. */
 const REPLACED = [MEDIA_FILE, MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE];
+const BLOCKS_FILE = blocksFile(0);
 /** media.tar, media.tar.zst, ID.v0001.tar.age: see media-plan.ts. */
 const MEDIA_NAME = /\.tar(\.zst)?(\.age)?$/;
 const LOST = 'the manifest was damaged and made anew from the media; its warnings are lost';
@@ -116,11 +129,14 @@ function problemOf(set: StoredSet): string | null {
   return first;
 }
 
-/** Hard links of what is there; `media` stands for all that has a name of a medium or a volume. */
+/** Hard links of what is there; `media` and `blocks` stand for those of all media. */
 function link(from: string, stage: string, names: readonly string[]): void {
   const isMedia = (name: string): boolean => MEDIA_NAME.test(name);
   for (const name of readdirSync(from)) {
-    const wanted = names.includes(name) || (names.includes(MEDIA_FILE) && isMedia(name));
+    const wanted =
+      names.includes(name) ||
+      (names.includes(MEDIA_FILE) && isMedia(name)) ||
+      (names.includes(BLOCKS_FILE) && isBlocksFile(name));
     if (wanted) linkSync(join(from, name), join(stage, name));
   }
 }
@@ -170,7 +186,7 @@ function newSummary(library: Library, directory: string, id: string, stage: stri
   for (const _record of manifest);
   const { kind: _kind, ...totals } = manifest.trailer as ManifestTrailer;
   const { bytes, blake3 } = digestOfFile(path);
-  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE]);
+  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE, BLOCKS_FILE]);
   // Sets of databases have none.
   const hasList = header.chain !== undefined || isIn(directory, INDEX_FILE);
   return writeSummary(stage, {
@@ -184,10 +200,73 @@ function newSummary(library: Library, directory: string, id: string, stage: stri
   });
 }
 
+/** True if each list of block hashes is as its line says, and nothing stands behind the last. */
+function hasSoundBlocks(set: StoredSet): boolean {
+  const ends = new Map<string, number>();
+  for (const entry of set.manifest()) {
+    if (entry.kind !== 'entry' || entry.blocks === null) continue;
+    const { blockBytes, offset, blake3 } = entry.blocks;
+    const path = join(set.directory, blocksFile(entry.medium));
+    const bytes = listBytesOf(entry.size, blockBytes);
+    if (readBlockList(path, offset, bytes, blake3) === null) return false;
+    ends.set(path, offset + bytes);
+  }
+  return readdirSync(set.directory)
+    .filter(isBlocksFile)
+    .map((name) => join(set.directory, name))
+    .every((path) => statSync(path).size === (ends.get(path) ?? 0));
+}
+
+/** Hashes of blocks alone, from the data: they must be those that the lines name. */
+function newBlocks(library: Library, set: StoredSet, stage: string): SetSummary {
+  const { directory, summary } = set;
+  if (hasSoundBlocks(set)) throw new MemberError('its block hashes are not what is damaged');
+  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE]);
+  const chain = openChain(library, set);
+  const media = new OpenMedia(chain);
+  const files = new Map<number, NewFile>();
+  try {
+    for (const item of treeOf(chain)) {
+      const { blocks, medium } = item.entry;
+      if (item.lineSet.id !== set.id || blocks === null) continue;
+      const list = listOf(item.entry, blocks.blockBytes, media.dataOf(item));
+      const file = files.get(medium) ?? new NewFile(join(stage, blocksFile(medium)));
+      files.set(medium, file);
+      if (file.bytes !== blocks.offset) throw new MemberError('its lines do not tile the hashes');
+      file.put(list);
+    }
+    for (const file of files.values()) file.finish();
+  } finally {
+    media.close();
+    for (const file of files.values()) file.close();
+  }
+  return summary;
+}
+
+/** The hashes of a file's blocks, from its data as it is stored. */
+function listOf(entry: ManifestEntry, blockBytes: number, { media, offset }: EntryData): Buffer {
+  const cursor = new MediaCursor(media, null);
+  cursor.skip(offset);
+  const lister = new BlockLister();
+  lister.begin(entry.size, blockBytes);
+  const map = new SparseMapParser();
+  while (entry.sparse && !map.isComplete) {
+    const problem = map.add(cursor.take(TAR_BLOCK_BYTES), entry.size);
+    if (problem !== null) throw new MemberError(problem);
+  }
+  const segments = entry.sparse ? map.segments : [{ offset: 0, bytes: entry.size }];
+  for (const segment of segments) {
+    lister.skipTo(segment.offset);
+    cursor.pass(segment.bytes, lister);
+  }
+  lister.skipTo(entry.size);
+  return Buffer.from(lister.finish());
+}
+
 /** The list alone: it is the one that set.json vouches for, or the set is not repaired. */
 function newList(library: Library, { directory, summary }: StoredSet, stage: string): SetSummary {
   if (summary.coding?.encrypt) throw new MemberError('what is encrypted is not made anew');
-  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE]);
+  link(directory, stage, [MEDIA_FILE, MANIFEST_FILE, SUMMARY_FILE, BLOCKS_FILE]);
   makeList(library, stage);
   return summary;
 }
@@ -325,7 +404,7 @@ function newMedia(set: StoredSet, stage: string): SetSummary {
           file.append(bytes);
         },
       });
-      if (stored > 0 && digest.digest('hex') !== entry.blake3) {
+      if (stored > 0 && digest.digest('hex') !== mediaDigest(entry)) {
         throw new MemberError('its data is damaged');
       }
       cursor.skip(paddedBytes(stored) - stored);
@@ -334,7 +413,7 @@ function newMedia(set: StoredSet, stage: string): SetSummary {
     file.append(new Uint8Array(TAR_END_BYTES));
     file.finish();
     const list = set.summary.indexBytes === undefined ? [] : [INDEX_FILE];
-    link(set.directory, stage, [MANIFEST_FILE, SUMMARY_FILE, ...list]);
+    link(set.directory, stage, [MANIFEST_FILE, SUMMARY_FILE, BLOCKS_FILE, ...list]);
     return set.summary;
   } finally {
     file.close();
@@ -360,7 +439,10 @@ function remediesOf(library: Library, directory: string, id: string): Remedy[] {
   if (!isSound(() => set.verifyList())) {
     return [{ part: 'list', make: (stage) => newList(library, set, stage) }];
   }
-  return [{ part: 'media', make: (stage) => newMedia(set, stage) }];
+  return [
+    { part: 'blocks', make: (stage) => newBlocks(library, set, stage) },
+    { part: 'media', make: (stage) => newMedia(set, stage) },
+  ];
 }
 
 class Repairer {
@@ -487,18 +569,23 @@ class Repairer {
   /** The summary last: until then the set is as damaged as it was. */
   #replace(directory: string, id: string, stage: string): void {
     syncDirectory(stage);
-    const changed = REPLACED.filter(
+    const lists = readdirSync(directory).filter(isBlocksFile);
+    // Those that no line names any more would only be in the way.
+    const gone = lists.filter((name) => !isIn(stage, name));
+    const made = readdirSync(stage).filter(isBlocksFile);
+    const changed = [...made, ...REPLACED].filter(
       (name) => isIn(stage, name) && !isSame(join(directory, name), join(stage, name)),
     );
     const home = join(this.library.directory, 'damaged', id);
     makeDirectory(join(home, '..'));
     makeDirectory(home);
-    for (const name of changed) keep(join(directory, name), home, name);
+    for (const name of [...changed, ...gone]) keep(join(directory, name), home, name);
     syncDirectory(home);
     for (const name of changed) {
       renameSync(join(stage, name), join(directory, name));
       syncDirectory(directory);
     }
+    for (const name of gone) rmSync(join(directory, name));
   }
 
   /** Damaged sets and all that stands on them, children first. */

@@ -8,7 +8,7 @@
  *
  * Worker thread: all of it blocks.
  */
-import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { Blake3Hasher, blake3 } from '@napi-rs/blake-hash';
 import { isCoded, stpError } from '../errors.js';
 import {
   accessOf,
@@ -26,9 +26,25 @@ import {
   segmentsOf,
 } from '../source/sparse.js';
 import { XATTRS_BYTES_MAX, type Xattr, xattrsOf } from '../source/xattrs.js';
-import { FileReadError, FrameWriter, LINE_BYTES_MAX, type PageSink } from './frames.js';
+import {
+  BLOCKS_MAX,
+  type BlockList,
+  BlockLister,
+  blockBytesFor,
+  blocksOf,
+  DELTA_FROM_DEFAULT,
+} from './blocks.js';
+import {
+  type Digest,
+  FileReadError,
+  FRAME_BLOCKS,
+  FrameWriter,
+  LINE_BYTES_MAX,
+  type PageSink,
+} from './frames.js';
 import { BLAKE3_EMPTY, encodeEntry, type RareFacts } from './manifest.js';
 import { paddedBytes, TarHeaderWriter } from './pax.js';
+import { type Content, DeltaSender, type KnownFile } from './send-delta.js';
 
 /** Large files report progress this often. */
 const SLICE_BYTES = 8 << 20;
@@ -56,13 +72,23 @@ export interface MediumOptions {
   readonly progress: Float64Array;
   /** Without it there are neither attributes nor holes. */
   readonly native?: SourceNative | undefined;
+  /** Files from this size on have block hashes, and go as deltas; 0: none. */
+  readonly deltaFrom?: number | undefined;
+  /** Bytes of a block of a new list, where the file has pages; see `blockBytesFor`. */
+  readonly blockBytes?: number | undefined;
 }
 
-export interface Content {
-  /** Bytes that stand for the data: `size`, or map and segments. */
-  readonly stored: number;
-  readonly segments: readonly Segment[] | null;
-  readonly map: Buffer | null;
+/** A file whose data has gone. */
+interface SentFile {
+  readonly digest: string;
+  /** Code of a read error. */
+  readonly failure: string | null;
+  /** In the media, behind the first header. */
+  readonly dataBytes: number;
+  /** Hashes of its blocks. */
+  readonly list: Buffer | null;
+  readonly blockBytes: number;
+  readonly rare: RareFacts;
 }
 
 /** With every byte of a name escaped, base64 of the values, and what stands around them. */
@@ -83,8 +109,16 @@ export abstract class MemberSender {
   readonly #headers = new TarHeaderWriter();
   readonly #native: SourceNative | undefined;
   readonly #medium: number;
+  readonly #deltaFrom: number;
+  readonly #blockBytes: number | undefined;
+  readonly #lister = new BlockLister();
+  readonly #deltas: DeltaSender;
+  /** Hashes of the file and of its blocks. */
+  readonly #both: Digest;
   /** Of this medium, so far. */
   protected mediaBytes = 0;
+  /** Of block hashes that were sent for it. */
+  #listsBytes = 0;
   #headerBytes = 0;
 
   constructor(sink: PageSink, options: MediumOptions) {
@@ -92,6 +126,15 @@ export abstract class MemberSender {
     this.#medium = options.medium;
     this.#native = options.native;
     this.progress = options.progress;
+    this.#deltaFrom = options.deltaFrom ?? DELTA_FROM_DEFAULT;
+    this.#blockBytes = options.blockBytes;
+    this.#deltas = new DeltaSender(this.frames, this.#headers, this.progress);
+    this.#both = {
+      update: (bytes) => {
+        this.hasher.update(bytes);
+        this.#lister.update(bytes);
+      },
+    };
   }
 
   /** The line of a member, whose bytes have gone; with the bytes of data that stand behind it. */
@@ -164,6 +207,7 @@ export abstract class MemberSender {
   ): boolean {
     const { size } = entry;
     if (size > SMALL_BYTES_MAX || isSparse(size, entry.blocks)) return false;
+    if (this.fitsDelta(size, blockBytesFor(size, this.#blockBytes))) return false;
     const headerBytes = this.#headers.write(entry);
     this.hasher.reset();
     const header = this.#headers.buffer.subarray(0, headerBytes);
@@ -186,28 +230,111 @@ export abstract class MemberSender {
       this.hasher.update(map);
       this.frames.put(map, 0, map.length);
     }
-    const failure = this.#moveAll(fd, segments ?? [{ offset: 0, bytes: size }]);
-    this.frames.putZeros(this.frames.owed - (paddedBytes(stored) - stored), this.hasher);
-    this.frames.putZeros(this.frames.owed);
+    const blockBytes = blockBytesFor(size, this.#blockBytes);
+    const listed = this.fitsDelta(size, blockBytes) ? blockBytes : 0;
+    const failure = this.#moveAll(fd, segments ?? [{ offset: 0, bytes: size }], size, listed);
+    const padding = paddedBytes(stored) - stored;
+    const isWhole = this.frames.owed === padding;
+    this.frames.putZeros(this.frames.owed - padding, this.hasher);
+    this.frames.putZeros(padding);
+    return this.#finishFile(entry, fd, isLast, {
+      digest: this.hasher.digest('hex'),
+      failure,
+      dataBytes: stored,
+      list: listed > 0 && isWhole ? this.#lister.finish() : null,
+      blockBytes,
+      rare: { ...(map !== null && { sparse: true, stored }), xattrs },
+    });
+  }
+
+  /** True if a file of this size goes by blocks of this one. */
+  protected fitsDelta(size: number, blockBytes: number): boolean {
+    const isLarge = this.#deltaFrom > 0 && size >= this.#deltaFrom;
+    return isLarge && blockBytes > 0 && blocksOf(size, blockBytes) <= BLOCKS_MAX;
+  }
+
+  /**
+   * Sends the blocks that changed, or the metadata alone; false if the file changed meanwhile and is
+   * to be read again.
+   */
+  protected sendDelta(entry: TreeEntry, fd: number, isLast: boolean, known: KnownFile): boolean {
+    // It is another size by now.
+    if (!this.fitsDelta(entry.size, known.blockBytes)) return this.sendFile(entry, fd, isLast);
+    const content = this.contentOf(entry, fd);
+    const { map, stored } = content;
+    const isSame = (digest: string): boolean =>
+      known.size === entry.size &&
+      known.stored === stored &&
+      known.sparse === (map !== null) &&
+      known.blake3 === digest &&
+      isSameFile(entry, fd);
+    const sent = this.#deltas.send(entry, fd, content, known, isSame);
+    if (sent.delta === null) {
+      this.sendLink(entry, fd, content, sent.blake3);
+      return true;
+    }
+    this.#headerBytes = sent.headerBytes;
+    return this.#finishFile(entry, fd, isLast, {
+      digest: sent.blake3,
+      failure: sent.failure,
+      dataBytes: sent.delta.bytes,
+      list: sent.list,
+      blockBytes: known.blockBytes,
+      rare: {
+        ...(map !== null && { sparse: true, stored }),
+        delta: sent.delta,
+        xattrs: this.xattrsOf(entry, fd),
+      },
+    });
+  }
+
+  /** Metadata alone: a link of a file to itself; GNU tar leaves the file as it is. */
+  protected sendLink(entry: TreeEntry, fd: number, content: Content, digest: string): void {
+    const { map, stored } = content;
+    const xattrs = this.xattrsOf(entry, fd);
+    this.member({ ...entry, type: 'hardlink', link: entry.path, size: 0 }, 0);
+    const sparse = map !== null ? { sparse: true, stored } : {};
+    this.line(entry, 0, digest, false, { sameData: true, ...sparse, xattrs });
+  }
+
+  /** The line of a file whose data has gone; false if that is superseded: it is to be read again. */
+  #finishFile(entry: TreeEntry, fd: number, isLast: boolean, sent: SentFile): boolean {
+    const { digest, failure, dataBytes, list, blockBytes, rare } = sent;
     const same = failure === null && isSameFile(entry, fd);
     const again = failure === null && !isLast && !same;
     if (failure !== null) this.#warnUnreadable(entry, failure);
     else if (!same && !again) this.onWarning(changedWarning(entry));
-    const rare: RareFacts = {
-      ...(map !== null && { sparse: true, stored }),
-      superseded: again,
-      xattrs,
-    };
-    this.line(entry, stored, this.hasher.digest('hex'), !same, rare);
+    const blocks = again || list === null ? null : this.#sendList(list, blockBytes);
+    this.line(entry, dataBytes, digest, !same, { ...rare, superseded: again, blocks });
     return !again;
   }
 
-  /** Returns the code of a read error, null if the data or the end of the file was reached. */
-  #moveAll(fd: number, segments: readonly Segment[]): string | null {
+  #sendList(list: Buffer, blockBytes: number): BlockList {
+    this.frames.frame(FRAME_BLOCKS, list);
+    const offset = this.#listsBytes;
+    this.#listsBytes += list.length;
+    return { blockBytes, offset, blake3: blake3(list).toString('hex') };
+  }
+
+  /**
+   * Returns the code of a read error, null if the data or the end of the file was reached.
+   * @param blockBytes if not 0, the lister gets all bytes, holes included
+   */
+  #moveAll(
+    fd: number,
+    segments: readonly Segment[],
+    size: number,
+    blockBytes: number,
+  ): string | null {
+    const lister = blockBytes > 0 ? this.#lister : null;
+    lister?.begin(size, blockBytes);
+    const digest = lister === null ? this.hasher : this.#both;
     try {
       for (const { offset, bytes } of segments) {
-        if (!this.#moveData(fd, offset, bytes)) break;
+        lister?.skipTo(offset);
+        if (!this.#moveData(fd, offset, bytes, digest)) return null;
       }
+      lister?.skipTo(size);
       return null;
     } catch (e) {
       if (e instanceof FileReadError) return e.code;
@@ -216,11 +343,11 @@ export abstract class MemberSender {
   }
 
   /** False at the end of the file. */
-  #moveData(fd: number, offset: number, bytes: number): boolean {
+  #moveData(fd: number, offset: number, bytes: number, digest: Digest): boolean {
     const { progress } = this;
     for (let at = 0; at < bytes; ) {
       const asked = Math.min(bytes - at, SLICE_BYTES);
-      const moved = this.frames.putFile(fd, offset + at, asked, this.hasher);
+      const moved = this.frames.putFile(fd, offset + at, asked, digest);
       at += moved;
       progress[1] = (progress[1] as number) + moved;
       if (moved < asked) return false;

@@ -15,8 +15,9 @@ import {
   type Totals,
 } from './frames.js';
 import type { StoredSet } from './library.js';
-import type { MediaReader } from './media.js';
-import { treeOf, verifyTree } from './set-tree.js';
+import { type EntryData, OpenMedia } from './open-media.js';
+import { type TreeItem, treeOf, verifyTree } from './set-tree.js';
+import { MemberError } from './tar-member.js';
 
 const SLICE_BYTES = 8 << 20;
 const NEWLINE = Buffer.of(0x0a);
@@ -28,6 +29,8 @@ export interface SendSetOptions {
   readonly selected?: readonly Buffer[];
   /** Kept up to date for another thread: [entries, bytes of data]. */
   readonly progress?: Float64Array;
+  /** Entries only, for a dry run. */
+  readonly withoutData?: boolean;
 }
 
 /**
@@ -36,24 +39,23 @@ export interface SendSetOptions {
  *   EIO; what the stream throws
  */
 export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions = {}): Totals {
-  const { chain = [set], selected = [], progress = new Float64Array(2) } = options;
+  const { chain = [set], selected = [], withoutData = false } = options;
+  const { progress = new Float64Array(2) } = options;
   const frames = new FrameWriter(sink);
   // A line that was changed on the disk would restore as it stands: modes, owners, names.
   verifyTree(chain);
   // Better now than in the middle of what is made there.
   if (selected.length === 0 && chain.length === 1) set.assertMediaThere();
-  const open = new OpenMedia();
+  const open = new OpenMedia(chain);
   let entries = 0;
   let bytes = 0;
   try {
-    for (const { entry, line, dataSet, dataMedium, dataOffset } of treeOf(chain, selected)) {
+    for (const item of treeOf(chain, selected)) {
+      const { entry, line } = item;
       frames.begin(FRAME_ENTRY, line.length + 1);
       frames.put(line, 0, line.length);
       frames.put(NEWLINE, 0, 1);
-      if (entry.stored > 0) {
-        const media = open.of(dataSet, dataMedium);
-        sendData(frames, { media, offset: dataOffset, bytes: entry.stored }, progress);
-      }
+      if (entry.stored > 0 && !withoutData) sendData(frames, open, item, progress);
       bytes += entry.stored;
       progress[0] = ++entries;
     }
@@ -66,43 +68,29 @@ export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions 
   }
 }
 
-/** Files that one restore holds open: those used longest ago are closed to make room. */
-const OPEN_MEDIA_MAX = 256;
-
-class OpenMedia {
-  readonly #open = new Map<string, MediaReader>();
-
-  of(set: StoredSet, medium: number): MediaReader {
-    const key = `${set.id} ${medium}`;
-    const media = this.#open.get(key) ?? set.openMedia(medium);
-    this.#open.delete(key);
-    this.#open.set(key, media);
-    if (this.#open.size > OPEN_MEDIA_MAX) this.#closeOldest();
-    return media;
-  }
-
-  #closeOldest(): void {
-    for (const [key, media] of this.#open) {
-      media.close();
-      this.#open.delete(key);
-      return;
-    }
-  }
-
-  close(): void {
-    for (const media of this.#open.values()) media.close();
+function sendData(
+  frames: FrameWriter,
+  open: OpenMedia,
+  item: TreeItem,
+  progress: Float64Array,
+): void {
+  frames.begin(FRAME_DATA, item.entry.stored);
+  try {
+    move(frames, open.dataOf(item), item.entry.stored, progress);
+  } catch (e) {
+    if (!(e instanceof MemberError)) throw e;
+    // What says where its blocks are is damaged. The receiver finds it by the digest and names it,
+    // as it does with damaged data, and the rest goes on.
+    frames.putZeros(frames.owed);
   }
 }
 
-interface DataPlace {
-  readonly media: MediaReader;
-  readonly offset: number;
-  readonly bytes: number;
-}
-
-function sendData(frames: FrameWriter, place: DataPlace, progress: Float64Array): void {
-  const { media, offset, bytes } = place;
-  frames.begin(FRAME_DATA, bytes);
+function move(
+  frames: FrameWriter,
+  { media, offset }: EntryData,
+  bytes: number,
+  progress: Float64Array,
+): void {
   for (let at = 0; at < bytes; ) {
     const asked = Math.min(bytes - at, SLICE_BYTES);
     const moved = frames.putFrom(media, offset + at, asked, null);

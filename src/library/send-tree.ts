@@ -25,8 +25,9 @@ import {
   TreeWalk,
   type TreeWarning,
 } from '../source/file-tree.js';
-import { compareWalk } from '../source/names.js';
+import { compareWalk, PATH_BYTES_MAX } from '../source/names.js';
 import type { Xattr } from '../source/xattrs.js';
+import { listBytesOf } from './blocks.js';
 import {
   encodeTotals,
   FRAME_END,
@@ -38,10 +39,13 @@ import {
   type PageSink,
   type Totals,
 } from './frames.js';
-import { encodeScan, encodeTombstone, encodeWarning } from './manifest.js';
+import { LEVELS_MAX } from './levels.js';
+import type { PreviousTree } from './list-transfer.js';
+import { DELTA_NAME_BYTES_MAX, encodeScan, encodeTombstone, encodeWarning } from './manifest.js';
+import type { KnownFile } from './send-delta.js';
 import { isLastRead, MemberSender, type SourceNative } from './send-member.js';
 import { type LaneResult, type Lanes, SPREAD_BYTES_MIN, Spread } from './spread.js';
-import { type FillList, TreeIndexReader } from './tree-index.js';
+import { TreeIndexReader } from './tree-index.js';
 
 /**
  * A file with another mtime and the same size is read first, to see whether its data is the same: at
@@ -65,8 +69,14 @@ export interface TransferOptions {
   /** Without it there are neither attributes nor holes. */
   readonly native?: SourceNative;
   readonly selection?: TreeSelection;
-  /** The parent's list, for an incremental backup; reads on demand. */
-  readonly previous?: (frames: FrameWriter) => FillList;
+  /** Stored path of the only root, a file, where that is not its own. */
+  readonly storedAs?: Buffer;
+  /** The parent, for an incremental backup; asked on demand. */
+  readonly previous?: (frames: FrameWriter) => PreviousTree;
+  /** Of files from this size on only blocks that changed are sent; 0: never. */
+  readonly deltaFrom?: number;
+  /** Bytes of a block, where the files are databases: of a page. */
+  readonly blockBytes?: number;
   /** Nothing but warnings and END is sent: what would be, by the looks of it. */
   readonly dryRun?: boolean;
   /** Further streams, for the data of large files. */
@@ -113,6 +123,7 @@ class TreeSender extends MemberSender {
   readonly #directories: OpenDirectory[] = [];
   readonly #scratch = Buffer.allocUnsafeSlow(1 << 18);
   readonly #lineBytes = Buffer.allocUnsafeSlow(LINE_BYTES_MAX + LINES_BYTES_TARGET);
+  #parent: PreviousTree | null = null;
   #previous: TreeIndexReader | null = null;
   /** The clock went back since the parent's scan: what is older than it may be newer. */
   #trustsNothing = false;
@@ -123,7 +134,13 @@ class TreeSender extends MemberSender {
 
   constructor(sink: PageSink, roots: readonly (Buffer | string)[], options: TransferOptions) {
     const { native, progress = new Float64Array(2), lanes } = options;
-    super(sink, { medium: 0, progress, native });
+    super(sink, {
+      medium: 0,
+      progress,
+      native,
+      deltaFrom: options.deltaFrom,
+      blockBytes: options.blockBytes,
+    });
     this.#options = options;
     this.#spread =
       lanes === undefined
@@ -135,7 +152,10 @@ class TreeSender extends MemberSender {
     const onWarning = (warning: TreeWarning) => this.onWarning(warning);
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = options.selection ?? {};
     const selector = new Selector(exclude);
-    this.#walk = new TreeWalk(roots, { onWarning, selector, oneFileSystem, excludeCaches });
+    this.#walk = new TreeWalk(roots, {
+      ...{ onWarning, selector, oneFileSystem, excludeCaches },
+      storedAs: options.storedAs,
+    });
   }
 
   run(): Totals {
@@ -159,9 +179,9 @@ class TreeSender extends MemberSender {
   }
 
   #openPrevious(scanNs: bigint): void {
-    const fill = this.#options.previous?.(this.frames);
-    if (fill === undefined) return;
-    this.#previous = new TreeIndexReader('of the parent', fill);
+    this.#parent = this.#options.previous?.(this.frames) ?? null;
+    if (this.#parent === null) return;
+    this.#previous = new TreeIndexReader('of the parent', this.#parent.fill);
     this.#trustsNothing = scanNs < this.#previous.scanNs;
     this.#previous.next();
   }
@@ -209,17 +229,25 @@ class TreeSender extends MemberSender {
       const read = (view: Uint8Array, at: number) => this.#walk.readWhole(entry, view, at);
       if (this.sendSmall(entry, read)) return true;
     }
+    let blocks: KnownFile | null | undefined;
     for (let reads = 1; ; reads++) {
       const fd = this.#walk.open(entry);
       if (fd < 0) return false;
       let isMine = true;
       try {
-        if (known !== null && reads === 1 && this.#sendSameData(entry, known, fd)) return true;
-        if (reads === 1 && this.#giveAway(entry, fd)) {
+        if (blocks === undefined) blocks = known && this.#blocksOf(entry, known);
+        const isNew = known === null || reads > 1 || blocks !== null;
+        if (!isNew && this.#sendSameData(entry, known, fd)) return true;
+        if (reads === 1 && this.#giveAway(entry, fd, blocks)) {
           isMine = false;
           return true;
         }
-        if (this.sendFile(entry, fd, isLastRead(reads, entry))) return true;
+        const isLast = isLastRead(reads, entry);
+        const isSent =
+          blocks === null
+            ? this.sendFile(entry, fd, isLast)
+            : this.sendDelta(entry, fd, isLast, blocks);
+        if (isSent) return true;
       } finally {
         if (isMine) closeSync(fd);
       }
@@ -235,7 +263,7 @@ class TreeSender extends MemberSender {
   #sent: Pick<OpenDirectory, 'entry' | 'xattrs'> | null = null;
 
   /** True if another stream takes the file: large, of one name, and where tar can put it later. */
-  #giveAway(entry: TreeEntry, fd: number): boolean {
+  #giveAway(entry: TreeEntry, fd: number, known: KnownFile | null): boolean {
     const { nlink, size } = entry;
     if (this.#spread === null || nlink > 1 || size < SPREAD_BYTES_MIN) return false;
     const parent = this.#directories.at(-1);
@@ -243,7 +271,7 @@ class TreeSender extends MemberSender {
     if (parent !== undefined && (parent.entry.mode & OWNER_MAY_WRITE) !== OWNER_MAY_WRITE) {
       return false;
     }
-    if (!this.#spread.giveFile(entry, fd)) return false;
+    if (!this.#spread.giveFile(entry, fd, known)) return false;
     if (parent !== undefined) parent.isSpread = true;
     return true;
   }
@@ -285,12 +313,23 @@ class TreeSender extends MemberSender {
     }
     const digest = this.hasher.digest('hex');
     if (digest !== known.blake3 || !isSameFile(entry, fd)) return false;
-    const xattrs = this.xattrsOf(entry, fd);
-    // A link of a file to itself: GNU tar leaves the file as it is.
-    this.member({ ...entry, type: 'hardlink', link: entry.path, size: 0 }, 0);
-    const sparse = map !== null ? { sparse: true, stored } : {};
-    this.line(entry, 0, digest, false, { sameData: true, ...sparse, xattrs });
+    this.sendLink(entry, fd, content, digest);
     return true;
+  }
+
+  /**
+   * The parent's hashes of a file's blocks; null if it is to be sent in full: there are none, it
+   * stands on too many levels, or these are as large as the file by now.
+   */
+  #blocksOf(entry: TreeEntry, known: TreeIndexReader): KnownFile | null {
+    const { type, size, stored, isSparse: sparse, blake3, extra } = known;
+    if (type !== 'file' || entry.path.length > PATH_BYTES_MAX - DELTA_NAME_BYTES_MAX) return null;
+    const { list, levels, blockBytes } = extra;
+    if (list === null || levels.length >= LEVELS_MAX) return null;
+    const deltaBytes = levels.slice(1).reduce((sum, { bytes }) => sum + bytes, 0);
+    if (deltaBytes >= size || !this.fitsDelta(entry.size, blockBytes)) return null;
+    const hashes = this.#parent?.blocks(list, listBytesOf(size, blockBytes)) ?? null;
+    return hashes && { size, stored, sparse, blake3, blockBytes, hashes };
   }
 
   #hashPart(fd: number, offset: number, bytes: number): boolean {

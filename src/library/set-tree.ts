@@ -8,6 +8,7 @@
 import { isCoded, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
 import type { ByteFile } from './bytes.js';
+import { type Extra, NO_EXTRA } from './levels.js';
 import type { Library, StoredSet } from './library.js';
 import {
   CHAIN_MAX,
@@ -124,6 +125,8 @@ export interface TreeItem {
   readonly dataSet: StoredSet;
   readonly dataMedium: number;
   readonly dataOffset: number;
+  /** Of a large file in an incremental set: the levels that its data is put together from. */
+  readonly extra: Extra;
 }
 
 /**
@@ -161,7 +164,8 @@ function* itemsOfManifest(set: StoredSet): Generator<TreeItem, void, void> {
       if (entry.kind !== 'entry' || entry.superseded || entry.again) continue;
       const { line, lineOffset } = manifest;
       const { medium: dataMedium, dataOffset } = entry;
-      yield { entry, line, lineSet: set, lineOffset, dataSet: set, dataMedium, dataOffset };
+      const place = { dataSet: set, dataMedium, dataOffset, extra: NO_EXTRA };
+      yield { entry, line, lineSet: set, lineOffset, ...place };
     }
   } finally {
     manifest.close();
@@ -178,7 +182,9 @@ function* itemsOfIndex(chain: readonly StoredSet[]): Generator<TreeItem, void, v
     while (list.next()) {
       const place = list.place;
       const [lineSet, dataSet] = [chain[place.set], chain[place.dataSet]];
-      if (lineSet === undefined || dataSet === undefined) {
+      const { extra } = list;
+      const isThere = extra.levels.every((level) => chain[level.set] !== undefined);
+      if (lineSet === undefined || dataSet === undefined || !isThere) {
         throw stpError('EINVAL', `${path} is damaged: it names a set that is not in its chain`);
       }
       const lines = manifests[place.set] ?? new LineFile(lineSet.openManifest());
@@ -186,7 +192,7 @@ function* itemsOfIndex(chain: readonly StoredSet[]): Generator<TreeItem, void, v
       const line = lines.at(place.lineOffset, place.lineBytes);
       const entry = entryAt(line, list, lineSet.manifestPath);
       const { lineOffset, dataMedium, dataOffset } = place;
-      yield { entry, line, lineSet, lineOffset, dataSet, dataMedium, dataOffset };
+      yield { entry, line, lineSet, lineOffset, dataSet, dataMedium, dataOffset, extra };
     }
     // A sealed list shows each change by itself.
     if (!set.isSealed && list.digest() !== set.summary.indexBlake3) {

@@ -14,6 +14,7 @@ import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
 import type { Sealing } from './age-file.js';
+import { BlocksWriter, blocksPath } from './blocks.js';
 import { syncDirectory, writeNewFile } from './disk.js';
 import { type FrameReader, LINE_BYTES_MAX } from './frames.js';
 import {
@@ -102,6 +103,7 @@ export class SetWriter {
   readonly id: string;
   readonly #place: SetPlace;
   readonly #media: MediaWriter;
+  readonly #blocks: BlocksWriter;
   readonly #manifest: NewFile;
   /** Null for a set without a list. */
   readonly #merge: TreeMerge | null;
@@ -123,6 +125,7 @@ export class SetWriter {
     const { header, plan = {}, partialDirectory } = place;
     const { home } = this;
     this.#media = createMedia({ partialDirectory, home, medium: 0, plan });
+    this.#blocks = new BlocksWriter(blocksPath(partialDirectory, 0, plan));
     this.#manifest = new NewFile(
       join(partialDirectory, manifestName(header)),
       listSealing(plan, home, MANIFEST_FILE),
@@ -167,6 +170,12 @@ export class SetWriter {
     this.#guard(() => frames.pass(frames.owed, (page) => this.#media.append(page)));
   }
 
+  /** Keeps the block hashes of a file whose line is to come. */
+  blocks(frames: FrameReader): void {
+    assert(this.#state === 'open', 'the set is open');
+    this.#guard(() => this.#blocks.receive(frames));
+  }
+
   /**
    * Checks and appends lines, each with its newline.
    * @param allowed what the frame may carry
@@ -209,6 +218,12 @@ export class SetWriter {
     if (record.medium === 0 && endOffset(record) > this.#media.bytes) {
       throw new LineError(`${displayPath(record.path)} ends behind the media received`);
     }
+    // Those of other media are compared by check; wrong ones cost their file a full copy.
+    const { blocks } = record;
+    if (record.medium === 0 && blocks !== null && !this.#blocks.claim(blocks, record.size)) {
+      const shown = displayPath(record.path);
+      throw new LineError(`the block hashes of ${shown} are not those that it names`);
+    }
     if (!record.again) this.#entries++;
     this.#bytes += mediaDataBytes(record);
     this.#guard(() => this.#merge?.put(record, this.#lineOffset, lineBytes));
@@ -235,6 +250,10 @@ export class SetWriter {
   commit(more: readonly FurtherMedium[] = []): SetSummary {
     assert(this.#state === 'open', 'the set is open');
     this.#assertTiled(more);
+    if (this.#blocks.unclaimed > 0) {
+      this.abort();
+      throw stpError('EPROTO', 'the client sent block hashes that no entry names');
+    }
     return this.#guard(() => {
       const { partialDirectory, directory } = this.#place;
       const summary = this.#finishFiles(more);
@@ -303,6 +322,7 @@ export class SetWriter {
       }),
     };
     writeNewFile(join(this.#place.partialDirectory, SUMMARY_FILE), encodeSummary(summary));
+    this.#blocks.finish();
     this.#closeFiles();
     return summary;
   }
@@ -321,6 +341,7 @@ export class SetWriter {
     if (!this.#filesOpen) return;
     this.#filesOpen = false;
     this.#media.close();
+    this.#blocks.close();
     this.#manifest.close();
     this.#merge?.close();
   }

@@ -12,6 +12,7 @@ import { closeSync } from 'node:fs';
 import { assert } from '../assert.js';
 import type { TreeEntry, TreeWarning } from '../source/file-tree.js';
 import type { Xattr } from '../source/xattrs.js';
+import type { KnownFile } from './send-delta.js';
 
 /** Smaller files go with the walk: giving one away costs about what reading so much of it does. */
 export const SPREAD_BYTES_MIN = 256 << 10;
@@ -23,7 +24,13 @@ const WAITING_CHARS_MAX = 16 << 20;
 
 /** `file`: its data, from `fd`, which stays open until the result is taken. `directory`: its header once more. */
 export type LaneJob =
-  | { readonly kind: 'file'; readonly entry: TreeEntry; readonly fd: number }
+  | {
+      readonly kind: 'file';
+      readonly entry: TreeEntry;
+      readonly fd: number;
+      /** As the parent has it: only what changed is sent. */
+      readonly known: KnownFile | null;
+    }
   | {
       readonly kind: 'directory';
       readonly entry: TreeEntry;
@@ -93,7 +100,7 @@ export class Spread {
    * Gives an open file to the lane with the least to do, and closes it in the end; false if all have
    * enough: read it yourself.
    */
-  giveFile(entry: TreeEntry, fd: number): boolean {
+  giveFile(entry: TreeEntry, fd: number, known: KnownFile | null): boolean {
     this.#collect();
     const free = this.#loads.filter(
       ({ jobs, bytes }) =>
@@ -102,7 +109,7 @@ export class Spread {
     const [first, ...others] = free;
     if (first === undefined) return false;
     const load = others.reduce((least, each) => (each.bytes < least.bytes ? each : least), first);
-    this.#give(load, { kind: 'file', entry, fd }, entry.size);
+    this.#give(load, { kind: 'file', entry, fd, known }, entry.size);
     return true;
   }
 

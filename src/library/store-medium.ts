@@ -4,8 +4,10 @@
  * Worker thread: all of it blocks. Which entries the medium has comes with the lines of another
  * stream; the set writer holds them against the length that is told here.
  */
+import { BlocksWriter, blocksPath } from './blocks.js';
 import {
   assertTotals,
+  FRAME_BLOCKS,
   FRAME_END,
   FRAME_MEDIA,
   FrameReader,
@@ -37,13 +39,17 @@ export function storeMedium(source: PageSource, place: MediumPlace): FurtherMedi
   const frames = new FrameReader(source);
   try {
     const media = createMedia({ partialDirectory, home, medium, plan });
+    const blocks = new BlocksWriter(blocksPath(partialDirectory, medium, plan));
     try {
       while (frames.next()) {
         if (frames.type === FRAME_MEDIA) {
           frames.pass(frames.owed, (page) => media.append(page));
+        } else if (frames.type === FRAME_BLOCKS) {
+          blocks.receive(frames);
         } else if (frames.type === FRAME_END) {
           assertTotals(frames.payload(), mediumTotals(media.bytes));
           media.append(new Uint8Array(TAR_END_BYTES));
+          blocks.finish();
           const { mediaBytes: bytes, mediaBlake3: blake3, volumes } = media.finish();
           return { bytes, blake3, ...(volumes !== undefined && { volumes }) };
         } else {
@@ -53,6 +59,7 @@ export function storeMedium(source: PageSource, place: MediumPlace): FurtherMedi
       throw protocolError('the stream ended before its END frame');
     } finally {
       media.close();
+      blocks.close();
     }
   } catch (e) {
     throw explainDiskError(e, partialDirectory, home.id);

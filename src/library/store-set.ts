@@ -6,10 +6,12 @@
  */
 import {
   assertTotals,
+  FRAME_BLOCKS,
   FRAME_END,
   FRAME_ENTRY,
   FRAME_MEDIA,
   FRAME_MORE,
+  FRAME_WANT,
   FRAME_WARNING,
   FrameReader,
   frameName,
@@ -65,9 +67,10 @@ export function receiveDryRun(source: PageSource, list: ListServer | null): Tota
 }
 
 function answer(frames: FrameReader, list: ListServer | null): void {
-  frames.payload();
+  const asked = frames.payload();
   if (list === null) throw protocolError('it asks for a list in a full backup');
-  list.answer();
+  if (frames.type === FRAME_WANT) list.answerBlocks(asked);
+  else list.answer();
 }
 
 function receive(
@@ -86,7 +89,11 @@ function receive(
         progress[0] = set.entries;
         progress[1] = set.bytes;
         break;
+      case FRAME_BLOCKS:
+        set.blocks(frames);
+        break;
       case FRAME_MORE:
+      case FRAME_WANT:
         answer(frames, list);
         break;
       case FRAME_WARNING:

@@ -22,22 +22,31 @@
  *   76      2   medium of the data, of its set
  *   80          offset of the data in its medium (f64)
  *   88      32  BLAKE3 of the data; zeros for what is no file
- *   120         path, link
+ *   120         path, link, and what levels.ts says of a large file
  *
  * Valid if and only if every record is as long as its parts, and the digest in set.json agrees. It
  * can be made again from the manifests of the chain. Any thread; a reader belongs to one.
  */
 import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { assert } from '../assert.js';
 import { stpError } from '../errors.js';
 import { displayPath, type EntryType } from '../source/names.js';
 import type { ByteFile } from './bytes.js';
+import {
+  decodeExtra,
+  EXTRA_BYTES_MAX,
+  type Extra,
+  encodeExtra,
+  isExtra,
+  NO_EXTRA,
+} from './levels.js';
 import type { ManifestEntry } from './manifest.js';
 
 export const INDEX_HEADER_BYTES = 32;
 const MAGIC = Buffer.from('stpd-tree 1\0\0\0\0\0');
 const RECORD_BYTES = 120;
 /** Two paths of 16 bits each. */
-const RECORD_BYTES_MAX = RECORD_BYTES + 2 * 65535;
+const RECORD_BYTES_MAX = RECORD_BYTES + 2 * 65535 + EXTRA_BYTES_MAX;
 const READ_BYTES = 1 << 20;
 
 const types: readonly EntryType[] = [
@@ -76,33 +85,47 @@ export interface IndexPlace {
   readonly dataOffset: number;
 }
 
-export function encodeRecord(e: ManifestEntry, place: IndexPlace, scanNs: bigint): Buffer {
+/** A record is made here: there is one for each file, and writes through Buffer's methods are slow. */
+const scratch = Buffer.allocUnsafeSlow(RECORD_BYTES_MAX);
+const view = new DataView(scratch.buffer);
+
+/** @returns valid until the next call */
+export function encodeRecord(
+  e: ManifestEntry,
+  place: IndexPlace,
+  scanNs: bigint,
+  extra: Extra = NO_EXTRA,
+): Buffer {
   const linkBytes = e.link?.length ?? 0;
-  const record = Buffer.alloc(RECORD_BYTES + e.path.length + linkBytes);
+  const more = encodeExtra(extra);
+  const bytes = RECORD_BYTES + e.path.length + linkBytes + more.length;
+  assert(bytes <= scratch.length, 'a record has its bounds');
   const fresh = e.ctimeNs >= scanNs - TICK_NS || e.mtimeNs >= scanNs - TICK_NS;
-  record.writeUInt32LE(record.length, 0);
-  record[4] = types.indexOf(e.type);
-  record[5] = (fresh || e.changed ? UNTRUSTED : 0) | (e.sparse ? SPARSE : 0);
-  record.writeUInt16LE(e.path.length, 6);
-  record.writeUInt16LE(linkBytes, 8);
-  record.writeUInt16LE(e.mode, 10);
-  record.writeUInt16LE(place.set, 12);
-  record.writeUInt16LE(place.dataSet, 14);
-  record.writeUInt32LE(e.uid, 16);
-  record.writeUInt32LE(e.gid, 20);
-  record.writeDoubleLE(e.size, 24);
-  record.writeDoubleLE(e.stored, 32);
-  record.writeBigInt64LE(BigInt.asIntN(64, e.mtimeNs), 40);
-  record.writeBigInt64LE(BigInt.asIntN(64, e.ctimeNs), 48);
-  record.writeBigUInt64LE(BigInt.asUintN(64, e.ino), 56);
-  record.writeDoubleLE(place.lineOffset, 64);
-  record.writeUInt32LE(place.lineBytes, 72);
-  record.writeUInt16LE(place.dataMedium, 76);
-  record.writeDoubleLE(place.dataOffset, 80);
-  if (e.blake3 !== null) record.write(e.blake3, 88, 'hex');
-  e.path.copy(record, RECORD_BYTES);
-  e.link?.copy(record, RECORD_BYTES + e.path.length);
-  return record;
+  scratch.fill(0, 0, RECORD_BYTES);
+  view.setUint32(0, bytes, true);
+  view.setUint8(4, types.indexOf(e.type));
+  view.setUint8(5, (fresh || e.changed ? UNTRUSTED : 0) | (e.sparse ? SPARSE : 0));
+  view.setUint16(6, e.path.length, true);
+  view.setUint16(8, linkBytes, true);
+  view.setUint16(10, e.mode, true);
+  view.setUint16(12, place.set, true);
+  view.setUint16(14, place.dataSet, true);
+  view.setUint32(16, e.uid, true);
+  view.setUint32(20, e.gid, true);
+  view.setFloat64(24, e.size, true);
+  view.setFloat64(32, e.stored, true);
+  view.setBigInt64(40, e.mtimeNs, true);
+  view.setBigInt64(48, e.ctimeNs, true);
+  view.setBigUint64(56, e.ino, true);
+  view.setFloat64(64, place.lineOffset, true);
+  view.setUint32(72, place.lineBytes, true);
+  view.setUint16(76, place.dataMedium, true);
+  view.setFloat64(80, place.dataOffset, true);
+  if (e.blake3 !== null) scratch.write(e.blake3, 88, 'hex');
+  e.path.copy(scratch, RECORD_BYTES);
+  e.link?.copy(scratch, RECORD_BYTES + e.path.length);
+  more.copy(scratch, RECORD_BYTES + e.path.length + linkBytes);
+  return scratch.subarray(0, bytes);
 }
 
 /** Puts up to `bytes` into `into` at `at`; 0 at the end. */
@@ -155,7 +178,9 @@ export class TreeIndexReader {
     this.#at = this.#start;
     this.#length = length;
     this.#start += length;
-    if (RECORD_BYTES + this.#u16(6) + this.#u16(8) !== length) {
+    const more = length - RECORD_BYTES - this.#u16(6) - this.#u16(8);
+    const isWhole = more === 0 || (more >= 6 && isExtra(more, this.#u16(length - more + 4)));
+    if (!isWhole) {
       throw this.#bad('the parts of a record do not fill it');
     }
     if (types[this.#chunk[this.#at + 4] as number] === undefined)
@@ -213,6 +238,11 @@ export class TreeIndexReader {
       dataMedium: this.#u16(76),
       dataOffset: this.#double(80),
     };
+  }
+  /** Where a large file's block hashes and its levels are. */
+  get extra(): Extra {
+    const start = this.#at + RECORD_BYTES + this.#u16(6) + this.#u16(8);
+    return decodeExtra(this.#chunk.subarray(start, this.#at + this.#length));
   }
   /** The bytes of the record: valid until the next. */
   get record(): Buffer {

@@ -9,6 +9,7 @@ import { stpError } from '../errors.js';
 import { compareWalk, displayPath } from '../source/names.js';
 import type { Sealing } from './age-file.js';
 import { type ByteFile, PlainFile } from './bytes.js';
+import { type Extra, LEVELS_MAX, NO_EXTRA } from './levels.js';
 import { LineError, type ManifestEntry } from './manifest.js';
 import { NewFile } from './new-file.js';
 import { encodeIndexHeader, encodeRecord, type IndexPlace, TreeIndexReader } from './tree-index.js';
@@ -81,7 +82,8 @@ export class TreeMerge {
     if (entry.sameData) ({ dataSet, dataMedium, dataOffset } = this.#dataOf(entry, match));
     const at = { set: this.#options.ordinal, lineOffset, lineBytes };
     const place = { ...at, dataSet, dataMedium, dataOffset };
-    this.#write(encodeRecord(entry, place, this.#scanNs ?? 0n));
+    const extra = this.#extraOf(entry, match);
+    this.#write(encodeRecord(entry, place, this.#scanNs ?? 0n, extra));
     this.#entries++;
     if (match) this.#parent?.next();
   }
@@ -100,6 +102,38 @@ export class TreeMerge {
       parent.blake3 === entry.blake3;
     if (same) return parent.place;
     throw new LineError(`${displayPath(entry.path)} has sameData, but the parent has it not`);
+  }
+
+  /** Where block hashes and levels of a file are. */
+  #extraOf(entry: ManifestEntry, match: boolean): Extra {
+    const parent = this.#parent;
+    if (entry.sameData) return parent?.extra ?? NO_EXTRA;
+    const { blocks, delta, medium, dataOffset: offset, size, sparse } = entry;
+    if (blocks === null && delta === null) return NO_EXTRA;
+    const set = this.#options.ordinal;
+    const list = blocks && { ...blocks, set, medium };
+    if (delta === null) return { blockBytes: blocks?.blockBytes ?? 0, list, levels: [] };
+    const { blockBytes, levels } = this.#extraBelow(entry, match);
+    const { bytes, mapBytes } = delta;
+    const level = { set, medium, offset, bytes, size, sparse, mapBytes };
+    return { blockBytes, list, levels: [...levels, level] };
+  }
+
+  /** What the blocks of an entry stand on: the parent's data. */
+  #extraBelow(entry: ManifestEntry, match: boolean): Extra {
+    const parent = this.#parent;
+    const say = (what: string) => new LineError(`${displayPath(entry.path)} is a delta, ${what}`);
+    if (!match || parent?.type !== 'file') throw say('but the parent has no such file');
+    const { extra } = parent;
+    if (extra.list === null) throw say('but the parent has no hashes of its blocks');
+    if (entry.blocks !== null && entry.blocks.blockBytes !== extra.blockBytes) {
+      throw say('and its blocks have another size than those of the parent');
+    }
+    if (extra.levels.length >= LEVELS_MAX) throw say('but it stands on too many levels');
+    if (extra.levels.length > 0) return extra;
+    const { dataSet: set, dataMedium: medium, dataOffset: offset } = parent.place;
+    const { stored: bytes, size, isSparse: sparse } = parent;
+    return { ...extra, levels: [{ set, medium, offset, bytes, size, sparse, mapBytes: 0 }] };
   }
 
   remove(path: Buffer): void {

@@ -61,6 +61,8 @@ export interface TreeWarning {
 }
 
 export interface TreeWalkOptions {
+  /** Stored path of the only root, a file, where that is not its own. */
+  readonly storedAs?: Buffer | undefined;
   readonly onWarning: (warning: TreeWarning) => void;
   /** What it excludes is as if it was not there. Roots are always in. */
   readonly selector?: Selector;
@@ -274,7 +276,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
     for (const root of this.#roots) {
       const { parentFd, name, stat } = findRoot(root);
       try {
-        const path = root.length === 1 ? DOT : root.subarray(1);
+        const path = this.#options.storedAs ?? (root.length === 1 ? DOT : root.subarray(1));
         const entry = this.#entryOf(path, parentFd, name, stat);
         if (entry === null) continue;
         this.#rootDev = entry.dev;

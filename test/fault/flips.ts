@@ -1,6 +1,6 @@
 /**
- * `npm run test:flips [-- COUNT [SEED]]`: 10,000 changed bits over a full set, over a chain and over
- * the catalog, each found, none restored or listed silently.
+ * `npm run test:flips [-- COUNT [SEED]]`: 10,000 changed bits over a full set, over a chain, over
+ * block deltas and over the catalog, each found, none restored or listed silently.
  */
 import { type Flips, tryCatalogFlips, tryFlips } from '../unit/library/flips.js';
 import { kinds } from '../unit/library/media-kinds.js';
@@ -10,6 +10,7 @@ const coded = Math.ceil(Number(count) / kinds.length);
 const runs: readonly [string, number, (flips: number) => Flips][] = [
   ['full set', Number(count), (n) => tryFlips(n, Number(seed), 1, 'full')],
   ['chain', Number(count), (n) => tryFlips(n, Number(seed), 1, 'chain')],
+  ['block deltas', Number(count), (n) => tryFlips(n, Number(seed), 1, 'delta')],
   ...kinds.map((kind): [string, number, (flips: number) => Flips] => [
     `chain, ${kind.name}`,
     coded,

@@ -14,6 +14,7 @@ interface FsOptions extends SessionVerbOptions {
   readonly excludeCaches?: boolean;
   readonly dryRun?: boolean;
   readonly streams?: number;
+  readonly deltaFrom?: number;
   readonly volumeSize?: string;
   readonly compress?: string;
 }
@@ -24,9 +25,9 @@ function parseStreams(text: string): number {
   throw new ConfigurationError(`--streams is ${text}; give a number from 1 to ${STREAMS_MAX}`);
 }
 
-function bytesOf(size: string): number {
+function bytesOf(option: string, size: string): number {
   const parsed = parseSize(size);
-  if ('problem' in parsed) throw new ConfigurationError(`--volume-size: ${parsed.problem}`);
+  if ('problem' in parsed) throw new ConfigurationError(`${option}: ${parsed.problem}`);
   return parsed.bytes;
 }
 
@@ -46,13 +47,16 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
     incremental: options.incremental ?? false,
     dryRun: options.dryRun ?? false,
     streams: options.streams,
+    deltaFrom: options.deltaFrom,
     selection: {
       exclude: options.exclude ?? [],
       oneFileSystem: options.oneFileSystem ?? false,
       excludeCaches: options.excludeCaches ?? false,
     },
     media: {
-      ...(options.volumeSize !== undefined && { volumeBytes: bytesOf(options.volumeSize) }),
+      ...(options.volumeSize !== undefined && {
+        volumeBytes: bytesOf('--volume-size', options.volumeSize),
+      }),
       ...(options.compress !== undefined && { compress: options.compress }),
     },
   });
@@ -75,6 +79,11 @@ export function addFs(program: Command): void {
     .option('--one-file-system', 'do not enter other file systems')
     .option('--exclude-caches', 'of directories with a CACHEDIR.TAG only the tag')
     .option('--streams <n>', 'streams that read large files at a time, 1 to 8', parseStreams)
+    .option(
+      '--delta-from <size>',
+      'of files from this size on store only changed blocks, such as 64MiB; 0: never (default 4MiB)',
+      (size: string) => bytesOf('--delta-from', size),
+    )
     .option('--volume-size <size>', 'cut media into files of at most this, such as 4GiB; 0: do not')
     .option('--compress <how>', 'zstd, zstd:LEVEL (1 to 19) or none')
     .option('--dry-run', 'store nothing, say what would be stored')

@@ -99,7 +99,7 @@ test('exit codes follow the kind of error', (t) => {
   t.is(exitCodeOf(new CommanderError(1, 'commander.unknownOption', '')), 2);
   t.is(exitCodeOf(new ValidationError(['x'])), 2);
   t.is(exitCodeOf(new MemoryRefusedError('x')), 2);
-  t.is(exitCodeOf(new NotRunningError('/run/stpd')), 3);
+  t.is(exitCodeOf(new NotRunningError('/run/stpd')), 5);
   t.is(exitCodeOf(stpError('ENOMEM', 'x')), 1);
   t.is(exitCodeOf(stpError('ENAMETOOLONG', 'x')), 2);
   t.is(exitCodeOf('thrown text'), 1);

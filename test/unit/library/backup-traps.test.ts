@@ -136,11 +136,14 @@ test('trap 6: unstable inode numbers cost a reading, but no data', (t) => {
     let position = 0;
     const made = g.incremental(
       {
-        previous: () => (into, at, bytes) => {
-          const taken = list.copy(into, at, position, position + bytes);
-          position += taken;
-          return taken;
-        },
+        previous: () => ({
+          fill: (into, at, bytes) => {
+            const taken = list.copy(into, at, position, position + bytes);
+            position += taken;
+            return taken;
+          },
+          blocks: () => null,
+        }),
       },
       pipe,
     );

@@ -54,6 +54,11 @@ test('a changed bit anywhere in a chain is found, and never restores silently', 
   t.deepEqual(tryFlips(120, seed, 3, 'chain'), { flips: 120, missed: [], silent: [] });
 });
 
+test('single flipped bits in block deltas, their base and block hashes are all found', (t) => {
+  t.log(`seed ${seed}`);
+  t.deepEqual(tryFlips(150, seed, 2, 'delta'), { flips: 150, missed: [], silent: [] });
+});
+
 test('a sound set passes at every depth', (t) => {
   t.log(`seed ${seed}`);
   inDirectory((directory) => {

@@ -92,8 +92,31 @@ export interface Flips {
   readonly silent: readonly string[];
 }
 
-/** What is flipped: one full set, or a chain of three, each file of each of them. */
-export type FlipKind = 'full' | 'chain';
+/**
+ * What is flipped: one full set, or a chain of three, each file of each of them; with `delta` most of
+ * it is one file and its changed blocks.
+ */
+export type FlipKind = 'full' | 'chain' | 'delta';
+
+const BLOCK_BYTES = 16 << 10;
+
+function makeDeltas(generations: Generations, source: string): string[] {
+  const large = join(source, 'large');
+  const data = Buffer.alloc(3 * BLOCK_BYTES, 'large ');
+  const options = { deltaFrom: BLOCK_BYTES };
+  writeFileSync(large, data);
+  const ids = [generations.full(options).set.id];
+  for (const at of [BLOCK_BYTES + 1, 2 * BLOCK_BYTES]) {
+    data.write('changed', at);
+    writeFileSync(large, data);
+    const { set, items } = generations.incremental(options);
+    if (!items.some((i) => i.kind === 'entry' && i.delta !== null)) {
+      throw new Error('there is no delta to flip');
+    }
+    ids.push(set.id);
+  }
+  return ids;
+}
 
 /** How the media are, and with what they are read. */
 export interface MediaHow {
@@ -106,6 +129,7 @@ function makeSets(library: Library, source: string, kind: FlipKind, how: MediaHo
   const { plan } = how;
   if (kind === 'full') return [backUp(library, source, plan === undefined ? {} : { plan })];
   const generations = new Generations(join(library.directory, '..'), how);
+  if (kind === 'delta') return makeDeltas(generations, source);
   const full = generations.full().set.id;
   writeFileSync(join(source, 'f511'), 'now it is longer than it was\n'.repeat(30));
   rmSync(join(source, 'f1'));

@@ -34,7 +34,7 @@ const readerOf = (...parts: Uint8Array[]): FrameReader => {
 };
 
 const hostile: [string, Buffer, RegExp][] = [
-  ['an unknown type', header(8, 1), /type 8 is unknown/],
+  ['an unknown type', header(10, 1), /type 10 is unknown/],
   ['type 0', header(0, 1), /type 0 is unknown/],
   ['the highest type', header(0xffffffff, 1), /type 4294967295 is unknown/],
   ['flags', header(FRAME_END, 1, 1), /flags 1 of a END frame/],

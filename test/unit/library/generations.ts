@@ -1,5 +1,6 @@
 /** One tree, one library, and backups of it in turns, all in memory but the files. */
 import { join } from 'node:path';
+import { blocksFile, readBlockList } from '../../../src/library/blocks.js';
 import { Library, type StoredSet } from '../../../src/library/library.js';
 import type { ManifestItem } from '../../../src/library/manifest.js';
 import type { MediaAccess, MediaPlan } from '../../../src/library/media-plan.js';
@@ -52,6 +53,7 @@ export class Generations {
   #store(options: TransferOptions, pipe: MemoryPipe, parent: StoredSet | null): Made {
     const warnings: TreeWarning[] = [];
     const list = parent?.openList();
+    const chain = parent === null ? [] : openChain(this.library, parent);
     try {
       let position = 0;
       sendTree(pipe, [this.source], {
@@ -59,11 +61,17 @@ export class Generations {
         now: () => LATER_NS,
         onWarning: (w) => warnings.push(w),
         ...(list !== undefined && {
-          previous: () => (into: Buffer, at: number, bytes: number) => {
-            const read = list.read(into, at, bytes, position);
-            position += read;
-            return read;
-          },
+          previous: () => ({
+            fill: (into: Buffer, at: number, bytes: number) => {
+              const read = list.read(into, at, bytes, position);
+              position += read;
+              return read;
+            },
+            blocks: ({ set, medium, offset, blake3 }, bytes) => {
+              const { directory } = chain[set] as StoredSet;
+              return readBlockList(join(directory, blocksFile(medium)), offset, bytes, blake3);
+            },
+          }),
         }),
         ...options,
       });

@@ -86,6 +86,8 @@ test('an entry comes back as it was', (t) => {
           again,
           superseded: false,
           sameData: false,
+          delta: null,
+          blocks: null,
         });
       },
     ),

@@ -23,73 +23,14 @@ import {
   FrameWriter,
 } from '../../../src/library/frames.js';
 import { Library } from '../../../src/library/library.js';
-import { BLAKE3_EMPTY, encodeEntry, type ManifestEntry } from '../../../src/library/manifest.js';
-import {
-  type RestoreNative,
-  type RestoreProblem,
-  type RestoreReport,
-  RestoreWriter,
-  restoreSet,
-} from '../../../src/library/restore.js';
+import { encodeEntry, type ManifestEntry } from '../../../src/library/manifest.js';
+import { type RestoreProblem, RestoreWriter, restoreSet } from '../../../src/library/restore.js';
 import { sendSet } from '../../../src/library/send-set.js';
 import { sendTree } from '../../../src/library/send-tree.js';
 import { storeSet } from '../../../src/library/store-set.js';
+import { type Change, entryOf, type Restored, restore } from './entries.js';
 import { isRoot } from './hard-tree.js';
 import { inDirectory, lockFile, MemoryPipe, testNative } from './stand-ins.js';
-
-type Change = Partial<Omit<ManifestEntry, 'path' | 'link'>> & { path: string; link?: string };
-
-const entryOf = ({ path, link, ...change }: Change): ManifestEntry => ({
-  kind: 'entry',
-  type: 'file',
-  mode: 0o644,
-  uid: process.getuid?.() ?? 0,
-  gid: process.getgid?.() ?? 0,
-  size: 0,
-  mtimeNs: 1_700_000_000_123_456_789n,
-  ctimeNs: 0n,
-  ino: 0n,
-  dev: 0n,
-  major: 0,
-  minor: 0,
-  headerOffset: 0,
-  dataOffset: 512,
-  blake3: BLAKE3_EMPTY,
-  changed: false,
-  stored: change.size ?? 0,
-  sparse: false,
-  xattrs: null,
-  superseded: false,
-  sameData: false,
-  medium: 0,
-  again: false,
-  ...change,
-  path: Buffer.from(path),
-  link: link === undefined ? null : Buffer.from(link),
-});
-
-interface Restored {
-  readonly problems: RestoreProblem[];
-  readonly report: RestoreReport;
-}
-
-/** Restores entries that a writer was handed directly; data is `d` over and over. */
-function restore(target: string, changes: Change[], native: RestoreNative = testNative): Restored {
-  const problems: RestoreProblem[] = [];
-  const writer = new RestoreWriter(target, { native, onProblem: (p) => problems.push(p) });
-  try {
-    for (const change of changes) {
-      writer.entry(entryOf(change), (fd, bytes) => {
-        const data = Buffer.alloc(bytes, 'd');
-        if (fd >= 0) writeSync(fd, data);
-        return blake3(data).toString('hex');
-      });
-    }
-    return { problems, report: writer.finish() };
-  } finally {
-    writer.close();
-  }
-}
 
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
@@ -418,11 +359,16 @@ test('a file that cannot be made does not lose the stream its place', (t) => {
   });
 });
 
-test('a symlink as the target is the directory it points to', (t) => {
+test('a symlink as the target, or on its way, is refused', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'real'));
     symlinkSync('real', join(d, 'alias'));
-    restore(join(d, 'alias'), [{ path: 'f' }]);
-    t.deepEqual(readdirSync(join(d, 'real')), ['f']);
+    for (const target of ['alias', 'alias/below']) {
+      t.throws(() => restore(join(d, target), [{ path: 'f' }]), {
+        code: 'EACCES',
+        message: /alias.* is refused as a target: alias on its way is a symlink/,
+      });
+    }
+    t.deepEqual(readdirSync(join(d, 'real')), []);
   });
 });
