@@ -23,7 +23,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { STPConnect } from '../connect/stp-connect.js';
 import { isCoded, stpError } from '../errors.js';
-import { syncDirectory } from '../library/set-writer.js';
+import { syncDirectory } from '../library/disk.js';
 import { native } from '../native.js';
 import { SQLITE_COMPANIONS } from '../source/sqlite.js';
 import type { ClientConfig, ServerAddress } from './config.js';

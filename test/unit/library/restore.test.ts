@@ -67,7 +67,7 @@ test('a directory keeps its time and a mode that forbids writing', (t) => {
 
 const refusal = { code: 'EACCES', message: /refused.*symlink or no directory.*do not trust/ };
 
-test('a planted symlink to a directory leads nowhere', (t) => {
+test('trap 14: a planted symlink to a directory leads nowhere', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'outside'));
     for (const link of [join(d, 'outside'), '../outside', '.']) {
@@ -89,7 +89,7 @@ test('a planted symlink is not taken for a directory, at once or at the end', (t
   });
 });
 
-test('a planted symlink is not written through', (t) => {
+test('trap 14: a planted symlink is not written through', (t) => {
   inDirectory((d) => {
     writeFileSync(join(d, 'victim'), 'safe', { mode: 0o600 });
     for (const change of [
@@ -108,7 +108,7 @@ test('a planted symlink is not written through', (t) => {
   });
 });
 
-test('a hard link through a planted symlink leads nowhere', (t) => {
+test('trap 14: a hard link through a planted symlink leads nowhere', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'outside'));
     writeFileSync(join(d, 'outside/secret'), 's');
@@ -169,7 +169,7 @@ test('a name that comes twice is reported, the first stays', (t) => {
   });
 });
 
-test('an entry below a file is refused', (t) => {
+test('trap 14: an entry below a file is refused', (t) => {
   inDirectory((d) => {
     t.throws(() => restore(join(d, 't'), [{ path: 'f' }, { path: 'f/g' }]), refusal);
   });
