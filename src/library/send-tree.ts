@@ -69,10 +69,14 @@ export interface TransferOptions {
   /** Without it there are neither attributes nor holes. */
   readonly native?: SourceNative;
   readonly selection?: TreeSelection;
+  /** Stored path of the only root, a file, where that is not its own. */
+  readonly storedAs?: Buffer;
   /** The parent, for an incremental backup; asked on demand. */
   readonly previous?: (frames: FrameWriter) => PreviousTree;
   /** Of files from this size on only blocks that changed are sent; 0: never. */
   readonly deltaFrom?: number;
+  /** Bytes of a block, where the files are databases: of a page. */
+  readonly blockBytes?: number;
   /** Nothing but warnings and END is sent: what would be, by the looks of it. */
   readonly dryRun?: boolean;
   /** Further streams, for the data of large files. */
@@ -130,7 +134,13 @@ class TreeSender extends MemberSender {
 
   constructor(sink: PageSink, roots: readonly (Buffer | string)[], options: TransferOptions) {
     const { native, progress = new Float64Array(2), lanes } = options;
-    super(sink, { medium: 0, progress, native, deltaFrom: options.deltaFrom });
+    super(sink, {
+      medium: 0,
+      progress,
+      native,
+      deltaFrom: options.deltaFrom,
+      blockBytes: options.blockBytes,
+    });
     this.#options = options;
     this.#spread =
       lanes === undefined
@@ -142,7 +152,10 @@ class TreeSender extends MemberSender {
     const onWarning = (warning: TreeWarning) => this.onWarning(warning);
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = options.selection ?? {};
     const selector = new Selector(exclude);
-    this.#walk = new TreeWalk(roots, { onWarning, selector, oneFileSystem, excludeCaches });
+    this.#walk = new TreeWalk(roots, {
+      ...{ onWarning, selector, oneFileSystem, excludeCaches },
+      storedAs: options.storedAs,
+    });
   }
 
   run(): Totals {
