@@ -310,7 +310,8 @@ async function backUp({ network, tree, config }, via) {
     '--json',
   );
   const linkBytes = network.linkBytes() - before;
-  const { set, seconds, bytes, via: went } = JSON.parse(said);
+  // Events, one a line; the last one is the summary.
+  const { set, seconds, bytes, via: went } = JSON.parse(said.trim().split('\n').at(-1));
   if (went !== via) throw new Failure(`asked for ${via}, the data went over: ${went}`);
   /* The next round finds the same room. */
   await node('stpbackup', 'forget', set, '--prune', '--config', config);

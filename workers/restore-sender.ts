@@ -16,7 +16,8 @@ await runMover<SendSetJob, null>((job, stream) => {
   const chain = openChain(library, set);
   const selected = job.selected.map((path) => Buffer.from(path));
   const { progress } = stream;
-  const { entries, bytes } = sendSet(stream, set, { chain, selected, progress });
+  const withoutData = job.dryRun;
+  const { entries, bytes } = sendSet(stream, set, { chain, selected, progress, withoutData });
   stream.shutdown();
   return { totals: stream.totals(entries, bytes), result: null };
 });

@@ -1,26 +1,26 @@
 /** Thread of `stpbackup db --sqlite`: a moment of a database into one storage stream. */
-import { closeSync, fstatSync, openSync, rmSync, statSync } from 'node:fs';
 import type { SendSqliteJob } from '../src/backup/jobs.js';
 import { runMover, TOTAL } from '../src/backup/mover-thread.js';
-import { sendFile } from '../src/library/send-file.js';
-import { copySqlite } from '../src/source/sqlite.js';
+import { stpError } from '../src/errors.js';
+import { fetchPrevious } from '../src/library/list-transfer.js';
+import { sendTree } from '../src/library/send-tree.js';
+import { copySqlite, pageBytesOf } from '../src/source/sqlite.js';
 
 await runMover<SendSqliteJob, null>(async (job, stream) => {
-  const { file, copy, path } = job;
+  const { file, copy, path, listBytes } = job;
   const { progress } = stream;
-  await copySqlite({ file, to: copy });
-  const { mode, uid, gid, mtimeMs } = statSync(file);
-  const fd = openSync(copy, 'r');
-  try {
-    // Its room is free again as soon as the descriptor is closed, however this ends.
-    rmSync(copy);
-    progress[TOTAL] = fstatSync(fd).size;
-    const mtimeNs = BigInt(Math.round(mtimeMs)) * 1_000_000n;
-    const facts = { mode: mode & 0o7777, uid, gid, mtimeNs };
-    const { entries, bytes } = sendFile(stream, fd, path, facts, progress);
-    stream.shutdown();
-    return { totals: stream.totals(entries, bytes), result: null };
-  } finally {
-    closeSync(fd);
-  }
+  const copyBytes = await copySqlite({ file, to: copy });
+  // How much of it changed is known at the end only.
+  if (listBytes === 0) progress[TOTAL] = copyBytes;
+  const { entries, bytes, warnings } = sendTree(stream, [copy], {
+    progress,
+    storedAs: Buffer.from(path),
+    deltaFrom: 1,
+    blockBytes: pageBytesOf(copy),
+    ...(listBytes > 0 && { previous: (frames) => fetchPrevious(frames, stream, listBytes) }),
+  });
+  // A file that fails is filled up with zeros there, which is good for a tree, and for no database.
+  if (warnings > 0) throw stpError('EIO', `the copy of ${file} could not be read`);
+  stream.shutdown();
+  return { totals: stream.totals(entries, bytes), result: null };
 });

@@ -6,9 +6,10 @@
  * thread is started. The session ends in good order, or with the best reason that either side has.
  * Event loop only.
  */
+import { realpathSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isCoded, stpError } from '../errors.js';
-import { assertBelowRoots } from '../source/confine.js';
+import { assertBelowRoots, normalisePath } from '../source/confine.js';
 import type { EstablishedClient } from './client.js';
 import { BackupCommands, type CommandLog } from './commands.js';
 import type { ClientConfig } from './config.js';
@@ -26,6 +27,7 @@ import {
   type RestoreRequest,
 } from './protocol.js';
 import { reasonOf } from './reason.js';
+import { storedPath } from './selection.js';
 import { slowedTo, type Throttle, throttleOf } from './throttle.js';
 import { pathText, pathToBytes } from './wire-path.js';
 
@@ -110,11 +112,31 @@ const sendTreeJob = (request: BackupRequest, { roots }: Roots): SendTreeJob => (
 });
 
 const restoreJob = (request: RestoreRequest, { restoreRoots }: Roots): RestoreSetJob => {
-  const target = assertBelowRoots(pathToBytes(request.target), restoreRoots);
+  const { options } = request;
+  const asked = pathToBytes(request.target);
+  const inPlace = isInPlace(asked) && options.overwrite !== 'refuse';
+  const below = inPlace ? placesOf(restoreRoots) : null;
+  const target = below === null ? assertBelowRoots(asked, restoreRoots) : asked;
   const text = target.toString('utf8');
-  if (Buffer.from(text, 'utf8').equals(target)) return { target: text };
+  if (Buffer.from(text, 'utf8').equals(target)) return { target: text, options, below };
   throw stpError('EINVAL', 'the target of a restore must be a path in UTF-8');
 };
+
+/** To where it was: everything lies below `/`. */
+const isInPlace = (target: Buffer): boolean => normalisePath(target).equals(Buffer.from('/'));
+
+/** What a restore in place may write below, by where it really is. @throws EACCES if there is none */
+function placesOf(restoreRoots: readonly string[]): Buffer[] {
+  const places = restoreRoots.flatMap((root) => {
+    try {
+      return [storedPath(realpathSync.native(root, 'buffer') as Buffer)];
+    } catch {
+      return [];
+    }
+  });
+  if (places.length > 0) return places;
+  throw stpError('EACCES', "this client's configuration has no restoreRoots that are there");
+}
 
 /** While the handshake goes on: what most sessions need. */
 export const prepareClientJob = (): void => Mover.prepare('backup-sender');
@@ -205,11 +227,13 @@ async function move(
     const early = judged.then(() => {
       throw stpError('EPROTO', 'the server committed before all was sent');
     });
-    const { totals } = await orAborted(signal, Promise.race([mover.done, early]));
+    const { totals, result } = await orAborted(signal, Promise.race([mover.done, early]));
     clearInterval(report);
     await session.errors.flushed();
     const summary = summaryOf(totals, before, inetOf(session));
-    await control.send({ ...summary, times: mover.times, ...(after && { after }) });
+    const { times } = mover;
+    const restored = session.request.op === 'restore' ? { restored: result } : {};
+    await control.send({ ...summary, times, ...restored, ...(after && { after }) });
     return { totals, set: await orAborted(signal, judged) };
   } finally {
     clearInterval(report);

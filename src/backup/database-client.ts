@@ -14,6 +14,7 @@ import {
   fsyncSync,
   mkdtempSync,
   openSync,
+  realpathSync,
   renameSync,
   rmSync,
 } from 'node:fs';
@@ -22,7 +23,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { STPConnect } from '../connect/stp-connect.js';
 import { isCoded, stpError } from '../errors.js';
-import { syncDirectory } from '../library/set-writer.js';
+import { syncDirectory } from '../library/disk.js';
 import { native } from '../native.js';
 import { SQLITE_COMPANIONS } from '../source/sqlite.js';
 import type { ClientConfig, ServerAddress } from './config.js';
@@ -49,6 +50,7 @@ import { moverLink } from './mover-link.js';
 import { type MoverTimes, type Slowest, slowestOf, type Waited, waitedOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
 import { reasonOf } from './reason.js';
+import { PLAIN_RESTORE } from './restore-order.js';
 import { slowedTo, throttleOf } from './throttle.js';
 
 export interface DatabaseClientOptions {
@@ -79,6 +81,8 @@ export interface DatabaseReport {
   /** Where the time of each side's mover went, ms. */
   readonly times: { readonly client: MoverTimes; readonly server: MoverTimes | null };
   readonly warnings: number;
+  /** The set that an incremental one was made against. */
+  readonly parent?: string;
 }
 
 /** The threads that send. */
@@ -174,7 +178,11 @@ export class DatabaseSession {
       if (verdict.type !== 'committed') {
         throw stpError('EPROTO', `server ${server.name} is out of order`);
       }
-      return reportOf(verdict.set, totals, mover.times, verdict.times ?? null);
+      const { parent } = this.ready;
+      return {
+        ...reportOf(verdict.set, totals, mover.times, verdict.times ?? null),
+        ...(parent && { parent: parent.set }),
+      };
     } catch (e) {
       throw await bestReason(e, judged);
     } finally {
@@ -371,14 +379,21 @@ export function backUpPostgresql(
 export function backUpSqlite(
   options: DatabaseClientOptions,
   name: string,
-  source: { readonly file: string; readonly scratch: string },
+  source: { readonly file: string; readonly scratch: string; readonly incremental: boolean },
 ): Promise<DatabaseReport> {
   const file = resolve(source.file);
-  return inSession(options, { op: 'store', kind: 'sqlite', name }, async (session, keep) => {
+  const { incremental } = source;
+  const request = { op: 'store', kind: 'sqlite', name, incremental } as const;
+  return inSession(options, request, async (session, keep) => {
     const scratch = mkdtempSync(join(source.scratch, 'stpbackup-'));
     let mover: AnyMover | undefined;
     try {
-      const job: SendSqliteJob = { file, copy: join(scratch, 'copy'), path: `${name}.sqlite` };
+      const job: SendSqliteJob = {
+        file,
+        copy: join(scratch, 'copy'),
+        path: `${name}.sqlite`,
+        listBytes: session.ready.parent?.listBytes ?? 0,
+      };
       const sender = keep(session.start<SendSqliteJob, null>(SENDERS.sqlite, job));
       mover = sender;
       return await session.run(sender);
@@ -478,6 +493,17 @@ export function restoreToFile(
   });
 }
 
+/** The user's own path: symlinks on its way are meant. What is not there yet is made. */
+function realTarget(given: string): string {
+  const path = resolve(given);
+  try {
+    return realpathSync(path);
+  } catch (e) {
+    if (!isCoded(e) || e.code !== 'ENOENT' || path === '/') throw e;
+    return join(realTarget(dirname(path)), basename(path));
+  }
+}
+
 /** All of a set below a new or empty directory. */
 export function restoreToDirectory(
   options: DatabaseClientOptions,
@@ -485,7 +511,7 @@ export function restoreToDirectory(
   target: string,
 ): Promise<DatabaseReport> {
   return inSession(options, fetchRequest(order), async (session, keep) => {
-    const job: RestoreSetJob = { target: resolve(target) };
+    const job: RestoreSetJob = { target: realTarget(target), options: PLAIN_RESTORE, below: null };
     const mover = session.start<RestoreSetJob, RestoreSetResult>('restore-receiver', job);
     return session.run(keep(mover));
   });

@@ -34,7 +34,12 @@ export const DATABASE_KINDS = ['command', 'postgresql', 'sqlite'] as const;
 export type DatabaseKind = (typeof DATABASE_KINDS)[number];
 
 export const databaseRequestSchema = z.discriminatedUnion('op', [
-  z.strictObject({ op: z.literal('store'), kind: z.enum(DATABASE_KINDS), name: databaseName }),
+  z.strictObject({
+    op: z.literal('store'),
+    kind: z.enum(DATABASE_KINDS),
+    name: databaseName,
+    incremental: z.boolean().optional(),
+  }),
   z.strictObject({ op: z.literal('fetch'), set: text.min(1), name: databaseName.optional() }),
   z.strictObject({ op: z.literal('wal'), name: databaseName }),
 ]);
@@ -78,6 +83,8 @@ export const fromDatabaseServerSchema = z.discriminatedUnion('type', [
     roots: z.array(text).max(1024),
     // A restore: bytes of data that will come.
     bytes: count.optional(),
+    // An incremental backup: the set that it is made against, and the length of that one's list.
+    parent: z.strictObject({ set: text, listBytes: count }).optional(),
   }),
   z.strictObject({
     type: z.literal('committed'),

@@ -10,6 +10,7 @@ import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { Library, type LibraryOptions, type StoredSet } from '../library/library.js';
+import { openParent } from '../library/set-tree.js';
 import { WalArchive } from '../library/wal-archive.js';
 import type { Log } from './client.js';
 import type { ServerConfig } from './config.js';
@@ -98,10 +99,12 @@ async function store(
 ): Promise<void> {
   const { host, storage, control, signal } = session;
   const { config, version, library, log } = options;
+  const roots = [setLabel(request.kind, request.name)];
+  const parent = request.incremental ? parentOf(request, host, roots, options) : undefined;
   const job: StoreSetJob = {
     library: config.library,
-    meta: { host, roots: [setLabel(request.kind, request.name)], stpd: version },
-    parent: null,
+    meta: { host, roots, stpd: version },
+    parent: parent?.set ?? null,
     dryRun: false,
     adopted: null,
     // One file, which an incremental set can be made against.
@@ -117,7 +120,7 @@ async function store(
   );
   let committed = false;
   try {
-    await control.send({ type: 'ready', set: '', roots: job.meta.roots });
+    await control.send({ type: 'ready', set: '', roots, ...(parent && { parent }) });
     const said = summaryOf(session, log);
     const failed = said.then(() => new Promise<never>(() => {}));
     const received = await orAborted(signal, Promise.race([bestOf(mover.held, said), failed]));
@@ -132,6 +135,19 @@ async function store(
     await mover.stop();
     if (!committed) sweep(options, library);
   }
+}
+
+/** @throws ENOENT if there is no set to build on; EINVAL for what knows no incremental sets */
+function parentOf(
+  { kind }: Store,
+  host: string,
+  roots: readonly string[],
+  { config, library }: DatabaseJobOptions,
+): { set: string; listBytes: number } {
+  if (kind !== 'sqlite') throw stpError('EINVAL', `a ${kind} is not backed up incrementally`);
+  const last = openParent(Library.open(config.library, library), host, roots).at(-1);
+  assert(last !== undefined, 'a chain has its last set');
+  return { set: last.id, listBytes: last.summary.indexBytes ?? 0 };
 }
 
 /** A stream that broke says less than a client that tells why. */
@@ -183,7 +199,8 @@ async function fetchSet(
   const { roots, bytes } = set.summary;
   await control.send({ type: 'ready', set: set.id, roots, bytes });
   const { access } = config.media ?? PLAIN_MEDIA;
-  const job: SendSetJob = { library: config.library, set: set.id, selected: [], access };
+  const what = { library: config.library, set: set.id, selected: [] };
+  const job: SendSetJob = { ...what, dryRun: false, access };
   const mover = Mover.start<SendSetJob, null>(
     'restore-sender',
     moverLink(storage, session.data),

@@ -11,6 +11,7 @@ import type { MediumPlace } from '../library/store-medium.js';
 import type { ParentList } from '../library/tree-merge.js';
 import type { AccessData, MediaSettings, PlanData } from './media-data.js';
 import type { Selection } from './protocol.js';
+import type { RestoreOptions, RestoreOutcome } from './restore-order.js';
 
 /** How the thread of the walk and those of its further streams reach each other; see lanes.ts. */
 export interface LaneEnd {
@@ -76,16 +77,18 @@ export interface SendSetJob {
   /** Stored paths; empty for all of the set. */
   readonly selected: readonly Uint8Array[];
   readonly access: AccessData;
+  /** Entries only. */
+  readonly dryRun: boolean;
 }
 
 export interface RestoreSetJob {
-  /** Checked against the client's restore roots. */
+  /** Checked against the client's restore roots; without a symlink on its way. */
   readonly target: string;
+  readonly options: RestoreOptions;
+  /** Stored paths: only what is at or below one of them is restored. Null: all. */
+  readonly below: readonly Uint8Array[] | null;
 }
-export interface RestoreSetResult {
-  /** Entries that belong to somebody else now: only root gives files away. */
-  readonly ownersNotSet: number;
-}
+export type RestoreSetResult = RestoreOutcome;
 
 /** A stream of unknown length: a program's output. */
 export interface SendStreamJob {
@@ -103,10 +106,12 @@ export interface ReceiveStreamJob {
 export interface SendSqliteJob {
   /** The database. */
   readonly file: string;
-  /** Where a copy of it is made, and removed. */
+  /** Where a copy of it is made. The event loop removes it. */
   readonly copy: string;
   /** Stored path of the only member. */
   readonly path: string;
+  /** Bytes of the parent's list; 0 for a full backup. */
+  readonly listBytes: number;
 }
 
 export interface SendBaseBackupJob {

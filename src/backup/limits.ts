@@ -56,6 +56,14 @@ export const SEGMENT_PIECE_BYTES = 1 << 20;
 /** What a mover sends or receives at a time over the network: four pages, for fewer system calls. */
 export const NETWORK_PAGE_BYTES = 4 << 16;
 
+/** What a dry run of a restore names; more is counted only. */
+export const PLANNED_LISTED_MAX = 1000;
+/** The same in bytes of paths: with every byte escaped they fit a line. */
+export const PLANNED_BYTES_MAX = 128 * 1024;
+
+/** Pairs of a map of paths, users or groups. */
+export const MAPS_MAX = 128;
+
 /** A line for the shell in a configuration: what a person writes. */
 export const COMMAND_BYTES_MAX = 16_384;
 /** A dump or a snapshot takes minutes; what has not ended after this hangs, and holds the backup. */

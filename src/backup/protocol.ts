@@ -14,8 +14,11 @@
 import { z } from 'zod';
 import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
 import { MEDIA_MAX } from '../library/manifest.js';
+import { overwriteModes } from '../library/restore-plan.js';
 import { PATTERN_BYTES_MAX, PATTERNS_MAX } from '../source/exclude.js';
-import { PATH_BYTES_MAX, PATHS_MAX, STREAMS_MAX } from './limits.js';
+import { PATH_BYTES_MAX as ENTRY_PATH_MAX } from '../source/names.js';
+import { MAPS_MAX, PATH_BYTES_MAX, PATHS_MAX, PLANNED_LISTED_MAX, STREAMS_MAX } from './limits.js';
+import { PLAIN_RESTORE } from './restore-order.js';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(4 * PATH_BYTES_MAX);
@@ -39,6 +42,29 @@ export const selectionSchema = z.strictObject({
   excludeCaches: z.boolean(),
 });
 export type Selection = z.infer<typeof selectionSchema>;
+
+const idNumber = z
+  .number()
+  .int()
+  .min(0)
+  .max(2 ** 32 - 2);
+const idPairs = z
+  .array(z.tuple([idNumber, idNumber]).readonly())
+  .max(MAPS_MAX)
+  .readonly();
+const pathMap = z.strictObject({ from: pathSchema, to: pathSchema });
+
+/** See restore-order.ts. */
+export const restoreOptionsSchema = z.strictObject({
+  overwrite: z.enum(overwriteModes).default(PLAIN_RESTORE.overwrite),
+  strip: z.number().int().min(0).max(PATH_BYTES_MAX).default(0),
+  maps: z.array(pathMap).max(MAPS_MAX).readonly().default([]),
+  owners: z.boolean().default(true),
+  users: idPairs.default([]),
+  groups: idPairs.default([]),
+  dryRun: z.boolean().default(false),
+  verify: z.boolean().default(false),
+});
 
 export const requestSchema = z.discriminatedUnion('op', [
   z.strictObject({
@@ -65,11 +91,18 @@ export const requestSchema = z.discriminatedUnion('op', [
     set: text,
     target: pathSchema,
     streams,
+    options: restoreOptionsSchema.default(PLAIN_RESTORE),
   }),
 ]);
 export type Request = z.infer<typeof requestSchema>;
 export type BackupRequest = Extract<Request, { op: 'backup' }>;
 export type RestoreRequest = Extract<Request, { op: 'restore' }>;
+
+/** Of an entry: trees go deeper than one call of the kernel takes. */
+const storedPath = z.union([
+  z.string().max(ENTRY_PATH_MAX),
+  z.strictObject({ base64: z.base64().max(2 * ENTRY_PATH_MAX) }),
+]);
 
 /**
  * How far the movers are. `bytes` counts file data, `moved` everything that went over memory;
@@ -102,6 +135,19 @@ export const summarySchema = z.strictObject({
   times: timesSchema.optional(),
   // Commands come after the verdict: the client has one more word then.
   after: z.boolean().optional(),
+  restored: z
+    .strictObject({
+      made: count,
+      replaced: count,
+      left: count,
+      skipped: count,
+      ownersNotSet: count,
+      verified: z.strictObject({ entries: count, bytes: count, wrong: count }).nullable(),
+      planned: z
+        .array(z.strictObject({ action: z.enum(['make', 'replace', 'leave']), path: storedPath }))
+        .max(PLANNED_LISTED_MAX),
+    })
+    .optional(),
 });
 export type ClientSummary = z.infer<typeof summarySchema>;
 

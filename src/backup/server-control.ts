@@ -12,7 +12,7 @@
  *                       "selection":{"exclude","oneFileSystem","excludeCaches"},
  *                       "media":{"volumeBytes","compress"}}
  *                       answer: events, one JSON object a line
- *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond","via",
+ *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond","via","options",
  *                       "access":{"search","identities"}}   the same
  *
  * Events are `step`, `progress`, `complaint`, `notice` and, last, `done` or `failed`. Closing the request gives
@@ -29,8 +29,15 @@ import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
 import { PATHS_MAX, STREAMS_MAX } from './limits.js';
-import { type Complaint, type Progress, pathSchema, selectionSchema } from './protocol.js';
+import {
+  type Complaint,
+  type Progress,
+  pathSchema,
+  restoreOptionsSchema,
+  selectionSchema,
+} from './protocol.js';
 import { reasonOf } from './reason.js';
+import { PLAIN_RESTORE } from './restore-order.js';
 import type { BackupServer, SessionEvents, SessionReport } from './server.js';
 
 const BODY_BYTES_MAX = 4 << 20;
@@ -65,6 +72,7 @@ const restoreBody = z.strictObject({
     .strictObject({ search: z.array(z.string()), identities: z.array(z.string()) })
     .partial()
     .optional(),
+  options: restoreOptionsSchema.default(PLAIN_RESTORE),
 });
 
 /** One line of the answer to a session's request. */

@@ -46,6 +46,7 @@ import {
 } from './mover-times.js';
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
+import { PLAIN_RESTORE, type RestoreOptions, type RestoreOutcome } from './restore-order.js';
 import { type Resumed, resumeFrom } from './resume.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
@@ -98,6 +99,8 @@ export interface SessionReport {
   /** The same, where it went through the array. */
   readonly memoryBytes: number;
   /** On the wire, as each side counts: TLS and the handshake are in the server's. */
+  /** A restore: what became of the entries, and of the target. */
+  readonly restored?: RestoreOutcome;
   readonly networkBytes: { readonly server: NetworkBytes; readonly client: NetworkBytes };
   /** Shares of the time in which a side waited for that part; null from a client that does not say. */
   readonly waited: (Waited & { readonly slowest: Slowest }) | null;
@@ -150,6 +153,8 @@ export interface RestoreOrder {
   readonly access?: MoreAccess | undefined;
   /** 'array' where absent. */
   readonly via?: Use;
+  /** Into an empty directory, as it was, where absent. */
+  readonly options?: RestoreOptions;
 }
 
 export class BackupServer {
@@ -295,8 +300,8 @@ class SessionRun {
     }
     const { plan } = this.options.config.media ?? PLAIN_MEDIA;
     // What was left is plain, and so must be what is added to it; a sealed list is not for threads.
-    const ordered = planFrom(orderedPlan(plan, order.media));
-    if (codingOf(ordered) !== undefined || parent?.isSealed) return null;
+    const coding = codingOf(planFrom(orderedPlan(plan, order.media)));
+    if (coding !== undefined || parent?.isSealed) return null;
     return resumeFrom(this.library, {
       key,
       parent: parent === undefined ? null : parentListOf(parent),
@@ -397,10 +402,12 @@ class SessionRun {
     const { host, target } = order;
     const selected = order.paths.map((path) => storedPath(pathToBytes(path)));
     const access = bothAccesses((config.media ?? PLAIN_MEDIA).access, order.access);
-    const job: SendSetJob = { library: config.library, set, selected, access };
+    const { options = PLAIN_RESTORE } = order;
+    const { dryRun } = options;
+    const job: SendSetJob = { library: config.library, set, selected, dryRun, access };
     Mover.prepare('restore-sender');
     return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
-      await session.request({ op: 'restore', host, set, target, streams: 1 });
+      await session.request({ op: 'restore', host, set, target, streams: 1, options });
       const mover = keep(
         Mover.start<SendSetJob, null>(
           'restore-sender',
@@ -550,6 +557,7 @@ class SessionRun {
       ...(this.#viaReason !== undefined && { viaReason: this.#viaReason }),
       movedBytes: moved,
       memoryBytes: this.#via === 'array' ? moved : 0,
+      ...(summary.restored !== undefined && { restored: summary.restored }),
       networkBytes: { server: session.inet, client: summary.inet },
       waited: waited && { ...waited, slowest: slowestOf(waited) },
       times: { client, server },

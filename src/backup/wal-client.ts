@@ -104,9 +104,8 @@ export class WalClient {
     const bytes = socket[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     const { request, rest } = await within(STEP_TIMEOUT_MS, receiveRequest(bytes), silent);
     try {
-      const session = await this.#established();
-      if (request.op === 'push') await this.#push(session, request, rest, bytes, socket);
-      else await this.#fetch(session, request.segment, socket);
+      if (request.op === 'push') await this.#push(request, rest, bytes, socket);
+      else await this.#fetch(request.segment, socket);
     } catch (e) {
       // Whatever is half-way in the streams: the next request has new ones.
       await this.#drop();
@@ -125,6 +124,25 @@ export class WalClient {
     return session;
   }
 
+  /**
+   * The session that stands, told what is asked; a new one where the server has gone away since the
+   * last request, which a restart of it is no reason to fail for.
+   */
+  async #announce(request: object): Promise<DatabaseSession> {
+    const standing = this.#session;
+    if (standing) {
+      try {
+        await standing.control.send(request);
+        return standing;
+      } catch {
+        await this.#drop();
+      }
+    }
+    const session = await this.#established();
+    await session.control.send(request);
+    return session;
+  }
+
   async #drop(): Promise<void> {
     const session = this.#session;
     this.#session = undefined;
@@ -140,15 +158,14 @@ export class WalClient {
   }
 
   async #push(
-    session: DatabaseSession,
     request: Extract<Request, { op: 'push' }>,
     rest: Buffer,
     bytes: AsyncIterator<Buffer>,
     socket: Socket,
   ): Promise<void> {
-    const { storage, data } = session.connections;
     const { segment: name, bytes: total, blake3 } = request;
-    await session.control.send({ type: 'push', segment: name, bytes: total, blake3 });
+    const session = await this.#announce({ type: 'push', segment: name, bytes: total, blake3 });
+    const { storage, data } = session.connections;
     let left = total;
     for (let piece = rest; ; ) {
       if (piece.length > left) throw stpError('EPROTO', 'more bytes came than were announced');
@@ -162,9 +179,9 @@ export class WalClient {
     socket.write(`${JSON.stringify(await this.#answer(session))}\n`);
   }
 
-  async #fetch(session: DatabaseSession, name: string, socket: Socket): Promise<void> {
+  async #fetch(name: string, socket: Socket): Promise<void> {
+    const session = await this.#announce({ type: 'fetch', segment: name });
     const { storage, data } = session.connections;
-    await session.control.send({ type: 'fetch', segment: name });
     const answer = await this.#answer(session);
     socket.write(`${JSON.stringify(answer)}\n`);
     if (answer.type !== 'found') return;

@@ -11,6 +11,7 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, stpError } from '../errors.js';
+import { notifySupervisor } from '../notify.js';
 import { CONTROL_SOCKET, type LockFile, RunDirectory } from '../run-directory.js';
 import type { Configuration } from './configuration.js';
 import { type ControlApi, serveControlApi } from './control-api.js';
@@ -134,6 +135,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     if (report !== undefined) {
       run.name(report.instance);
       options.onServing?.(report);
+      const problem = notifySupervisor('READY=1');
+      if (problem !== null) log.warn(problem);
     }
     reason = await ending.reason;
   } catch (error) {
@@ -141,6 +144,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   }
   if (typeof reason === 'string') log.info(`${reason}: ending`);
   else log.fatal({ err: reason }, 'ending because of a failure');
+  notifySupervisor('STOPPING=1');
   const clean = await bringDown(parts, log);
   run.leave();
   log.info('ended');

@@ -32,19 +32,24 @@ const SMALL_BLOCK_BYTES = 16 << 10;
 const SMALL_FILE_BYTES = 256 << 20;
 /** From here on a call of the hash function costs nothing beside the hashing. */
 const BLOCK_BYTES = 64 << 10;
+/** The smallest page of an SQLite database. */
+const BLOCK_BYTES_MIN = 512;
 /** Read at once; a file over 8 TiB has no list. */
 export const BLOCK_BYTES_MAX = 16 << 20;
 
-/** Bytes of a block for a new list of a file of `size` bytes; 0 if it is too large for one. */
-export function blockBytesFor(size: number): number {
-  let bytes = size <= SMALL_FILE_BYTES ? SMALL_BLOCK_BYTES : BLOCK_BYTES;
+/**
+ * Bytes of a block for a new list of a file of `size` bytes; 0 if it is too large for one.
+ * @param least of a database, the bytes of its pages: a power of two
+ */
+export function blockBytesFor(size: number, least = 0): number {
+  let bytes = least || (size <= SMALL_FILE_BYTES ? SMALL_BLOCK_BYTES : BLOCK_BYTES);
   while (size > bytes * BLOCKS_MAX) bytes *= 2;
   return bytes <= BLOCK_BYTES_MAX ? bytes : 0;
 }
 
 /** True for a power of two that `blockBytesFor` may give. */
 export const isBlockSize = (bytes: number): boolean =>
-  Number.isInteger(Math.log2(bytes)) && bytes >= SMALL_BLOCK_BYTES && bytes <= BLOCK_BYTES_MAX;
+  Number.isInteger(Math.log2(bytes)) && bytes >= BLOCK_BYTES_MIN && bytes <= BLOCK_BYTES_MAX;
 
 export const blocksOf = (size: number, blockBytes: number): number => Math.ceil(size / blockBytes);
 

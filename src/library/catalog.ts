@@ -14,13 +14,14 @@
  *
  * Used under `catalog.lock`. Blocks; any thread.
  */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import { isCoded, messageOf, stpError } from '../errors.js';
 import { compareWalk } from '../source/names.js';
 import { type ByteFile, readAll } from './bytes.js';
 import { digestOfFile } from './digest.js';
+import { writeNewFile } from './disk.js';
 import type { NameMatcher } from './find.js';
 import type { Library, StoredSet } from './library.js';
 import { decodeLine, type ManifestEntry } from './manifest.js';
@@ -141,7 +142,11 @@ export class Catalog {
 
   #with<T>(use: (db: DatabaseSyncInstance) => T): T {
     const sound = this.#isSound();
-    if (!sound) this.#remove();
+    if (!sound) {
+      this.#remove();
+      // With our mode, and SQLite does not say why it cannot make one.
+      writeNewFile(this.#path, '');
+    }
     let changed = !sound;
     let result: T;
     try {
@@ -165,7 +170,7 @@ export class Catalog {
   #seal(): void {
     const { blake3 } = digestOfFile(this.#path);
     const document = { format: 'stpd-catalog', version: VERSION, blake3 };
-    writeFileSync(this.#digestPath, `${JSON.stringify(document)}\n`, { mode: 0o600 });
+    writeNewFile(this.#digestPath, `${JSON.stringify(document)}\n`);
   }
 
   /** Takes over what was made and removed since. @returns whether anything was */

@@ -11,13 +11,14 @@
  *
  * Blocks; any thread.
  */
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { stpError } from '../errors.js';
+import { makeDirectory, syncDirectory } from './disk.js';
 import { pruneInterrupted } from './interrupted.js';
 import { ID_PATTERN, type Library, type LibraryListing } from './library.js';
 import { keepParents, type Verdict } from './retention.js';
-import { type SetSummary, syncDirectory } from './set-writer.js';
+import type { SetSummary } from './set-writer.js';
 import { parentOf } from './summary.js';
 
 export interface ForgetOptions {
@@ -65,7 +66,7 @@ export function childrenFirst(ids: readonly string[], sets: readonly SetSummary[
 /** Takes a set out of the listing, for good: on the disk before it returns. */
 export function moveSet(library: Library, room: 'forgotten' | 'damaged', id: string): string {
   const home = join(library.directory, room);
-  mkdirSync(home, { recursive: true, mode: 0o700 });
+  makeDirectory(home);
   syncDirectory(library.directory);
   const place = freeName(home, id);
   renameSync(join(library.directory, 'sets', id), place);
@@ -93,6 +94,19 @@ function sizeOf(directory: string): number {
   return readdirSync(directory).reduce((sum, n) => sum + statSync(join(directory, n)).size, 0);
 }
 
+/** A full disk may have no room for the lock of `prune`, which is there to make room. */
+const fullCodes: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT']);
+
+/** The lock of a set, null if another has it, 'full' if the disk has no room for it. */
+function tryLock(library: Library, id: string): (() => void) | null | 'full' {
+  try {
+    return library.takeLock(id);
+  } catch (e) {
+    if (fullCodes.has((e as { code?: unknown }).code)) return 'full';
+    throw e;
+  }
+}
+
 /** Removes what is forgotten. Safe beside everything else, itself included. */
 export function prune(library: Library, dryRun: boolean): Pruned {
   const home = join(library.directory, 'forgotten');
@@ -101,12 +115,17 @@ export function prune(library: Library, dryRun: boolean): Pruned {
   let bytes = 0;
   for (const name of names) {
     const id = name.slice(0, 23);
-    const release = dryRun ? null : library.takeLock(id);
-    if (!dryRun && release === null) continue;
+    const lock = dryRun ? null : tryLock(library, id);
+    if (!dryRun && lock === null) continue;
     try {
       bytes += sizeOf(join(home, name));
       sets.push(name);
       if (dryRun) continue;
+      if (lock === 'full') {
+        // Where it lies: who is killed here leaves the rest to the next prune.
+        rmSync(join(home, name), { recursive: true, force: true });
+        continue;
+      }
       const partial = join(library.directory, 'tmp', `${id}.partial`);
       rmSync(partial, { recursive: true, force: true });
       renameSync(join(home, name), partial);
@@ -116,7 +135,7 @@ export function prune(library: Library, dryRun: boolean): Pruned {
       // Another prune was faster.
       if ((e as { code?: unknown }).code !== 'ENOENT') throw e;
     } finally {
-      release?.();
+      if (typeof lock === 'function') lock();
     }
   }
   return { sets, bytes, interrupted: pruneInterrupted(library, dryRun, Date.now()) };

@@ -33,6 +33,7 @@ import { isCoded, messageOf, stpError } from '../errors.js';
 import { AgeFile } from './age-file.js';
 import { type ByteFile, PlainFile } from './bytes.js';
 import { digestOfFile } from './digest.js';
+import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
 import { keepInterrupted, takeOver } from './interrupted.js';
 import type { FurtherMedium, ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
@@ -46,7 +47,6 @@ import {
   type SetPlace,
   type SetSummary,
   SetWriter,
-  syncDirectory,
 } from './set-writer.js';
 import { parentOf, readSummary } from './summary.js';
 import { withLock } from './waiting-lock.js';
@@ -207,7 +207,7 @@ export class Library {
     checkMarker(path);
     // Missing only when the process that made the library died on the way.
     for (const room of ['sets', 'tmp']) {
-      mkdirSync(join(path, room), { recursive: true, mode: 0o700 });
+      makeDirectory(join(path, room));
     }
     const library = new Library(path, options);
     library.#removeLeftovers();
@@ -257,7 +257,12 @@ export class Library {
       if (existsSync(join(this.directory, 'sets', id))) continue;
       const release = this.takeLock(id);
       if (release === null) continue;
-      if (parent !== null) this.#writeParent(id, parent);
+      try {
+        if (parent !== null) this.#writeParent(id, parent);
+      } catch (e) {
+        release();
+        throw e;
+      }
       const plan = base.plan ?? {};
       const header = { setId: id, startedAt: now.toISOString(), ...meta };
       const coding = codingOf(plan);
@@ -268,7 +273,8 @@ export class Library {
 
   /** Beside the lock, so that nobody forgets the parent while the set is being made. */
   #writeParent(id: string, parent: string): void {
-    writeFileSync(join(this.directory, 'tmp', `${id}.lock`), parent);
+    const path = join(this.directory, 'tmp', `${id}.lock`);
+    onFile(path, () => writeFileSync(path, parent));
   }
 
   /**
@@ -426,8 +432,11 @@ function createLibrary(path: string): void {
   }
   chmodSync(path, 0o700);
   const unfinished = join(path, `${MARKER_FILE}.new`);
-  writeFileSync(unfinished, `${JSON.stringify(MARKER)}\n`, { mode: 0o600, flush: true });
+  rmSync(unfinished, { force: true });
+  writeNewFile(unfinished, `${JSON.stringify(MARKER)}\n`);
   renameSync(unfinished, join(path, MARKER_FILE));
+  // Now, because a full disk may have no room for it when something is to be forgotten.
+  makeDirectory(join(path, 'forgotten'));
   syncDirectory(path);
 }
 

@@ -27,7 +27,6 @@ import {
   renameSync,
   rmSync,
   statSync,
-  writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
@@ -36,6 +35,7 @@ import { SparseMapParser } from '../source/sparse.js';
 import { BlockLister, blocksFile, isBlocksFile, listBytesOf, readBlockList } from './blocks.js';
 import { checkSet, type SetProblem } from './check.js';
 import { digestOfFile } from './digest.js';
+import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
 import { moveSet } from './forget.js';
 import { ID_PATTERN, type Library, StoredSet } from './library.js';
 import {
@@ -65,8 +65,7 @@ import {
   type TarMember,
 } from './pax.js';
 import { indexPathOf, openChain, treeOf } from './set-tree.js';
-
-import { INDEX_FILE, MANIFEST_FILE, type SetSummary, syncDirectory } from './set-writer.js';
+import { INDEX_FILE, MANIFEST_FILE, type SetSummary } from './set-writer.js';
 import { encodeSummary, parentOf, readSummary, SUMMARY_FILE } from './summary.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
 import { TreeMerge } from './tree-merge.js';
@@ -96,12 +95,30 @@ const LOST = 'the manifest was damaged and made anew from the media; its warning
 
 const isIn = (directory: string, name: string): boolean => existsSync(join(directory, name));
 
-/** Null for what broken bytes and disks throw. */
+/** These tell of this process and of the room that it has, and nothing of the set. */
+const noDamageCodes: ReadonlySet<string> = new Set([
+  'ENOSPC',
+  'EDQUOT',
+  'EROFS',
+  'EMFILE',
+  'ENFILE',
+  'ENOMEM',
+]);
+/** Nor does a failure of what only makes something. */
+const makingCalls: ReadonlySet<unknown> = new Set(['write', 'fsync', 'link', 'mkdir', 'rename']);
+
+function isDamage(e: unknown): boolean {
+  if (!isCoded(e)) return false;
+  const isNew = e.syscall === 'open' && `${(e as { path?: unknown }).path}`.includes('.partial/');
+  return !noDamageCodes.has(e.code) && !makingCalls.has(e.syscall) && !isNew;
+}
+
+/** Null for what broken bytes throw: a set must not be given up because this disk is full. */
 function attempt<T>(work: () => T): T | null {
   try {
     return work();
   } catch (e) {
-    if (isCoded(e) || e instanceof MemberError || e instanceof LineError) return null;
+    if (isDamage(e) || e instanceof MemberError || e instanceof LineError) return null;
     throw e;
   }
 }
@@ -157,7 +174,7 @@ function makeList(library: Library, stage: string): ListFacts {
 
 function writeSummary(stage: string, summary: SetSummary): SetSummary {
   const text = encodeSummary(summary);
-  writeFileSync(join(stage, SUMMARY_FILE), text, { flag: 'wx', mode: 0o600, flush: true });
+  writeNewFile(join(stage, SUMMARY_FILE), text);
   return summary;
 }
 
@@ -471,7 +488,7 @@ class Repairer {
         new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access),
       );
     } catch (e) {
-      if (!isCoded(e)) throw e;
+      if (!isCoded(e) || !isDamage(e)) throw e;
       return messageOf(e);
     }
   }
@@ -535,7 +552,7 @@ class Repairer {
     for (const { part, make } of remediesOf(this.library, directory, id)) {
       rmSync(stage, { recursive: true, force: true });
       mkdirSync(stage, { mode: 0o700 });
-      const summary = attempt(() => make(stage));
+      const summary = attempt(() => onFile(stage, () => make(stage)));
       if (
         summary === null ||
         problemOf(new StoredSet(stage, summary, this.library.access)) !== null
@@ -560,7 +577,8 @@ class Repairer {
       (name) => isIn(stage, name) && !isSame(join(directory, name), join(stage, name)),
     );
     const home = join(this.library.directory, 'damaged', id);
-    mkdirSync(home, { recursive: true, mode: 0o700 });
+    makeDirectory(join(home, '..'));
+    makeDirectory(home);
     for (const name of [...changed, ...gone]) keep(join(directory, name), home, name);
     syncDirectory(home);
     for (const name of changed) {

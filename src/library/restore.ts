@@ -1,11 +1,15 @@
 /**
  * Restore, the client's side: entries become files below one target directory.
  *
- * Invariant: nothing outside of the target is created, changed or linked, whatever the entries say.
- * A stored path has no `..`, no empty component and no slash in front; every directory on its way
- * is opened from its parent with O_NOFOLLOW (`/proc/self/fd/N/NAME`, Node's only openat), and files
- * are made with O_EXCL: a symlink that an earlier entry planted ends the restore. An entry that
- * breaks this is an attack or damage, not bad luck: the restore stops there.
+ * Invariant: nothing outside of the target is created, changed or linked, whatever the entries say
+ * and whatever is in it already: see restore-target.ts. Files are made with O_EXCL.
+ *
+ * Into an empty target (`refuse`) files are made where they belong, and an entry that would lead
+ * outside is an attack or damage, not bad luck: the restore stops there. With another `overwrite`
+ * each entry but a directory is made under a name of its own (`.stp-restore-...`), is complete, and
+ * on the disk if it replaces something, before it is renamed into place: whoever looks, also after a
+ * crash, finds the old or the new, never a mix. What is in the way may be the target's own doing
+ * then, so an entry behind it is a problem, and the rest goes on.
  *
  * What merely fails (a name the file system does not take, a device without the right to make it)
  * is a problem that is reported by name while the rest goes on. Directories get owner, mode and
@@ -13,25 +17,34 @@
  *
  * Worker thread: all of it blocks.
  */
+import { randomBytes } from 'node:crypto';
 import {
+  type BigIntStats,
   chmodSync,
   chownSync,
   closeSync,
   constants,
   fchmodSync,
   fchownSync,
+  fsyncSync,
   ftruncateSync,
   lchownSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
+  renameSync,
+  rmdirSync,
+  statSync,
   symlinkSync,
+  unlinkSync,
 } from 'node:fs';
 import { resolve } from 'node:path';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
-import { displayPath } from '../source/names.js';
+import { displayPath, pathProblem } from '../source/names.js';
 import { SparseMapParser } from '../source/sparse.js';
 import type { Xattr } from '../source/xattrs.js';
 import {
@@ -46,6 +59,14 @@ import {
 } from './frames.js';
 import { BLAKE3_EMPTY, decodeLine, LineError, type ManifestEntry } from './manifest.js';
 import { TAR_BLOCK_BYTES } from './pax.js';
+import {
+  differences,
+  isAtOrBelowAny,
+  type Overwrite,
+  placed,
+  type RestoreChoices,
+} from './restore-plan.js';
+import { EscapeError, parentKey, procPath, TargetTree } from './restore-target.js';
 
 /** What Node lacks: from the addon, or from a stand-in in tests. */
 export interface RestoreNative {
@@ -57,6 +78,8 @@ export interface RestoreNative {
   readonly makeNode?: (path: Buffer | string, mode: number, major: number, minor: number) => void;
   /** fsetxattr(2), or lsetxattr(2) of a name in an open directory. */
   readonly setXattr?: (fdOrPath: number | Buffer, name: Buffer, value: Buffer) => void;
+  /** As native/file_io.cc has it; without it attributes are not verified. */
+  readonly getXattrs?: (fdOrPath: number | Buffer, bytesMax: number) => Buffer[] | null;
 }
 
 export interface RestoreProblem {
@@ -68,17 +91,30 @@ export interface RestoreProblem {
   readonly message: string;
 }
 
+/** What becomes of an entry. */
+export type Action = 'make' | 'replace' | 'leave';
+
 export interface RestoreReport {
   readonly entries: number;
   /** Of file data, restored or not. */
   readonly bytes: number;
   readonly problems: number;
+  /** Entries that were not there; into an empty target all of them. */
+  readonly made: number;
+  /** Entries that stood for something else; directories: whose metadata was set. */
+  readonly replaced: number;
+  /** Entries of the set that the target keeps as it has them. */
+  readonly left: number;
+  /** Entries that have no place in the target: stripped, or not below what may be written. */
+  readonly skipped: number;
   /** Entries that belong to somebody else now, because only root gives files away. */
   readonly ownersNotSet: number;
 }
 
-export interface RestoreOptions {
+export interface RestoreOptions extends RestoreChoices {
   readonly native: RestoreNative;
+  /** Told of every entry of a dry run: its path in the target. */
+  readonly onPlan?: (action: Action, path: Buffer) => void;
   readonly onProblem: (problem: RestoreProblem) => void;
 }
 
@@ -98,18 +134,15 @@ interface PendingDirectory {
   readonly xattrs: readonly Xattr[] | null;
 }
 
-const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_DIRECTORY, O_RDONLY } = constants;
-/** Not among Node's constants; the number on every Linux architecture that Node supports. */
-const O_PATH = 0o10000000;
-const OPEN_DIRECTORY = O_PATH | O_DIRECTORY | O_NOFOLLOW;
+const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
 const CREATE_FILE = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
 
-/** Parents held open: a tree is restored in its order, so few are in use at a time. */
-const OPEN_PARENTS_MAX = 64;
+/** What is not yet in its place; the rest of the name is random. */
+const TEMPORARY = '.stp-restore-';
+const ROOT_UID = 0;
 
 const SET_ID_BITS = 0o6000;
 const nodeTypeBits = { fifo: 0o010000, char: 0o020000, block: 0o060000 } as const;
-const SLASH = 0x2f;
 
 /** After these the next entry would fail, too, or worse. */
 const fatalCodes: ReadonlySet<string> = new Set([
@@ -121,75 +154,168 @@ const fatalCodes: ReadonlySet<string> = new Set([
   'ENFILE',
   'ENOMEM',
 ]);
+/** link(2) where a file system, or the rules for other users' files, have no second names. */
+const linkLacks: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK']);
 /** chown(2) without the right to it, or to a user whom this user namespace does not know. */
 const notOwnerCodes: ReadonlySet<string> = new Set(['EPERM', 'EINVAL']);
 
-/** An entry that would lead outside. */
-class EscapeError extends Error {
-  override readonly name = 'EscapeError';
-}
-
-/** Makes the target, or takes an empty directory, and opens it. */
-function openTarget(target: string): number {
-  mkdirSync(target, { recursive: true, mode: 0o700 });
-  const found = readdirSync(target);
-  if (found.length > 0) {
-    const what = `${target} is not empty (${found[0]}, ...)`;
-    throw stpError('ENOTEMPTY', `${what}; restore into a new or an empty directory`);
+/** Opens the target; makes it, unless this is only to see what would be. Null: it is not there. */
+function openTarget(target: string, overwrite: Overwrite, dryRun: boolean): TargetTree | null {
+  let tree: TargetTree;
+  try {
+    tree = new TargetTree(target, !dryRun);
+  } catch (e) {
+    if (dryRun && isCoded(e) && e.code === 'ENOENT') return null;
+    if (isCoded(e)) {
+      // It names a descriptor of ours, which says nothing to a user.
+      throw stpError(e.code, `the target ${target} cannot be made or opened`, e.syscall);
+    }
+    if (!(e instanceof EscapeError)) throw e;
+    throw stpError('EACCES', `${target} is refused as a target: ${e.message}`);
   }
-  return openSync(target, O_RDONLY | O_DIRECTORY);
+  const [found] = overwrite === 'refuse' ? readdirSync(procPath(tree.rootFd)) : [];
+  if (found === undefined) return tree;
+  tree.close();
+  const what = `${target} is not empty (${found}, ...)`;
+  throw stpError(
+    'ENOTEMPTY',
+    `${what}; restore into a new or an empty directory, or say what may be replaced: ` +
+      `--overwrite never|always|if-newer|if-changed`,
+  );
 }
 
-const procPath = (fd: number): string => `/proc/self/fd/${fd}`;
+function lookAt(access: Buffer): BigIntStats | null {
+  try {
+    return lstatSync(access, { bigint: true });
+  } catch (e) {
+    if (isCoded(e) && e.code === 'ENOENT') return null;
+    throw e;
+  }
+}
+
+/** A name beside another, in the same open directory. */
+function temporaryBeside(access: Buffer): Buffer {
+  const directory = access.subarray(0, access.lastIndexOf('/') + 1);
+  return Buffer.concat([directory, Buffer.from(TEMPORARY + randomBytes(8).toString('hex'))]);
+}
+
+/** Gives a complete file its name, but never in the place of another. */
+function appear(temporary: Buffer, access: Buffer): void {
+  try {
+    linkSync(temporary, access);
+  } catch (e) {
+    const cannotLink = isCoded(e) && linkLacks.has(e.code);
+    if (!cannotLink || lookAt(access) !== null) throw e;
+    renameSync(temporary, access);
+  }
+}
+
+function discard(temporary: Buffer): void {
+  try {
+    unlinkSync(temporary);
+  } catch (e) {
+    if (!isCoded(e) || e.code !== 'ENOENT') throw e;
+  }
+}
 
 export class RestoreWriter {
-  readonly #target: string;
+  readonly #options: RestoreOptions;
+  readonly #overwrite: Overwrite;
   readonly #native: RestoreNative;
-  readonly #onProblem: (problem: RestoreProblem) => void;
-  readonly #targetFd: number;
-  /** Open directories by stored path (one character a byte), the one used longest ago first. */
-  readonly #parents = new Map<string, number>();
-  /** Not closed to make room: another parent is being opened beside it. */
-  #pinnedKey: string | null = null;
+  readonly #targetPath: string;
+  /** Null in a dry run whose target is not there. */
+  readonly #tree: TargetTree | null;
+  readonly #isRoot = process.geteuid?.() === ROOT_UID;
   readonly #pending: PendingDirectory[] = [];
+  /** Dry run: directories that would stand where something else is; nothing below them is there. */
+  readonly #wouldBeMade = new Set<string>();
   #entries = 0;
   #bytes = 0;
   #problems = 0;
   #ownersNotSet = 0;
+  #skipped = 0;
+  readonly #actions = { make: 0, replace: 0, leave: 0 };
 
-  /** @throws ENOTEMPTY if the target holds anything; EACCES, ENOTDIR, ... */
+  /**
+   * @param targetDirectory without a symlink on its way
+   * @throws ENOTEMPTY if the target holds anything and `overwrite` is `refuse`; EACCES, ENOTDIR, ...
+   */
   constructor(targetDirectory: string, options: RestoreOptions) {
-    this.#target = resolve(targetDirectory);
+    this.#options = options;
     this.#native = options.native;
-    this.#onProblem = options.onProblem;
-    this.#targetFd = openTarget(this.#target);
+    const { overwrite = 'refuse', dryRun = false } = options;
+    this.#overwrite = overwrite;
+    this.#targetPath = resolve(targetDirectory);
+    this.#tree = openTarget(this.#targetPath, overwrite, dryRun);
   }
 
   /**
-   * Restores one entry; `receive` is called once for a file with data, whatever happens to the file.
-   * @throws EACCES if the entry would lead outside of the target; ENOSPC, EIO, ...: the restore ends
+   * Restores one entry; `receive` is called once for a file with data, whatever happens to the file;
+   * in a dry run never.
+   * @returns the entry as it is in the target now, null if it is not
+   * @throws EACCES if the entry would lead outside of an empty target; ENOSPC, EIO, ...: the end
    */
-  entry(entry: ManifestEntry, receive: ReceiveData): void {
+  entry(given: ManifestEntry, receive: ReceiveData): ManifestEntry | null {
     this.#entries++;
-    this.#bytes += entry.stored;
-    let received = entry.stored === 0;
+    this.#bytes += given.stored;
+    let received = given.stored === 0 || this.#options.dryRun === true;
     const receiveOnce: ReceiveData = (fd, bytes, size) => {
       received = true;
       return receive(fd, bytes, size);
     };
+    const entry = this.#placed(given);
+    let isThere = false;
     try {
-      this.#make(entry, receiveOnce);
+      if (entry !== null) isThere = this.#put(entry, receiveOnce);
     } catch (e) {
-      this.#settle(entry, e);
+      this.#settle(entry ?? given, e);
     }
-    if (!received) receive(-1, entry.stored, -1);
+    // The map of a file that the target keeps is needed to verify it.
+    if (!received) receive(-1, given.stored, given.sparse ? given.size : -1);
+    return isThere ? entry : null;
+  }
+
+  /** The entry as it is to be, or null, counted, if it has no place in the target. */
+  #placed(given: ManifestEntry): ManifestEntry | null {
+    const entry = placed(given, this.#options);
+    const { below } = this.#options;
+    if (entry === null) {
+      this.#skipped++;
+      return null;
+    }
+    const wrong = entry === given ? null : pathProblem(entry.path);
+    if (wrong !== null) {
+      this.#problem(entry.path, 'EINVAL', `${this.#shown(entry.path)} is no path: it ${wrong}`);
+      return null;
+    }
+    if (below === undefined || isAtOrBelowAny(entry.path, below)) return entry;
+    // Only the first is named: of a set that holds more there may be millions.
+    if (this.#skipped++ === 0) {
+      const why = 'it is not below a restore root; nor is what else is counted as skipped';
+      this.#problem(entry.path, 'EACCES', `${this.#shown(entry.path)} is not restored: ${why}`);
+    }
+    return null;
+  }
+
+  #shown(path: Buffer): string {
+    return `${this.#targetPath === '/' ? '' : this.#targetPath}/${displayPath(path)}`;
+  }
+
+  /** Where directories are open. */
+  get #target(): TargetTree {
+    if (this.#tree === null) throw stpError('ENOENT', `${this.#targetPath} is not there`, 'open');
+    return this.#tree;
   }
 
   /** Passes what ends the restore, reports the rest. */
   #settle(entry: ManifestEntry, e: unknown): void {
-    const path = `${this.#target}/${displayPath(entry.path)}`;
+    const path = this.#shown(entry.path);
     if (e instanceof EscapeError) {
-      throw stpError('EACCES', `${path} is refused: ${e.message}; do not trust this set`);
+      if (this.#overwrite === 'refuse') {
+        throw stpError('EACCES', `${path} is refused: ${e.message}; do not trust this set`);
+      }
+      this.#problem(entry.path, 'EACCES', `${path} is not restored: ${e.message}`);
+      return;
     }
     // Errors of the stream have no path: they are not this entry's.
     if (!isCoded(e) || !('path' in e || diskCalls.has(e.syscall))) throw e;
@@ -199,31 +325,165 @@ export class RestoreWriter {
 
   #problem(path: Buffer, code: string, message: string): void {
     this.#problems++;
-    this.#onProblem({ path, code, message });
+    this.#options.onProblem({ path, code, message });
   }
 
-  #make(entry: ManifestEntry, receive: ReceiveData): void {
-    switch (entry.type) {
-      case 'directory':
-        this.#makeDirectory(entry);
-        break;
-      case 'file':
-        this.#makeFile(entry, receive);
-        break;
-      case 'hardlink':
-        this.#makeHardLink(entry);
-        break;
-      case 'symlink': {
-        const access = this.#accessOf(entry.path);
-        symlinkSync(entry.link as Buffer, access);
-        this.#own(() => lchownSync(access, entry.uid, entry.gid));
-        this.#setXattrs(entry.path, entry.xattrs, access);
-        this.#setTime(access, entry.mtimeNs, false);
-        break;
-      }
-      default:
-        this.#makeNode(entry, nodeTypeBits[entry.type]);
+  #count(action: Action, entry: ManifestEntry): void {
+    this.#actions[action]++;
+    if (this.#options.dryRun) this.#options.onPlan?.(action, entry.path);
+  }
+
+  /** False if the entry is not, or not as the set has it, in the target. */
+  #put(entry: ManifestEntry, receive: ReceiveData): boolean {
+    if (this.#overwrite !== 'refuse') return this.#putOver(entry, receive);
+    if (!this.#options.dryRun) {
+      if (entry.type === 'directory') this.#makeDirectory(entry);
+      else if (!this.#make(entry, this.#target.accessOf(entry.path), receive)) return false;
     }
+    this.#count('make', entry);
+    return true;
+  }
+
+  /** The same where something may be in the way. */
+  #putOver(entry: ManifestEntry, receive: ReceiveData): boolean {
+    if (this.#options.dryRun) {
+      this.#count(this.#planned(entry), entry);
+      return true;
+    }
+    if (entry.type === 'directory' && isTarget(entry.path)) return this.#adoptDirectory(entry, '');
+    const access = this.#target.accessOf(entry.path);
+    const there = lookAt(access);
+    if (entry.type === 'directory') return this.#directoryOver(entry, access, there);
+    const action = this.#actionFor(entry, access, there);
+    if (action === 'leave') {
+      this.#count(action, entry);
+      return this.#overwrite === 'if-changed';
+    }
+    if (!this.#replace(entry, access, there, receive)) return false;
+    this.#count(action, entry);
+    return true;
+  }
+
+  /** What would become of an entry. */
+  #planned(entry: ManifestEntry): Action {
+    if (isTarget(entry.path)) return this.#tree === null ? 'make' : 'leave';
+    try {
+      const access = this.#target.accessOf(entry.path, false);
+      const there = lookAt(access);
+      const action = this.#actionFor(entry, access, there);
+      const isDirectory = there?.isDirectory() === true;
+      if (entry.type === 'directory' && action === 'replace' && !isDirectory) {
+        this.#wouldBeMade.add(entry.path.toString('latin1'));
+      }
+      return action;
+    } catch (e) {
+      if (isCoded(e) && e.code === 'ENOENT') return 'make';
+      if (!(e instanceof EscapeError) || !this.#wouldBeBelow(entry.path)) throw e;
+      return 'make';
+    }
+  }
+
+  #wouldBeBelow(path: Buffer): boolean {
+    let key = path.toString('latin1');
+    while (key.includes('/')) {
+      key = key.slice(0, key.lastIndexOf('/'));
+      if (this.#wouldBeMade.has(key)) return true;
+    }
+    return false;
+  }
+
+  #actionFor(entry: ManifestEntry, access: Buffer, there: BigIntStats | null): Action {
+    if (there === null) return 'make';
+    switch (this.#overwrite) {
+      case 'never':
+        return 'leave';
+      case 'always':
+        return 'replace';
+      case 'if-newer':
+        // Of two directories the metadata is set, as its time tells of names only.
+        if (entry.type === 'directory' && there.isDirectory()) return 'replace';
+        return entry.mtimeNs > there.mtimeNs ? 'replace' : 'leave';
+      default:
+        return this.#isSame(entry, access, there) ? 'leave' : 'replace';
+    }
+  }
+
+  #isSame(entry: ManifestEntry, access: Buffer, there: BigIntStats): boolean {
+    if (entry.type !== 'hardlink') {
+      return differences(entry, there, access, this.#ownersCount).length === 0;
+    }
+    const first = this.#firstNameOf(entry);
+    return first !== null && first.stat.ino === there.ino && first.stat.dev === there.dev;
+  }
+
+  /** Whether an owner that differs is a difference: not where it could not be set. */
+  get #ownersCount(): boolean {
+    return this.#options.owners !== false && this.#isRoot;
+  }
+
+  /** Complete under another name, then renamed into place. False if it was not good enough. */
+  #replace(
+    entry: ManifestEntry,
+    access: Buffer,
+    there: BigIntStats | null,
+    receive: ReceiveData,
+  ): boolean {
+    if (isTarget(entry.path)) throw stpError('EISDIR', 'it is the target itself', 'rename');
+    const temporary = temporaryBeside(access);
+    try {
+      if (!this.#make(entry, temporary, receive, there !== null)) return false;
+      if (there?.isDirectory()) this.#removeDirectory(entry.path, access);
+      if (this.#overwrite === 'never') appear(temporary, access);
+      else renameSync(temporary, access);
+      return true;
+    } finally {
+      // After a rename it is gone; two names of one file are left alone by rename(2).
+      discard(temporary);
+    }
+  }
+
+  /** Only an empty one: what is in it belongs to somebody. */
+  #removeDirectory(path: Buffer, access: Buffer): void {
+    this.#target.forget(path.toString('latin1'));
+    rmdirSync(access);
+  }
+
+  #directoryOver(entry: ManifestEntry, access: Buffer, there: BigIntStats | null): boolean {
+    const key = entry.path.toString('latin1');
+    if (there?.isDirectory()) return this.#adoptDirectory(entry, key);
+    const action = this.#actionFor(entry, access, there);
+    if (action === 'leave') {
+      this.#count(action, entry);
+      return false;
+    }
+    if (there !== null) unlinkSync(access);
+    mkdirSync(access, 0o700);
+    this.#pend(entry, key);
+    this.#count(action, entry);
+    return true;
+  }
+
+  /** A directory that is there already, and stays. */
+  #adoptDirectory(entry: ManifestEntry, key: string): boolean {
+    const path = procPath(this.#target.open(key));
+    const there = statSync(path, { bigint: true });
+    if (this.#overwrite === 'never') {
+      this.#count('leave', entry);
+      return false;
+    }
+    // Who is not root must be able to write into it meanwhile.
+    if (!this.#isRoot && (there.mode & 0o700n) !== 0o700n) {
+      chmodSync(path, Number(there.mode & 0o7777n) | 0o700);
+    }
+    const same = differences(entry, there, Buffer.from(path), this.#ownersCount).length === 0;
+    this.#pend(entry, key);
+    this.#count(same ? 'leave' : 'replace', entry);
+    return true;
+  }
+
+  #pend(entry: ManifestEntry, key: string): void {
+    const { mode, uid, gid, mtimeNs, xattrs } = entry;
+    this.#pending.push({ key, mode, uid, gid, mtimeNs, xattrs });
   }
 
   #makeDirectory(entry: ManifestEntry): void {
@@ -231,72 +491,114 @@ export class RestoreWriter {
     const key = path === '.' ? '' : path;
     if (key !== '') {
       try {
-        mkdirSync(this.#accessOf(entry.path), 0o700);
+        mkdirSync(this.#target.accessOf(entry.path), 0o700);
       } catch (e) {
         // Made for an earlier entry below it, unless it is something else: opening it tells.
         if (!isCoded(e) || e.code !== 'EEXIST') throw e;
-        this.#openDirectory(key);
+        this.#target.open(key);
       }
     }
-    const { mode, uid, gid, mtimeNs, xattrs } = entry;
-    this.#pending.push({ key, mode, uid, gid, mtimeNs, xattrs });
+    this.#pend(entry, key);
   }
 
-  #makeFile(entry: ManifestEntry, receive: ReceiveData): void {
-    const access = this.#accessOf(entry.path);
+  /** Makes anything but a directory under the name `access`. False if it is not as in the set. */
+  #make(entry: ManifestEntry, access: Buffer, receive: ReceiveData, toDisk = false): boolean {
+    switch (entry.type) {
+      case 'file':
+        return this.#makeFile(entry, access, receive, toDisk);
+      case 'hardlink':
+        return this.#makeHardLink(entry, access);
+      case 'symlink': {
+        symlinkSync(entry.link as Buffer, access);
+        this.#own(() => lchownSync(access, entry.uid, entry.gid));
+        this.#setXattrs(entry.path, entry.xattrs, access);
+        this.#setTime(access, entry.mtimeNs, false);
+        return true;
+      }
+      case 'directory':
+        throw new Error('a directory has its own way');
+      default:
+        return this.#makeNode(entry, access, nodeTypeBits[entry.type]);
+    }
+  }
+
+  #makeFile(entry: ManifestEntry, access: Buffer, receive: ReceiveData, toDisk: boolean): boolean {
     const fd = openSync(access, CREATE_FILE, 0o600);
     try {
       const { stored, size, sparse } = entry;
       const digest = stored === 0 ? BLAKE3_EMPTY : receive(fd, stored, sparse ? size : -1);
-      if (digest !== entry.blake3) this.#reportDigest(entry);
+      const isGood = digest === entry.blake3;
+      if (!isGood) this.#reportDigest(entry);
       const owned = this.#own(() => fchownSync(fd, entry.uid, entry.gid));
       fchmodSync(fd, owned ? entry.mode : entry.mode & ~SET_ID_BITS);
       // After the owner, which takes capabilities away, and the mode, which an ACL has, too.
       this.#setXattrs(entry.path, entry.xattrs, fd);
       this.#setTime(access, entry.mtimeNs, false);
+      // What it replaces is gone with the rename: until then the disk must have it.
+      if (toDisk && isGood) fsyncSync(fd);
+      return isGood;
     } finally {
       closeSync(fd);
     }
   }
 
   #reportDigest(entry: ManifestEntry): void {
-    const path = `${this.#target}/${displayPath(entry.path)}`;
+    const path = this.#shown(entry.path);
     this.#problem(entry.path, 'EBADMSG', `${path} is damaged: its data is not what was backed up`);
   }
 
-  #makeHardLink(entry: ManifestEntry): void {
-    const first = entry.link as Buffer;
-    const access = this.#accessOf(entry.path);
-    this.#pinnedKey = parentKey(entry.path);
+  #makeHardLink(entry: ManifestEntry, access: Buffer): boolean {
+    const path = this.#shown(entry.path);
+    const named = entry.link === null ? 'which is not restored' : displayPath(entry.link);
+    const first = this.#firstNameOf(entry);
+    if (first === null) {
+      const why = `its first name, ${named}, is not there`;
+      this.#problem(entry.path, 'ENOENT', `${path} could not be restored: ${why}`);
+      return false;
+    }
+    // A first name that was left alone has other data: silence would pass it off for the set's.
+    if (this.#overwrite !== 'refuse' && first.stat.mtimeNs !== entry.mtimeNs) {
+      const why = `its first name, ${named}, is not as in the set`;
+      this.#problem(entry.path, 'EEXIST', `${path} could not be restored: ${why}`);
+      return false;
+    }
+    linkSync(first.access, access);
+    return true;
+  }
+
+  /** Null: it is not there. What was opened for the entry's own name stays open. */
+  #firstNameOf(entry: ManifestEntry): { access: Buffer; stat: BigIntStats } | null {
+    if (entry.link === null) return null;
+    this.#target.pinned = parentKey(entry.path);
     try {
-      linkSync(this.#accessOf(first, false), access);
+      const access = this.#target.accessOf(entry.link, false);
+      const stat = lookAt(access);
+      return stat === null ? null : { access, stat };
     } catch (e) {
       if (!isCoded(e) || e.code !== 'ENOENT') throw e;
-      const path = `${this.#target}/${displayPath(entry.path)}`;
-      const why = `its first name, ${displayPath(first)}, is not there`;
-      this.#problem(entry.path, 'ENOENT', `${path} could not be restored: ${why}`);
+      return null;
     } finally {
-      this.#pinnedKey = null;
+      this.#target.pinned = null;
     }
   }
 
-  #makeNode(entry: ManifestEntry, typeBits: number): void {
+  #makeNode(entry: ManifestEntry, access: Buffer, typeBits: number): boolean {
     const { makeNode } = this.#native;
     if (makeNode === undefined) {
-      const path = `${this.#target}/${displayPath(entry.path)}`;
+      const path = this.#shown(entry.path);
       this.#problem(
         entry.path,
         'ENOSYS',
         `${path} (${entry.type}) cannot be restored by this build`,
       );
-      return;
+      return false;
     }
-    const access = this.#accessOf(entry.path);
     makeNode(access, typeBits | 0o600, entry.major, entry.minor);
     const owned = this.#own(() => lchownSync(access, entry.uid, entry.gid));
     chmodSync(access, owned ? entry.mode : entry.mode & ~SET_ID_BITS);
     this.#setXattrs(entry.path, entry.xattrs, access);
     this.#setTime(access, entry.mtimeNs, false);
+    return true;
   }
 
   #setXattrs(path: Buffer, xattrs: readonly Xattr[] | null, place: number | Buffer): void {
@@ -306,8 +608,7 @@ export class RestoreWriter {
         this.#native.setXattr(place, name, value);
       } catch (e) {
         if (!isCoded(e) || fatalCodes.has(e.code)) throw e;
-        const shown = `${this.#target}/${displayPath(path)}`;
-        const what = `the attribute ${displayPath(name)} of ${shown} could not be set`;
+        const what = `the attribute ${displayPath(name)} of ${this.#shown(path)} could not be set`;
         this.#problem(path, e.code, `${what}: ${e.code}`);
       }
     }
@@ -321,8 +622,9 @@ export class RestoreWriter {
     this.#native.setTimesNs(path, mtimeNs, followSymlink);
   }
 
-  /** False, and counted, if the owner may not be set. */
+  /** False if the owner is not to be set, or, counted, may not be. */
   #own(chown: () => void): boolean {
+    if (this.#options.owners === false) return false;
     try {
       chown();
       return true;
@@ -333,79 +635,19 @@ export class RestoreWriter {
     }
   }
 
-  /** A name in its open parent directory, for one system call. */
-  #accessOf(path: Buffer, make = true): Buffer {
-    const slash = path.lastIndexOf(SLASH);
-    const fd = this.#openDirectory(parentKey(path), make);
-    const prefix = `${procPath(fd)}/`;
-    const access = Buffer.allocUnsafe(prefix.length + path.length - slash - 1);
-    access.write(prefix, 'latin1');
-    path.copy(access, prefix.length, slash + 1);
-    return access;
-  }
-
-  /**
-   * The descriptor of a directory below the target; `make`: missing ones on the way are made.
-   * @throws EscapeError if anything on the way is a symlink or no directory
-   */
-  #openDirectory(key: string, make = true): number {
-    if (key === '') return this.#targetFd;
-    const known = this.#parents.get(key);
-    if (known !== undefined) {
-      // To the end of the line of those that are closed to make room.
-      this.#parents.delete(key);
-      this.#parents.set(key, known);
-      return known;
-    }
-    let slash = key.lastIndexOf('/');
-    while (slash > 0 && !this.#parents.has(key.slice(0, slash)))
-      slash = key.lastIndexOf('/', slash - 1);
-    let fd = slash > 0 ? (this.#parents.get(key.slice(0, slash)) as number) : this.#targetFd;
-    for (let start = slash + 1; start < key.length; ) {
-      const next = key.indexOf('/', start);
-      const end = next < 0 ? key.length : next;
-      fd = this.#openChild(fd, Buffer.from(key.slice(start, end), 'latin1'), make);
-      this.#remember(key.slice(0, end), fd);
-      start = end + 1;
-    }
-    return fd;
-  }
-
-  #openChild(parentFd: number, name: Buffer, make: boolean): number {
-    const access = Buffer.concat([Buffer.from(`${procPath(parentFd)}/`), name]);
-    for (;;) {
-      try {
-        return openSync(access, OPEN_DIRECTORY);
-      } catch (e) {
-        if (!isCoded(e)) throw e;
-        if (e.code === 'ELOOP' || e.code === 'ENOTDIR') {
-          throw new EscapeError(`${displayPath(name)} on its way is a symlink or no directory`);
-        }
-        if (e.code !== 'ENOENT' || !make) throw e;
-      }
-      mkdirSync(access, 0o755);
-    }
-  }
-
-  #remember(key: string, fd: number): void {
-    this.#parents.set(key, fd);
-    if (this.#parents.size <= OPEN_PARENTS_MAX) return;
-    for (const [oldest, oldFd] of this.#parents) {
-      if (oldest === this.#pinnedKey || oldest === key) continue;
-      this.#parents.delete(oldest);
-      closeSync(oldFd);
-      return;
-    }
-  }
-
   /** Sets what directories had to wait for, deepest first, and closes. */
   finish(): RestoreReport {
     for (const directory of this.#pending.reverse()) this.#finishDirectory(directory);
     this.close();
+    const { make, replace, leave } = this.#actions;
     return {
       entries: this.#entries,
       bytes: this.#bytes,
       problems: this.#problems,
+      made: make,
+      replaced: replace,
+      left: leave,
+      skipped: this.#skipped,
       ownersNotSet: this.#ownersNotSet,
     };
   }
@@ -413,35 +655,29 @@ export class RestoreWriter {
   #finishDirectory(directory: PendingDirectory): void {
     const { key, mode, uid, gid, mtimeNs, xattrs } = directory;
     try {
-      const path = procPath(this.#openDirectory(key));
+      const path = procPath(this.#target.open(key));
       const owned = this.#own(() => chownSync(path, uid, gid));
       chmodSync(path, owned ? mode : mode & ~SET_ID_BITS);
       this.#setXattrs(Buffer.from(key || '.', 'latin1'), xattrs, Buffer.from(`${path}/.`));
       this.#setTime(path, mtimeNs, true);
     } catch (e) {
-      if (!isCoded(e) || fatalCodes.has(e.code)) throw e;
+      const isInTheWay = e instanceof EscapeError && this.#overwrite !== 'refuse';
+      if (!isInTheWay && (!isCoded(e) || fatalCodes.has(e.code))) throw e;
       const path = Buffer.from(key || '.', 'latin1');
-      const shown = `${this.#target}/${displayPath(path)}`;
-      this.#problem(path, e.code, `the metadata of ${shown} could not be set: ${e.code}`);
+      const code = isCoded(e) ? e.code : 'EACCES';
+      const shown = this.#shown(path);
+      this.#problem(path, code, `the metadata of ${shown} could not be set: ${code}`);
     }
   }
 
   /** Closes all descriptors; what was restored so far stays. Harmless when done twice. */
   close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    for (const fd of this.#parents.values()) closeSync(fd);
-    this.#parents.clear();
-    closeSync(this.#targetFd);
+    this.#tree?.close();
   }
-  #closed = false;
 }
 
-/** Stored path of the parent, one character a byte; empty for names right below the target. */
-function parentKey(path: Buffer): string {
-  const slash = path.lastIndexOf(SLASH);
-  return slash < 0 ? '' : path.toString('latin1', 0, slash);
-}
+/** The one entry whose place is the target itself. */
+const isTarget = (path: Buffer): boolean => path.length === 1 && path[0] === 0x2e;
 
 /** Calls that a restore makes on the target's file system and that name no path in their errors. */
 const diskCalls: ReadonlySet<unknown> = new Set([
@@ -451,18 +687,29 @@ const diskCalls: ReadonlySet<unknown> = new Set([
   'fchmod',
   'utimensat',
   'mknod',
+  'rename',
 ]);
+
+export interface ReceiveOptions {
+  /** Kept up to date for another thread: [entries, bytes of data]. */
+  readonly progress?: Float64Array;
+  /** The stream has entries only: a dry run. */
+  readonly withoutData?: boolean;
+  /** Told of each entry that is in the target as in the set, with its line, and its map if it has one. */
+  readonly onRestored?: (line: Buffer, map: Buffer | null) => void;
+}
 
 /**
  * Receives a whole set into `writer`, up to and including END, and finishes it.
- * @param progress kept up to date for another thread: [entries, bytes of data]
  * @throws EPROTO, EACCES (an entry leads outside), ENOSPC, ... and what the stream throws
  */
 export function restoreSet(
   source: PageSource,
   writer: RestoreWriter,
-  progress: Float64Array = new Float64Array(2),
+  options: ReceiveOptions = {},
 ): RestoreReport {
+  const { progress = new Float64Array(2), withoutData = false, onRestored } = options;
+  let map: Buffer[] = [];
   const frames = new FrameReader(source);
   const hasher = new Blake3Hasher();
   const receive: ReceiveData = (fd, bytes, size) => {
@@ -471,8 +718,8 @@ export function restoreSet(
     }
     hasher.reset();
     try {
-      if (size < 0 || fd < 0) frames.toFile(fd, hasher);
-      else if (!receiveSparse(frames, fd, size, hasher)) {
+      if (size < 0) frames.toFile(fd, hasher);
+      else if (!receiveSparse(frames, fd, size, hasher, map)) {
         frames.toFile(-1, null);
         return DAMAGED;
       }
@@ -495,8 +742,13 @@ export function restoreSet(
       if (frames.type !== FRAME_ENTRY) {
         throw protocolError(`a ${frameName(frames.type)} frame has no place here`);
       }
-      const entry = entryOf(frames.payload(), entries + 1);
-      writer.entry(entry, receive);
+      const line = frames.payload();
+      const entry = entryOf(line, entries + 1);
+      map = [];
+      // The line's memory is used again once the next frame is read.
+      const kept = onRestored === undefined ? line : Buffer.from(line);
+      const isThere = writer.entry(entry, withoutData ? noData : receive) !== null;
+      if (isThere) onRestored?.(kept, map.length === 0 ? null : Buffer.concat(map));
       bytes += entry.stored;
       progress[0] = ++entries;
       progress[1] = bytes;
@@ -506,6 +758,10 @@ export function restoreSet(
     writer.close();
   }
 }
+
+const noData: ReceiveData = () => {
+  assert(false, 'a dry run receives no data');
+};
 
 /** No digest: what does not have the form that it should have. */
 const DAMAGED = '';
@@ -519,12 +775,14 @@ function receiveSparse(
   fd: number,
   size: number,
   hasher: Blake3Hasher,
+  kept: Buffer[],
 ): boolean {
   const map = new SparseMapParser();
-  const block = Buffer.allocUnsafeSlow(TAR_BLOCK_BYTES);
   while (!map.isComplete) {
+    const block = Buffer.allocUnsafeSlow(TAR_BLOCK_BYTES);
     if (frames.owed < block.length) return false;
     frames.take(block);
+    kept.push(block);
     hasher.update(block);
     if (map.add(block, size) !== null) return false;
   }
@@ -532,11 +790,11 @@ function receiveSparse(
     if (bytes > frames.owed) return false;
     frames.partToFile(fd, hasher, bytes, offset);
   }
-  ftruncateSync(fd, size);
+  if (fd >= 0) ftruncateSync(fd, size);
   return frames.owed === 0;
 }
 
-function entryOf(line: Buffer, number: number): ManifestEntry {
+export function entryOf(line: Buffer, number: number): ManifestEntry {
   try {
     const record = decodeLine(line.toString());
     if (record.kind === 'entry') return record;

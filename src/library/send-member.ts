@@ -74,6 +74,8 @@ export interface MediumOptions {
   readonly native?: SourceNative | undefined;
   /** Files from this size on have block hashes, and go as deltas; 0: none. */
   readonly deltaFrom?: number | undefined;
+  /** Bytes of a block of a new list, where the file has pages; see `blockBytesFor`. */
+  readonly blockBytes?: number | undefined;
 }
 
 /** A file whose data has gone. */
@@ -108,6 +110,7 @@ export abstract class MemberSender {
   readonly #native: SourceNative | undefined;
   readonly #medium: number;
   readonly #deltaFrom: number;
+  readonly #blockBytes: number | undefined;
   readonly #lister = new BlockLister();
   readonly #deltas: DeltaSender;
   /** Hashes of the file and of its blocks. */
@@ -124,6 +127,7 @@ export abstract class MemberSender {
     this.#native = options.native;
     this.progress = options.progress;
     this.#deltaFrom = options.deltaFrom ?? DELTA_FROM_DEFAULT;
+    this.#blockBytes = options.blockBytes;
     this.#deltas = new DeltaSender(this.frames, this.#headers, this.progress);
     this.#both = {
       update: (bytes) => {
@@ -213,7 +217,7 @@ export abstract class MemberSender {
   ): boolean {
     const { size } = entry;
     if (size > SMALL_BYTES_MAX || isSparse(size, entry.blocks)) return false;
-    if (this.fitsDelta(size, blockBytesFor(size))) return false;
+    if (this.fitsDelta(size, blockBytesFor(size, this.#blockBytes))) return false;
     const headerBytes = this.#headers.write(entry);
     this.hasher.reset();
     const header = this.#headers.buffer.subarray(0, headerBytes);
@@ -236,7 +240,7 @@ export abstract class MemberSender {
       this.hasher.update(map);
       this.frames.put(map, 0, map.length);
     }
-    const blockBytes = blockBytesFor(size);
+    const blockBytes = blockBytesFor(size, this.#blockBytes);
     const listed = this.fitsDelta(size, blockBytes) ? blockBytes : 0;
     const failure = this.#moveAll(fd, segments ?? [{ offset: 0, bytes: size }], size, listed);
     const padding = paddedBytes(stored) - stored;

@@ -29,6 +29,8 @@ export interface SendSetOptions {
   readonly selected?: readonly Buffer[];
   /** Kept up to date for another thread: [entries, bytes of data]. */
   readonly progress?: Float64Array;
+  /** Entries only, for a dry run. */
+  readonly withoutData?: boolean;
 }
 
 /**
@@ -37,7 +39,8 @@ export interface SendSetOptions {
  *   EIO; what the stream throws
  */
 export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions = {}): Totals {
-  const { chain = [set], selected = [], progress = new Float64Array(2) } = options;
+  const { chain = [set], selected = [], withoutData = false } = options;
+  const { progress = new Float64Array(2) } = options;
   const frames = new FrameWriter(sink);
   // A line that was changed on the disk would restore as it stands: modes, owners, names.
   verifyTree(chain);
@@ -52,7 +55,7 @@ export function sendSet(sink: PageSink, set: StoredSet, options: SendSetOptions 
       frames.begin(FRAME_ENTRY, line.length + 1);
       frames.put(line, 0, line.length);
       frames.put(NEWLINE, 0, 1);
-      if (entry.stored > 0) sendData(frames, open, item, progress);
+      if (entry.stored > 0 && !withoutData) sendData(frames, open, item, progress);
       bytes += entry.stored;
       progress[0] = ++entries;
     }

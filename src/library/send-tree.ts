@@ -69,10 +69,14 @@ export interface TransferOptions {
   /** Without it there are neither attributes nor holes. */
   readonly native?: SourceNative;
   readonly selection?: TreeSelection;
+  /** Stored path of the only root, a file, where that is not its own. */
+  readonly storedAs?: Buffer;
   /** The parent, for an incremental backup; asked on demand. */
   readonly previous?: (frames: FrameWriter) => PreviousTree;
   /** Of files from this size on only blocks that changed are sent; 0: never. */
   readonly deltaFrom?: number;
+  /** Bytes of a block, where the files are databases: of a page. */
+  readonly blockBytes?: number;
   /** Nothing but warnings and END is sent: what would be, by the looks of it. */
   readonly dryRun?: boolean;
   /** Further streams, for the data of large files. */
@@ -149,8 +153,8 @@ class TreeSender extends MemberSender {
 
   constructor(sink: PageSink, roots: readonly (Buffer | string)[], options: TransferOptions) {
     const { native, progress = new Float64Array(2), lanes } = options;
-    const { firstMedium = 0, deltaFrom } = options;
-    super(sink, { medium: firstMedium, progress, native, deltaFrom });
+    const { firstMedium = 0, deltaFrom, blockBytes } = options;
+    super(sink, { medium: firstMedium, progress, native, deltaFrom, blockBytes });
     this.#options = options;
     this.#isResumed = (options.firstMedium ?? 0) > 0;
     this.#spread =
@@ -163,7 +167,10 @@ class TreeSender extends MemberSender {
     const onWarning = (warning: TreeWarning) => this.onWarning(warning);
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = options.selection ?? {};
     const selector = new Selector(exclude);
-    this.#walk = new TreeWalk(roots, { onWarning, selector, oneFileSystem, excludeCaches });
+    this.#walk = new TreeWalk(roots, {
+      ...{ onWarning, selector, oneFileSystem, excludeCaches },
+      storedAs: options.storedAs,
+    });
   }
 
   run(): Totals {

@@ -8,21 +8,14 @@
  * One thread uses it, synchronously. If the process dies, its lock goes with it and the next
  * `Library.open` or `beginSet` removes what is left.
  */
-import {
-  closeSync,
-  constants,
-  fsyncSync,
-  openSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
 import type { Sealing } from './age-file.js';
 import { BlocksWriter, blocksPath } from './blocks.js';
+import { syncDirectory, writeNewFile } from './disk.js';
 import { type FrameReader, LINE_BYTES_MAX } from './frames.js';
 import { KEPT_LINES_FILE, markResumable, unmarkResumable } from './interrupted.js';
 import { type Adopted, KeptLines, type KeptMedium, type KeptRecord } from './kept-lines.js';
@@ -116,16 +109,6 @@ const GATHER_BYTES = 256 * 1024;
 /** ... or for so much data: a process that dies loses no more than this. */
 const WRITE_BYTES = 16 << 20;
 const NEWLINE = Buffer.of(0x0a);
-
-/** Makes a directory's entries durable. */
-export function syncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
 
 export class SetWriter {
   readonly id: string;
@@ -375,9 +358,15 @@ export class SetWriter {
       syncDirectory(partialDirectory);
       this.#place.verifyChain?.();
       renameSync(partialDirectory, directory);
+      try {
+        syncDirectory(join(directory, '..'));
+      } catch (e) {
+        // Nobody knows what is on the disk, and a second fsync would not tell: it is given up.
+        renameSync(directory, partialDirectory);
+        throw e;
+      }
       this.#state = 'committed';
       this.#place.release();
-      syncDirectory(join(directory, '..'));
       return summary;
     });
   }
@@ -440,11 +429,7 @@ export class SetWriter {
         indexBlake3: list.blake3,
       }),
     };
-    writeFileSync(join(this.#place.partialDirectory, SUMMARY_FILE), encodeSummary(summary), {
-      flag: 'wx',
-      mode: 0o600,
-      flush: true,
-    });
+    writeNewFile(join(this.#place.partialDirectory, SUMMARY_FILE), encodeSummary(summary));
     this.#blocks.finish();
     this.#closeFiles();
     return summary;
@@ -517,6 +502,7 @@ const diskCalls: readonly unknown[] = ['open', 'mkdir', 'write', 'fsync', 'renam
 /** Stream errors pass; errors of the disk say which set is lost and that no other is. */
 export function explainDiskError(e: unknown, place: string, id: string): unknown {
   if (!isCoded(e) || !diskCalls.includes(e.syscall)) return e;
+  if (e.message.includes(`set ${id} was given up`)) return e;
   const reason = advice[e.code] ?? e.message;
   const text = `set ${id} was given up and removed from ${place}; earlier sets are untouched: ${reason}`;
   return stpError(e.code, text, e.syscall);

@@ -31,7 +31,7 @@ import {
 } from './frames.js';
 import { decodeLine, encodeEntry, LineError, type ManifestEntry } from './manifest.js';
 import { paddedBytes, TarHeaderWriter, type TarMember } from './pax.js';
-import type { SetWriter } from './set-writer.js';
+import { explainDiskError, type SetWriter } from './set-writer.js';
 
 /** A pipe gives 64 KiB at most a call; a file as much as it is asked for. */
 const PIECE_BYTES = 256 << 10;
@@ -156,7 +156,7 @@ export function storeStream(
     return receive(new FrameReader(source), set, fd, progress);
   } catch (e) {
     set.abort();
-    throw e;
+    throw explainDiskError(e, spool, set.id);
   } finally {
     if (fd >= 0) closeSync(fd);
   }

@@ -29,6 +29,7 @@
  * can be made again from the manifests of the chain. Any thread; a reader belongs to one.
  */
 import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { assert } from '../assert.js';
 import { stpError } from '../errors.js';
 import { displayPath, type EntryType } from '../source/names.js';
 import type { ByteFile } from './bytes.js';
@@ -87,6 +88,11 @@ export interface IndexPlace {
   readonly dataOffset: number;
 }
 
+/** A record is made here: there is one for each file, and writes through Buffer's methods are slow. */
+const scratch = Buffer.allocUnsafeSlow(RECORD_BYTES_MAX);
+const view = new DataView(scratch.buffer);
+
+/** @returns valid until the next call */
 export function encodeRecord(
   e: ManifestEntry,
   place: IndexPlace,
@@ -96,36 +102,40 @@ export function encodeRecord(
 ): Buffer {
   const linkBytes = e.link?.length ?? 0;
   const more = encodeExtra(extra);
-  const record = Buffer.alloc(RECORD_BYTES + e.path.length + linkBytes + more.length);
+  const bytes = RECORD_BYTES + e.path.length + linkBytes + more.length;
+  assert(bytes <= scratch.length, 'a record has its bounds');
   const fresh = e.ctimeNs >= scanNs - TICK_NS || e.mtimeNs >= scanNs - TICK_NS;
-  record.writeUInt32LE(record.length, 0);
-  record[4] = types.indexOf(e.type);
-  record[5] =
+  scratch.fill(0, 0, RECORD_BYTES);
+  view.setUint32(0, bytes, true);
+  view.setUint8(4, types.indexOf(e.type));
+  view.setUint8(
+    5,
     (fresh || e.changed ? UNTRUSTED : 0) |
-    (e.sparse ? SPARSE : 0) |
-    (isKept ? KEPT : 0) |
-    (isKept && (e.xattrs?.length ?? 0) > 0 ? XATTRS : 0);
-  record.writeUInt16LE(e.path.length, 6);
-  record.writeUInt16LE(linkBytes, 8);
-  record.writeUInt16LE(e.mode, 10);
-  record.writeUInt16LE(place.set, 12);
-  record.writeUInt16LE(place.dataSet, 14);
-  record.writeUInt32LE(e.uid, 16);
-  record.writeUInt32LE(e.gid, 20);
-  record.writeDoubleLE(e.size, 24);
-  record.writeDoubleLE(e.stored, 32);
-  record.writeBigInt64LE(BigInt.asIntN(64, e.mtimeNs), 40);
-  record.writeBigInt64LE(BigInt.asIntN(64, e.ctimeNs), 48);
-  record.writeBigUInt64LE(BigInt.asUintN(64, e.ino), 56);
-  record.writeDoubleLE(place.lineOffset, 64);
-  record.writeUInt32LE(place.lineBytes, 72);
-  record.writeUInt16LE(place.dataMedium, 76);
-  record.writeDoubleLE(place.dataOffset, 80);
-  if (e.blake3 !== null) record.write(e.blake3, 88, 'hex');
-  e.path.copy(record, RECORD_BYTES);
-  e.link?.copy(record, RECORD_BYTES + e.path.length);
-  more.copy(record, RECORD_BYTES + e.path.length + linkBytes);
-  return record;
+      (e.sparse ? SPARSE : 0) |
+      (isKept ? KEPT : 0) |
+      (isKept && (e.xattrs?.length ?? 0) > 0 ? XATTRS : 0),
+  );
+  view.setUint16(6, e.path.length, true);
+  view.setUint16(8, linkBytes, true);
+  view.setUint16(10, e.mode, true);
+  view.setUint16(12, place.set, true);
+  view.setUint16(14, place.dataSet, true);
+  view.setUint32(16, e.uid, true);
+  view.setUint32(20, e.gid, true);
+  view.setFloat64(24, e.size, true);
+  view.setFloat64(32, e.stored, true);
+  view.setBigInt64(40, e.mtimeNs, true);
+  view.setBigInt64(48, e.ctimeNs, true);
+  view.setBigUint64(56, e.ino, true);
+  view.setFloat64(64, place.lineOffset, true);
+  view.setUint32(72, place.lineBytes, true);
+  view.setUint16(76, place.dataMedium, true);
+  view.setFloat64(80, place.dataOffset, true);
+  if (e.blake3 !== null) scratch.write(e.blake3, 88, 'hex');
+  e.path.copy(scratch, RECORD_BYTES);
+  e.link?.copy(scratch, RECORD_BYTES + e.path.length);
+  more.copy(scratch, RECORD_BYTES + e.path.length + linkBytes);
+  return scratch.subarray(0, bytes);
 }
 
 /** Puts up to `bytes` into `into` at `at`; 0 at the end. */

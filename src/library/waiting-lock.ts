@@ -6,6 +6,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { monotonicMs } from '../clock.js';
 import { stpError } from '../errors.js';
+import { holderOf } from './lock-holder.js';
 
 /** What is held longer than this is held by something that is stuck. */
 export const LOCK_WAIT_MS = 30_000;
@@ -29,7 +30,8 @@ export function withLock<T>(
     const startMs = monotonicMs();
     while (!lockFile(fd)) {
       if (monotonicMs() - startMs > waitMs) {
-        throw stpError('EBUSY', `${path} is held by another process; see fuser ${path}`);
+        const held = `${path} is held by ${holderOf(fd)}, for more than ${waitMs / 1000} s`;
+        throw stpError('EBUSY', `${held}; the lock goes when that process ends`);
       }
       Atomics.wait(sleeper, 0, 0, RETRY_MS);
     }

@@ -12,6 +12,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, link, mkdir, open, readdir, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isCoded, stpError } from '../errors.js';
+import { namingPath } from './disk.js';
 
 const GROUP_DIGITS = 16;
 
@@ -25,6 +26,8 @@ async function syncDirectory(path: string): Promise<void> {
   const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     await handle.sync();
+  } catch (e) {
+    throw namingPath(e, path);
   } finally {
     await handle.close();
   }
@@ -104,8 +107,12 @@ export class IncomingSegment {
   ) {}
 
   async write(piece: Uint8Array): Promise<void> {
-    for (let at = 0; at < piece.length; ) {
-      at += (await this.handle.write(piece, at, piece.length - at)).bytesWritten;
+    try {
+      for (let at = 0; at < piece.length; ) {
+        at += (await this.handle.write(piece, at, piece.length - at)).bytesWritten;
+      }
+    } catch (e) {
+      throw namingPath(e, this.temporary);
     }
   }
 
@@ -116,14 +123,23 @@ export class IncomingSegment {
    */
   async keep(blake3: string): Promise<boolean> {
     try {
-      await this.handle.sync();
+      await this.handle.sync().catch((e: unknown) => {
+        throw namingPath(e, this.temporary);
+      });
       const already = await this.find();
       if (already && already.blake3 !== blake3) {
         throw stpError('EEXIST', `${already.path} is another content of this segment`);
       }
-      if (!already) await link(this.temporary, `${this.stem}.${blake3}`);
-      // What is there already may be of a run that died before this.
-      await syncDirectory(dirname(this.stem));
+      const path = `${this.stem}.${blake3}`;
+      if (!already) await link(this.temporary, path);
+      try {
+        // What is there already may be of a run that died before this.
+        await syncDirectory(dirname(this.stem));
+      } catch (e) {
+        // A second fsync may say yes to a name that is not on the disk: let the caller begin anew.
+        if (!already) await unlink(path);
+        throw e;
+      }
       return already !== null;
     } finally {
       await this.drop();
@@ -134,7 +150,10 @@ export class IncomingSegment {
   async drop(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
-    await this.handle.close();
-    await unlink(this.temporary);
+    try {
+      await this.handle.close();
+    } finally {
+      await unlink(this.temporary);
+    }
   }
 }

@@ -14,10 +14,11 @@
 import { readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isCoded, messageOf, stpError } from '../errors.js';
+import { syncDirectory } from './disk.js';
 import type { Library } from './library.js';
 import { readFileOf } from './read-file.js';
 import { openChain } from './set-tree.js';
-import { type SetSummary, syncDirectory } from './set-writer.js';
+import type { SetSummary } from './set-writer.js';
 
 /** `SEGMENT.BLAKE3` of the archive: segment, partial segment, backup label, history of a timeline. */
 const FILE =

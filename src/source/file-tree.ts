@@ -20,7 +20,7 @@ import { isCoded, stpError } from '../errors.js';
 import { native } from '../native.js';
 import { isAtOrBelow, normalisePath } from './confine.js';
 import type { Selector } from './exclude.js';
-import { type FileStat, makeRecord, statOf } from './file-stat.js';
+import { type FileStat, makeRecord, type StatRecord, statOf } from './file-stat.js';
 import { compareWalk, displayPath, type EntryType, PATH_BYTES_MAX } from './names.js';
 
 export interface TreeEntry {
@@ -61,6 +61,8 @@ export interface TreeWarning {
 }
 
 export interface TreeWalkOptions {
+  /** Stored path of the only root, a file, where that is not its own. */
+  readonly storedAs?: Buffer | undefined;
   readonly onWarning: (warning: TreeWarning) => void;
   /** What it excludes is as if it was not there. Roots are always in. */
   readonly selector?: Selector;
@@ -188,12 +190,12 @@ interface FoundRoot {
   readonly stat: FileStat;
 }
 
-function findRoot(root: Buffer): FoundRoot {
+function findRoot(root: Buffer, record: StatRecord): FoundRoot {
   const slash = root.lastIndexOf(0x2f);
   const name = root.length === 1 ? DOT : root.subarray(slash + 1);
   const parentFd = openRealDirectory(root.subarray(0, slash));
   try {
-    return { parentFd, name, stat: statOf(parentFd, name, makeRecord()) };
+    return { parentFd, name, stat: statOf(parentFd, name, record) };
   } catch (e) {
     closeSync(parentFd);
     const code = codeOf(e);
@@ -257,7 +259,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
   }
 
   #checkRoot(root: Buffer): void {
-    const found = findRoot(root);
+    const found = findRoot(root, this.#record);
     try {
       const access = accessOf({ dirFd: found.parentFd, name: found.name });
       if (typeOf(found.stat) === 'directory') readdirSync(access);
@@ -272,9 +274,9 @@ export class TreeWalk implements Iterable<TreeEntry> {
   *[Symbol.iterator](): Generator<TreeEntry, void, void> {
     assert(this.#level === null, 'a tree is walked once at a time');
     for (const root of this.#roots) {
-      const { parentFd, name, stat } = findRoot(root);
+      const { parentFd, name, stat } = findRoot(root, this.#record);
       try {
-        const path = root.length === 1 ? DOT : root.subarray(1);
+        const path = this.#options.storedAs ?? (root.length === 1 ? DOT : root.subarray(1));
         const entry = this.#entryOf(path, parentFd, name, stat);
         if (entry === null) continue;
         this.#rootDev = entry.dev;

@@ -8,7 +8,7 @@
  *
  * Worker threads; the copying itself runs in libuv's pool.
  */
-import { closeSync, openSync, readSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, closeSync, openSync, readSync, statSync, utimesSync } from 'node:fs';
 import { messageOf, stpError } from '../errors.js';
 
 /** From 3.7.0 to 3.51.2 two connections that reset a write-ahead log at once corrupt a database. */
@@ -53,10 +53,12 @@ export function assertSqliteVersion(version: string): void {
 }
 
 /**
- * Copies the database as it is at one moment during the call.
+ * Copies the database as it is at one moment during the call; the copy gets its mode and time, and
+ * its owner where that is allowed.
+ * @returns bytes of the copy
  * @throws EINVAL if the file is no database; ENOENT, EACCES; EBUSY if a writer does not let go; EIO
  */
-export async function copySqlite(options: SqliteCopyOptions): Promise<void> {
+export async function copySqlite(options: SqliteCopyOptions): Promise<number> {
   const { file, to, onProgress } = options;
   pageBytesOf(file);
   const { backup, DatabaseSync } = await import('@photostructure/sqlite');
@@ -79,6 +81,11 @@ export async function copySqlite(options: SqliteCopyOptions): Promise<void> {
   } catch (e) {
     throw explain(e, file);
   }
+  const { mode, uid, gid, atime, mtime } = statSync(file);
+  if (process.geteuid?.() === 0) chownSync(to, uid, gid);
+  chmodSync(to, mode & 0o7777);
+  utimesSync(to, atime, mtime);
+  return statSync(to).size;
 }
 
 const codes: Readonly<Record<number, string>> = {

@@ -48,21 +48,36 @@ const namesInSharedMemory = (): string[] =>
   readdirSync('/dev/shm').filter((name) => /stp/i.test(name));
 
 export class KillsHouse {
-  readonly base = mkdtempSync(join(tmpdir(), 'stpd-kills-'));
-  readonly source = join(this.base, 'src');
-  readonly out = join(this.base, 'out');
-  readonly library = join(this.base, 'library');
-  readonly serverConfig = join(this.base, 'server.json');
-  readonly clientConfig = join(this.base, 'client.json');
-  readonly walControl = join(this.base, 'client.sock');
-  readonly #runDirectory = join(this.base, 'run');
+  readonly base: string;
+  readonly source: string;
+  readonly out: string;
+  readonly library: string;
+  readonly serverConfig: string;
+  readonly clientConfig: string;
+  readonly walControl: string;
+  readonly #runDirectory: string;
   readonly #token = randomBytes(16).toString('hex');
   readonly #roles = new Map<Role, Running>();
   readonly #sharedBefore = namesInSharedMemory();
 
+  private constructor(
+    within: string,
+    private readonly boardSize: string,
+  ) {
+    this.base = mkdtempSync(join(within, 'stpd-kills-'));
+    const at = (name: string) => join(this.base, name);
+    this.source = at('src');
+    this.out = at('out');
+    this.library = at('library');
+    this.serverConfig = at('server.json');
+    this.clientConfig = at('client.json');
+    this.walControl = at('client.sock');
+    this.#runDirectory = at('run');
+  }
+
   /** Makes keys and configurations and starts all three. */
-  static async start(): Promise<KillsHouse> {
-    const house = new KillsHouse();
+  static async start(within = tmpdir(), boardSize = '1MiB'): Promise<KillsHouse> {
+    const house = new KillsHouse(within, boardSize);
     for (const name of ['src', 'out']) mkdirSync(join(house.base, name));
     const keyFile = join(house.base, 'pair.key');
     await house.run('stpbackup', 'key', 'new', keyFile);
@@ -131,18 +146,29 @@ export class KillsHouse {
       const known = this.#roles.get(name);
       if (known && !known.over) continue;
       await known?.ended;
-      const more = name === 'stpd' ? ['--board-size', '1MiB', '--run-dir', this.#runDirectory] : [];
+      const more =
+        name === 'stpd' ? ['--board-size', this.boardSize, '--run-dir', this.#runDirectory] : [];
       const running = this.begin(file, ...args, ...more);
       this.#roles.set(name, running);
       await until(`${name} is ready`, () => {
         if (running.over) throw new Error(`${name} did not start: ${running.said}`);
         return ready.test(running.said);
       });
-      const stg = ['stg', 'create', 'test', '--boards', '8', '--ports', '64'];
-      if (name === 'stpd') await this.run('stpctl', ...stg, '--run-dir', this.#runDirectory);
+      if (name === 'stpd') await this.#createStg();
       revived.push(name);
     }
     return revived;
+  }
+
+  /** Asked again where stpd is too busy to answer in a second. */
+  async #createStg(): Promise<void> {
+    const stg = ['stg', 'create', 'test', '--boards', '8', '--ports', '64'];
+    await until('the STG is there', async () => {
+      const made = await this.begin('stpctl', ...stg, '--run-dir', this.#runDirectory).ended;
+      if (made.code === 0 || /exists/.test(made.stderr)) return true;
+      if (/has not answered/.test(made.stderr)) return false;
+      throw new Error(`no STG: ${made.stderr}`);
+    });
   }
 
   /** Processes of this house that are nobody it knows: what a killed one left behind. */

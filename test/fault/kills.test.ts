@@ -6,7 +6,7 @@ import { KillsRounds } from './kills-rounds.js';
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const rounds = Number(process.env.KILLS ?? 6);
 
-test('kill -9 at random moments: what is listed restores, and nothing is left', async (t) => {
+test('trap 13: kill -9 at random moments: what is listed restores, and nothing is left', async (t) => {
   t.timeout(600_000);
   t.log(`seed ${seed}, ${rounds} rounds`);
   const house = await KillsHouse.start();

@@ -16,6 +16,9 @@ const { values } = parseArgs({
 const rounds = Number(values.rounds);
 process.stdout.write(`${rounds} rounds, seed ${values.seed}\n`);
 const house = await KillsHouse.start();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => void house.destroy(!values.keep).then(() => process.exit(1)));
+}
 try {
   const work = new KillsRounds(house, Number(values.seed));
   await work.calibrate();

@@ -56,7 +56,11 @@ function connectionsOf(pid: number): string[] | null {
 }
 
 /** Backs up, and looks for TCP connections between the two once the storage connections stand. */
-async function backUp(t: ExecutionContext, { h, c }: Stage): Promise<number> {
+async function backUp(
+  t: ExecutionContext,
+  { h, c }: Pick<Stage, 'h' | 'c'>,
+  isFirst = true,
+): Promise<number> {
   const running = h.spawnDb('--postgresql', urlOf(c), '--name', 'main', '--trace');
   let said = '';
   let over = false;
@@ -78,14 +82,20 @@ async function backUp(t: ExecutionContext, { h, c }: Stage): Promise<number> {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   const made = await running.ended;
+  if (stoodStill(made.stderr) && isFirst) return backUp(t, { h, c }, false);
   t.is(made.code, 0, made.stderr);
   return looks;
 }
 
+/** A machine that stands still for longer than a step of a handshake may take is not our subject. */
+const stoodStill = (stderr: string): boolean => /: step \d+ of Fig/.test(stderr);
+
 async function restore(t: ExecutionContext, { h, c }: Stage): Promise<string> {
   const target = join(c.directory, 'restored');
   rmSync(target, { recursive: true, force: true });
-  const back = await h.db('restore', 'latest', '--name', 'main', '--to-directory', target);
+  const ask = () => h.db('restore', 'latest', '--name', 'main', '--to-directory', target);
+  let back = await ask();
+  if (stoodStill(back.stderr)) back = await ask();
   t.true(back.code === 0 || !isRoot, back.stderr);
   if (isRoot) chownSync(target, NOBODY, NOBODY);
   const data = join(target, 'data');

@@ -41,6 +41,7 @@ interface BackupOptions extends Common {
   readonly spread?: true;
   readonly sqlite?: string;
   readonly scratch?: string;
+  readonly incremental?: true;
 }
 interface RestoreOptions extends Common {
   readonly toCommand?: string;
@@ -127,6 +128,7 @@ function print(r: Printed): void {
   const { sent, received } = r.networkBytes;
   const text = sheet([
     ['set', r.set],
+    ...(r.parent === undefined ? [] : [['made against', r.parent] as const]),
     ['entries', `${r.entries}`],
     ['data', `${r.bytes} bytes (${humanSize(r.bytes)})`],
     ['time', `${r.seconds.toFixed(2)} s, ${rate}/s`],
@@ -146,13 +148,17 @@ async function backUp(server: string | undefined, options: BackupOptions): Promi
       'say what to back up: --command, --postgresql or --sqlite, one of them',
     );
   }
+  if (options.incremental && sqlite === undefined) {
+    throw new ConfigurationError('--incremental is for --sqlite; a PostgreSQL archives its WAL');
+  }
   const name = databaseName.safeParse(options.name);
   if (!name.success) throw new ConfigurationError(`--name: ${name.error.issues[0]?.message}`);
   await run(options, server, (client) => {
     if (command !== undefined) return backUpCommand(client, name.data, command);
     if (sqlite !== undefined) {
       const scratch = options.scratch ?? tmpdir();
-      return backUpSqlite(client, name.data, { file: sqlite, scratch });
+      const incremental = options.incremental === true;
+      return backUpSqlite(client, name.data, { file: sqlite, scratch, incremental });
     }
     const connection = typeof postgresql === 'string' ? postgresql : '';
     return backUpPostgresql(client, name.data, { connection, fast: options.spread !== true });
@@ -195,6 +201,7 @@ export function addDb(program: Command): void {
       .option('--command <line>', 'a line for the shell: its standard output is backed up')
       .option('--postgresql [connection]', 'a PostgreSQL; its connection string')
       .option('--sqlite <file>', 'an SQLite database, which others may write meanwhile')
+      .option('--incremental', 'of --sqlite: only what changed since its last set')
       .option('--scratch <directory>', 'where a copy of it is made (default: TMPDIR)')
       .option('--spread', 'let PostgreSQL take its time for the checkpoint'),
   ).action(backUp);

@@ -46,6 +46,23 @@ export const eventSchema = z.discriminatedUnion('event', [
       viaReason: z.string().optional().describe('why not through the array'),
       movedBytes: count.optional().describe('through either, all together'),
       memoryBytes: count.describe('through the array'),
+      restored: z
+        .object({
+          made: count,
+          replaced: count,
+          left: count,
+          skipped: count.describe('have no place in the target'),
+          ownersNotSet: count.describe('belong to somebody else now'),
+          verified: z
+            .object({ entries: count, bytes: count, wrong: count })
+            .nullable()
+            .describe('read back; what is wrong is named by a warning, and the exit code is 4'),
+          planned: z
+            .array(z.object({ action: z.enum(['make', 'replace', 'leave']), path: pathSchema }))
+            .describe('of a dry run, the first thousand'),
+        })
+        .optional()
+        .describe('of restore'),
       networkBytes: z
         .union([z.object({ server: traffic, client: traffic }), traffic])
         .describe('on the wire, as each side counts'),

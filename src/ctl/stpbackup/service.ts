@@ -1,5 +1,6 @@
 /** What both long-running roles share: the log, the readiness line, and how they end. */
 import { DaemonLog, type Log } from '../../daemon/log.js';
+import { notifySupervisor } from '../../notify.js';
 
 export interface Service {
   /** One line on stdout that says what it serves. */
@@ -12,11 +13,14 @@ export async function runService(start: (log: Log) => Promise<Service>): Promise
   const { log } = new DaemonLog({ level: 'info', file: null });
   const service = await start(log);
   process.stdout.write(`${service.readiness}\n`);
+  const problem = notifySupervisor(`READY=1\nSTATUS=${service.readiness}`);
+  if (problem !== null) log.warn(problem);
   const signal = await new Promise<NodeJS.Signals>((resolve) => {
     process.once('SIGTERM', resolve);
     process.once('SIGINT', resolve);
   });
   log.info(`stopping on ${signal}`);
+  notifySupervisor('STOPPING=1');
   await service.stop();
   log.info('stopped');
 }

@@ -4,10 +4,11 @@
  */
 import { type StepRecord, traceLine } from '../../backup/handshake-steps.js';
 import type { Complaint, Progress } from '../../backup/protocol.js';
+import type { RestoreOutcome } from '../../backup/restore-order.js';
 import type { SessionReport } from '../../backup/server.js';
 import type { ServerEvent } from '../../backup/server-control.js';
 import { pathText } from '../../backup/wire-path.js';
-import { EXIT_OK, EXIT_WARNINGS } from '../command-line.js';
+import { EXIT_DAMAGED, EXIT_OK, EXIT_WARNINGS } from '../command-line.js';
 import { humanSize, printable, sheet } from '../output.js';
 import { EventOutput } from './events.js';
 import { ProgressView } from './progress-view.js';
@@ -63,10 +64,11 @@ export class SessionView {
     this.#progress.end();
   }
 
-  /** Prints the result; 0 complete, 3 complete with warnings. */
+  /** Prints the result; 0 complete, 3 complete with warnings, 4 what was verified is not right. */
   finish(report: SessionReport): number {
     if (this.#events) this.#events.summary(report);
     else if (!this.#options.quiet) process.stdout.write(summaryText(report));
+    if ((report.restored?.verified?.wrong ?? 0) > 0) return EXIT_DAMAGED;
     return report.warnings > 0 ? EXIT_WARNINGS : EXIT_OK;
   }
 
@@ -98,6 +100,20 @@ export class SessionView {
 export const complaintText = ({ path, code, message }: Complaint): string =>
   `warning: ${printable(message || pathText(path))} (${code})`;
 
+function restoredRows(r: RestoreOutcome): [string, string][] {
+  const { made, replaced, left, skipped, ownersNotSet, verified } = r;
+  const rows: [string, string][] = [['target', `${made} made, ${replaced} replaced, ${left} left`]];
+  if (skipped > 0) rows.push(['', `${skipped} have no place there`]);
+  if (ownersNotSet > 0)
+    rows.push(['owners', `${ownersNotSet} not set: only root gives files away`]);
+  if (verified !== null) {
+    const { entries, bytes, wrong } = verified;
+    const read = `${entries} entries, ${humanSize(bytes)} read back`;
+    rows.push(['verified', `${read}: ${wrong === 0 ? 'as in the set' : `${wrong} are not`}`]);
+  }
+  return rows;
+}
+
 function summaryText(r: SessionReport): string {
   const { server, client } = r.networkBytes;
   const network = server.sent + server.received;
@@ -119,8 +135,13 @@ function summaryText(r: SessionReport): string {
     ['over memory', `${r.memoryBytes} bytes (${humanSize(r.memoryBytes)})`],
     ['over the network', `${network} bytes${share}, as the server counts`],
     ['', `${client.sent + client.received} bytes, as the client counts`],
+    ...(r.restored === undefined ? [] : restoredRows(r.restored)),
     ...waitedRows(r),
     ['warnings', `${r.warnings}`],
   ];
-  return sheet(rows);
+  const planned = r.restored?.planned ?? [];
+  const lines = planned.map(
+    ({ action, path }) => `${action.padEnd(7)}  ${printable(pathText(path))}\n`,
+  );
+  return lines.join('') + sheet(rows);
 }

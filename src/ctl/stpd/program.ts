@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { VERSION } from '../../daemon/version.js';
 import { EXIT_CODES_HELP } from '../command-line.js';
+import { addCheckConfig } from './check-config.js';
 import { addRestart } from './restart.js';
 import { addStart, type StpdParts } from './start.js';
 import { addStatus } from './status.js';
@@ -18,5 +19,6 @@ export function stpdProgram(parts: StpdParts): Command {
   addStop(program, parts);
   addStatus(program, parts);
   addRestart(program, parts);
+  addCheckConfig(program);
   return program;
 }

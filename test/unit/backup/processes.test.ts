@@ -87,67 +87,73 @@ async function startHouse(t: ExecutionContext): Promise<House> {
   };
 }
 
-test.serial('back up, list and restore; exit codes; SIGTERM ends both roles', async (t) => {
-  const h = await startHouse(t);
-  const client = await h.client();
-  const server = await startRole(t, 'server', '--config', h.server);
-  const src = join(h.base, 'src');
-  writeFileSync(join(src, 'file'), 'data');
+test.serial(
+  'trap 15: back up, list and restore; partial success has its exit code; SIGTERM ends both roles',
+  async (t) => {
+    const h = await startHouse(t);
+    const client = await h.client();
+    const server = await startRole(t, 'server', '--config', h.server);
+    const src = join(h.base, 'src');
+    writeFileSync(join(src, 'file'), 'data');
 
-  const made = await h.ask('fs', `host1:${src}`, '--trace');
-  t.is(made.code, 0, made.stderr);
-  t.regex(made.stdout, /entries +2\n/);
-  t.regex(made.stderr, /Fig\. 4A {2}server {2}146 {2}STPconnect/);
-  t.regex(client.said, /Fig\. 4A {2}client {2}172 {2}STPaccept/);
+    const made = await h.ask('fs', `host1:${src}`, '--trace');
+    t.is(made.code, 0, made.stderr);
+    t.regex(made.stdout, /entries +2\n/);
+    t.regex(made.stderr, /Fig\. 4A {2}server {2}146 {2}STPconnect/);
+    t.regex(client.said, /Fig\. 4A {2}client {2}172 {2}STPaccept/);
 
-  const listed = JSON.parse((await h.ask('list', '--json')).stdout);
-  t.is(listed.sets.length, 1);
-  t.is(listed.sets[0].entries, 2);
+    const listed = JSON.parse((await h.ask('list', '--json')).stdout);
+    t.is(listed.sets.length, 1);
+    t.is(listed.sets[0].entries, 2);
 
-  const back = await h.ask('restore', 'latest', `host1:${join(h.base, 'out/r')}`, '--json');
-  t.is(back.code, 0, back.stderr);
-  t.is(lastEvent(back.stdout).bytes, 4);
+    const back = await h.ask('restore', 'latest', `host1:${join(h.base, 'out/r')}`, '--json');
+    t.is(back.code, 0, back.stderr);
+    t.is(lastEvent(back.stdout).bytes, 4);
 
-  t.is((await h.ask('fs', 'host1:relative')).code, 2);
-  t.is((await h.ask('fs', `host2:${src}`)).code, 2);
-  t.is((await h.ask('fs', 'host1:/etc')).code, 1);
-  const socket = createServer();
-  await new Promise<void>((resolve) => socket.listen(join(src, 'sock'), resolve));
-  t.teardown(() => socket.close());
-  const warned = await h.ask('fs', `host1:${src}`);
-  t.is(warned.code, 3);
-  t.regex(warned.stderr, /warning: .*sock/);
+    t.is((await h.ask('fs', 'host1:relative')).code, 2);
+    t.is((await h.ask('fs', `host2:${src}`)).code, 2);
+    t.is((await h.ask('fs', 'host1:/etc')).code, 1);
+    const socket = createServer();
+    await new Promise<void>((resolve) => socket.listen(join(src, 'sock'), resolve));
+    t.teardown(() => socket.close());
+    const warned = await h.ask('fs', `host1:${src}`);
+    t.is(warned.code, 3);
+    t.regex(warned.stderr, /warning: .*sock/);
 
-  for (const role of [client, server]) {
-    role.child.kill('SIGTERM');
-    t.is((await role.ended).code, 0, role.said);
-  }
-  t.false(existsSync(join(h.base, 'control.sock')));
-  const gone = await h.ask('list');
-  t.is(gone.code, 5);
-  t.regex(gone.stderr, /no stpbackup server answers on .*control\.sock; start it with/);
-});
+    for (const role of [client, server]) {
+      role.child.kill('SIGTERM');
+      t.is((await role.ended).code, 0, role.said);
+    }
+    t.false(existsSync(join(h.base, 'control.sock')));
+    const gone = await h.ask('list');
+    t.is(gone.code, 5);
+    t.regex(gone.stderr, /no stpbackup server answers on .*control\.sock; start it with/);
+  },
+);
 
-test.serial('kill -9 of the client: a clear reason, no set, and the next run works', async (t) => {
-  const h = await startHouse(t);
-  const client = await h.client();
-  await startRole(t, 'server', '--config', h.server);
-  const src = join(h.base, 'src');
-  closeSync(openSync(join(src, 'huge'), 'w'));
-  truncateSync(join(src, 'huge'), 2 ** 38);
-  const running = h.ask('fs', `host1:${src}`);
-  await until('the set begins', () => /backup for host1/.test(client.said));
-  client.child.kill('SIGKILL');
-  const failed = await running;
-  t.is(failed.code, 1);
-  t.regex(failed.stderr, /client host1 ended the session: it was stopped or killed/);
-  t.deepEqual(h.partial(), []);
-  t.deepEqual(JSON.parse((await h.ask('list', '--json')).stdout).sets, []);
-  rmSync(join(src, 'huge'));
-  await h.client();
-  const again = await h.ask('fs', `host1:${src}`);
-  t.is(again.code, 0, again.stderr);
-});
+test.serial(
+  'trap 13: kill -9 of the client: a clear reason, no set, and the next run works',
+  async (t) => {
+    const h = await startHouse(t);
+    const client = await h.client();
+    await startRole(t, 'server', '--config', h.server);
+    const src = join(h.base, 'src');
+    closeSync(openSync(join(src, 'huge'), 'w'));
+    truncateSync(join(src, 'huge'), 2 ** 38);
+    const running = h.ask('fs', `host1:${src}`);
+    await until('the set begins', () => /backup for host1/.test(client.said));
+    client.child.kill('SIGKILL');
+    const failed = await running;
+    t.is(failed.code, 1);
+    t.regex(failed.stderr, /client host1 ended the session: it was stopped or killed/);
+    t.deepEqual(h.partial(), []);
+    t.deepEqual(JSON.parse((await h.ask('list', '--json')).stdout).sets, []);
+    rmSync(join(src, 'huge'));
+    await h.client();
+    const again = await h.ask('fs', `host1:${src}`);
+    t.is(again.code, 0, again.stderr);
+  },
+);
 
 test.serial('kill -9 of the server: the client says so and serves the next one', async (t) => {
   const h = await startHouse(t);

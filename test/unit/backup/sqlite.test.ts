@@ -1,12 +1,15 @@
 /** `stpbackup db --sqlite`, as people run it, while another process writes the database. */
 import { execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { DatabaseSync } from '@photostructure/sqlite';
+import { DatabaseSync, type DatabaseSyncInstance } from '@photostructure/sqlite';
 import test, { type ExecutionContext } from 'ava';
 import { assertSqliteVersion } from '../../../src/source/sqlite.js';
-import { finished, until } from '../../support/array.js';
+import { finished, runProgram, until } from '../../support/array.js';
+import { lastEvent } from '../../support/events.js';
+import { Dice } from '../../support/random.js';
 import { startDatabaseHouse } from './database-rig.js';
 
 const writerProgram = fileURLToPath(new URL('../../support/sqlite-writer.js', import.meta.url));
@@ -37,10 +40,13 @@ function assertOneMoment(t: ExecutionContext, file: string): number {
     t.deepEqual({ ...db.prepare('PRAGMA integrity_check').get() }, { integrity_check: 'ok' });
     const sums = db
       .prepare(
-        `SELECT (SELECT sum(balance) FROM account) AS all_accounts, (SELECT count(*) FROM note) AS notes,
-         (SELECT count(*) FROM account a WHERE balance <>
-           (SELECT coalesce(sum(amount), 0) FROM note WHERE target = a.id) -
-           (SELECT coalesce(sum(amount), 0) FROM note WHERE source = a.id)) AS wrong`,
+        `WITH moved AS (SELECT target AS id, amount FROM note
+                        UNION ALL SELECT source, -amount FROM note),
+              sums AS (SELECT id, sum(amount) AS amount FROM moved GROUP BY id)
+         SELECT (SELECT sum(balance) FROM account) AS all_accounts,
+                (SELECT count(*) FROM note) AS notes,
+                (SELECT count(*) FROM account LEFT JOIN sums USING (id)
+                 WHERE balance <> coalesce(amount, 0)) AS wrong`,
       )
       .get() as { all_accounts: number; notes: number; wrong: number };
     t.is(sums.all_accounts, 0);
@@ -79,6 +85,118 @@ for (const mode of ['wal', 'delete']) {
       assertOneMoment(t, join(scratch, 'app.sqlite'));
     },
   );
+}
+
+/** The generation that moves all pages. */
+const VACUUM_AT = 6;
+
+/** A table that only the test writes: what is in it at a moment is known. */
+class Known {
+  readonly #db: DatabaseSyncInstance;
+
+  constructor(
+    file: string,
+    private readonly dice: Dice,
+  ) {
+    this.#db = new DatabaseSync(file, { timeout: 60_000 });
+    this.#db.exec('CREATE TABLE known(id INTEGER PRIMARY KEY, data BLOB)');
+    for (let id = 0; id < 3000; id++) this.#put(id);
+  }
+
+  #put(id: number): void {
+    const data = Buffer.alloc(this.dice.whole(1, 2000), this.dice.whole(0, 255));
+    this.#db.prepare('INSERT OR REPLACE INTO known VALUES (?, ?)').run(id, data);
+  }
+
+  change(generation: number): void {
+    const { dice } = this;
+    this.#db.exec('BEGIN IMMEDIATE');
+    for (let i = dice.whole(1, 40); i > 0; i--) this.#put(dice.whole(0, 4000));
+    const from = dice.whole(0, 3000);
+    this.#db.prepare('DELETE FROM known WHERE id BETWEEN ? AND ?').run(from, from + 10);
+    this.#db.exec('COMMIT');
+    // Shorter than it was, and all of its pages elsewhere.
+    if (generation === VACUUM_AT) {
+      this.#db.exec('DELETE FROM known WHERE id % 3 = 0');
+      this.#db.exec('VACUUM');
+    }
+  }
+
+  static digest(db: DatabaseSyncInstance): string {
+    const hash = createHash('sha256');
+    for (const { id, data } of db.prepare('SELECT id, data FROM known ORDER BY id').all() as {
+      id: number;
+      data: Buffer;
+    }[]) {
+      hash.update(`${id} ${data.length} `).update(data);
+    }
+    return hash.digest('hex');
+  }
+
+  digest(): string {
+    return Known.digest(this.#db);
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+}
+
+for (const [mode, generations] of [
+  ['wal', 10],
+  ['delete', 3],
+] as const) {
+  const title = `${generations} generations (${mode}) under load: each is restored as it was`;
+  test.serial(title, async (t) => {
+    t.timeout(900_000);
+    const h = await startDatabaseHouse(t);
+    const file = join(h.base, 'app.db');
+    const seed = Math.floor(Math.random() * 2 ** 31);
+    t.log(`seed ${seed}`);
+    const known = new Known(file, new Dice(seed));
+    t.teardown(() => known.close());
+    await startWriter(t, file, mode, seed);
+    const none = await h.db('--sqlite', file, '--name', 'app', '--incremental');
+    t.is(none.code, 1);
+    t.regex(none.stderr, /make a full backup first/);
+
+    const made: { set: string; digest: string }[] = [];
+    for (let generation = 0; generation <= generations; generation++) {
+      if (generation > 0) known.change(generation);
+      const how = generation === 0 ? [] : ['--incremental'];
+      const done = await h.db('--sqlite', file, '--name', 'app', '--json', ...how);
+      t.is(done.code, 0, done.stderr);
+      const { set, parent } = lastEvent(done.stdout) as { set: string; parent?: string };
+      t.is(parent, made.at(-1)?.set);
+      made.push({ set, digest: known.digest() });
+    }
+    const notes: number[] = [];
+    for (const { set, digest } of made) {
+      const back = join(h.base, `${set}.db`);
+      const restored = await h.db('restore', set, '--to-file', back);
+      t.is(restored.code, 0, restored.stderr);
+      notes.push(assertOneMoment(t, back));
+      const db = new DatabaseSync(back);
+      t.is(Known.digest(db), digest, `set ${set}, generation ${notes.length - 1}`);
+      db.close();
+    }
+    t.deepEqual(
+      notes,
+      [...notes].sort((a, b) => a - b),
+      'the writer only added',
+    );
+    t.true((notes.at(-1) as number) > (notes[0] as number));
+    const sets = await h.list();
+    const [full, ...others] = sets.map(({ mediaBytes }) => mediaBytes) as [number, ...number[]];
+    // From the VACUUM on the deltas together are larger than the file, which then comes in full.
+    for (const [i, bytes] of others.slice(0, VACUUM_AT - 1).entries()) {
+      t.true(bytes < full / 2, `generation ${i + 1}: ${bytes} of ${full}`);
+    }
+    const checked = await runProgram('stpbackup', [
+      ...['check', '--data', '--library', join(h.base, 'library')],
+    ]);
+    t.is(checked.code, 0, checked.stderr);
+  });
 }
 
 test.serial('what is no database, or has a log of another, is refused', async (t) => {

@@ -96,7 +96,9 @@ test('every path does every case it has, and its bytes arrive', async (t) => {
     t.is(row.suite, 'transport');
     t.is(row.regime, 'none');
     t.is(row.rounds, 1);
-    t.true(row.value > 0 && Number.isFinite(row.value), JSON.stringify(row));
+    // In so short a time idle hosts may use nothing at all.
+    const least = row.case === 'idle' ? 0 : Number.MIN_VALUE;
+    t.true(row.value >= least && Number.isFinite(row.value), JSON.stringify(row));
     t.true(row.bytes >= row.size && row.cpu_s >= 0 && row.rss_anon > 0, JSON.stringify(row));
     t.regex(row.digest, /^[0-9a-f]{16}$/);
     t.is(row.unit, CASE_SPECS[row.case as CaseName].unit);

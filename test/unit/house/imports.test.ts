@@ -26,7 +26,16 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Files at the top of src/ that every room may import. They import only each other and layout. */
-const baseFiles = ['assert', 'clock', 'errors', 'json-text', 'limits', 'native', 'run-directory'];
+const baseFiles = [
+  'assert',
+  'clock',
+  'errors',
+  'json-text',
+  'limits',
+  'native',
+  'notify',
+  'run-directory',
+];
 /** The library's face: imports from rooms, is imported by none. */
 const faces = ['index'];
 

@@ -55,7 +55,12 @@ test('a library is made private', (t) => {
     for (const name of ['new/below', 'there']) {
       open(join(directory, name));
       t.is(statSync(join(directory, name)).mode & 0o777, 0o700);
-      t.deepEqual(readdirSync(join(directory, name)).sort(), ['sets', 'stpd-library.json', 'tmp']);
+      t.deepEqual(readdirSync(join(directory, name)).sort(), [
+        'forgotten',
+        'sets',
+        'stpd-library.json',
+        'tmp',
+      ]);
     }
   });
 });

@@ -23,75 +23,14 @@ import {
   FrameWriter,
 } from '../../../src/library/frames.js';
 import { Library } from '../../../src/library/library.js';
-import { BLAKE3_EMPTY, encodeEntry, type ManifestEntry } from '../../../src/library/manifest.js';
-import {
-  type RestoreNative,
-  type RestoreProblem,
-  type RestoreReport,
-  RestoreWriter,
-  restoreSet,
-} from '../../../src/library/restore.js';
+import { encodeEntry, type ManifestEntry } from '../../../src/library/manifest.js';
+import { type RestoreProblem, RestoreWriter, restoreSet } from '../../../src/library/restore.js';
 import { sendSet } from '../../../src/library/send-set.js';
 import { sendTree } from '../../../src/library/send-tree.js';
 import { storeSet } from '../../../src/library/store-set.js';
+import { type Change, entryOf, type Restored, restore } from './entries.js';
 import { isRoot } from './hard-tree.js';
 import { inDirectory, lockFile, MemoryPipe, testNative } from './stand-ins.js';
-
-type Change = Partial<Omit<ManifestEntry, 'path' | 'link'>> & { path: string; link?: string };
-
-const entryOf = ({ path, link, ...change }: Change): ManifestEntry => ({
-  kind: 'entry',
-  type: 'file',
-  mode: 0o644,
-  uid: process.getuid?.() ?? 0,
-  gid: process.getgid?.() ?? 0,
-  size: 0,
-  mtimeNs: 1_700_000_000_123_456_789n,
-  ctimeNs: 0n,
-  ino: 0n,
-  dev: 0n,
-  major: 0,
-  minor: 0,
-  headerOffset: 0,
-  dataOffset: 512,
-  blake3: BLAKE3_EMPTY,
-  changed: false,
-  stored: change.size ?? 0,
-  sparse: false,
-  xattrs: null,
-  superseded: false,
-  sameData: false,
-  medium: 0,
-  again: false,
-  delta: null,
-  blocks: null,
-  ...change,
-  path: Buffer.from(path),
-  link: link === undefined ? null : Buffer.from(link),
-});
-
-interface Restored {
-  readonly problems: RestoreProblem[];
-  readonly report: RestoreReport;
-}
-
-/** Restores entries that a writer was handed directly; data is `d` over and over. */
-function restore(target: string, changes: Change[], native: RestoreNative = testNative): Restored {
-  const problems: RestoreProblem[] = [];
-  const writer = new RestoreWriter(target, { native, onProblem: (p) => problems.push(p) });
-  try {
-    for (const change of changes) {
-      writer.entry(entryOf(change), (fd, bytes) => {
-        const data = Buffer.alloc(bytes, 'd');
-        if (fd >= 0) writeSync(fd, data);
-        return blake3(data).toString('hex');
-      });
-    }
-    return { problems, report: writer.finish() };
-  } finally {
-    writer.close();
-  }
-}
 
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
@@ -128,7 +67,7 @@ test('a directory keeps its time and a mode that forbids writing', (t) => {
 
 const refusal = { code: 'EACCES', message: /refused.*symlink or no directory.*do not trust/ };
 
-test('a planted symlink to a directory leads nowhere', (t) => {
+test('trap 14: a planted symlink to a directory leads nowhere', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'outside'));
     for (const link of [join(d, 'outside'), '../outside', '.']) {
@@ -150,7 +89,7 @@ test('a planted symlink is not taken for a directory, at once or at the end', (t
   });
 });
 
-test('a planted symlink is not written through', (t) => {
+test('trap 14: a planted symlink is not written through', (t) => {
   inDirectory((d) => {
     writeFileSync(join(d, 'victim'), 'safe', { mode: 0o600 });
     for (const change of [
@@ -169,7 +108,7 @@ test('a planted symlink is not written through', (t) => {
   });
 });
 
-test('a hard link through a planted symlink leads nowhere', (t) => {
+test('trap 14: a hard link through a planted symlink leads nowhere', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'outside'));
     writeFileSync(join(d, 'outside/secret'), 's');
@@ -230,7 +169,7 @@ test('a name that comes twice is reported, the first stays', (t) => {
   });
 });
 
-test('an entry below a file is refused', (t) => {
+test('trap 14: an entry below a file is refused', (t) => {
   inDirectory((d) => {
     t.throws(() => restore(join(d, 't'), [{ path: 'f' }, { path: 'f/g' }]), refusal);
   });
@@ -420,11 +359,16 @@ test('a file that cannot be made does not lose the stream its place', (t) => {
   });
 });
 
-test('a symlink as the target is the directory it points to', (t) => {
+test('a symlink as the target, or on its way, is refused', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'real'));
     symlinkSync('real', join(d, 'alias'));
-    restore(join(d, 'alias'), [{ path: 'f' }]);
-    t.deepEqual(readdirSync(join(d, 'real')), ['f']);
+    for (const target of ['alias', 'alias/below']) {
+      t.throws(() => restore(join(d, target), [{ path: 'f' }]), {
+        code: 'EACCES',
+        message: /alias.* is refused as a target: alias on its way is a symlink/,
+      });
+    }
+    t.deepEqual(readdirSync(join(d, 'real')), []);
   });
 });

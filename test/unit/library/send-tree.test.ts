@@ -105,6 +105,16 @@ test('a file that vanishes is a warning with its name in the manifest', (t) => {
   });
 });
 
+test('a root that is a file is sent as one', (t) => {
+  inDirectory((d) => {
+    for (const size of [1, 100, 300_000]) {
+      const file = join(d, `f${size}`);
+      writeFileSync(file, Buffer.alloc(size, 'x'));
+      t.like(sendTree(new MemoryPipe(), [file]), { entries: 1, bytes: size, warnings: 0 });
+    }
+  });
+});
+
 test('a missing root ends the backup before anything is sent', (t) => {
   inDirectory((d) => {
     const pipe = new MemoryPipe();

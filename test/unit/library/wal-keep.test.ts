@@ -1,14 +1,5 @@
 /** Which archived WAL is kept, and that the rest goes: a library with base backups, no PostgreSQL. */
-import {
-  closeSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  rmSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { blake3 } from '@napi-rs/blake-hash';
@@ -16,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { forgetSets } from '../../../src/library/forget.js';
 import { Library } from '../../../src/library/library.js';
 import { applyRules } from '../../../src/library/retention.js';
-import { sendFile } from '../../../src/library/send-file.js';
+import { sendTree } from '../../../src/library/send-tree.js';
 import { storeSet } from '../../../src/library/store-set.js';
 import { WalArchive } from '../../../src/library/wal-archive.js';
 import {
@@ -65,9 +56,7 @@ function makeHouse(t: ExecutionContext): House {
       writeFileSync(path, JSON.stringify({ Files: [], 'WAL-Ranges': [range] }));
       const set = library.beginSet({ host: 'h', roots: [`postgresql:${name}`], stpd: 'test' });
       const pipe = new MemoryPipe();
-      const fd = openSync(path, 'r');
-      sendFile(pipe, fd, 'data/backup_manifest', {}, new Float64Array(4));
-      closeSync(fd);
+      sendTree(pipe, [path], { storedAs: Buffer.from('data/backup_manifest') });
       storeSet(pipe, set);
       return set.commit().id;
     },
