@@ -6,9 +6,9 @@
  */
 import { monotonicMs } from '../clock.js';
 import { STPConnect, type Use } from '../connect/stp-connect.js';
-import { messageOf, stpError } from '../errors.js';
+import { isCoded, messageOf, stpError } from '../errors.js';
 import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
-import { removeInterrupted } from '../library/interrupted.js';
+import { findInterrupted, type ResumeKey, removeInterrupted } from '../library/interrupted.js';
 import type { Adopted } from '../library/kept-lines.js';
 import {
   Library,
@@ -235,6 +235,9 @@ export class BackupServer {
   }
 }
 
+/** The library's disk has no room, or does not work. */
+const DISK_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG', 'EROFS', 'EIO']);
+
 /** Stands for a set that was not made. */
 const DRY_RUN = 'none';
 
@@ -388,9 +391,18 @@ class SessionRun {
         for (const link of others.slice(storers.length)) dropLink(link);
         await Promise.all([mover, ...storers].map((each) => each.stop()));
         this.#sweep();
+        this.#settleInterrupted(e, { host, roots, chain: parent && chainThrough(parent.summary) });
         throw e;
       }
     });
+  }
+
+  /** What came may be worth something to the next backup; on a disk that is full it is in the way. */
+  #settleInterrupted(e: unknown, key: ResumeKey): void {
+    if (isCoded(e) && DISK_CODES.has(e.code)) removeInterrupted(this.library, key);
+    else if (findInterrupted(this.library, key) !== null) {
+      this.events.notice?.('what came so far is kept: the same command goes on from there');
+    }
   }
 
   async restore(order: RestoreOrder): Promise<SessionReport> {

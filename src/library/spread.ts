@@ -79,6 +79,8 @@ export interface SpreadHooks {
   /** In the order of the walk. */
   onLines(lines: string): void;
   onResult(result: LaneResult): void;
+  /** Nothing goes on here until a lane has done something: what is gathered may go. */
+  onWait(): void;
 }
 
 export class Spread {
@@ -145,12 +147,14 @@ export class Spread {
     for (;;) {
       this.#collect();
       if (this.#head === this.#slots.length) break;
+      this.#hooks.onWait();
       this.#lanes.wait();
     }
     for (const { lane } of this.#loads) lane.end();
   }
 
   #wait(): void {
+    this.#hooks.onWait();
     this.#lanes.wait();
     this.#collect();
   }
