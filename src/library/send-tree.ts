@@ -130,6 +130,8 @@ interface OpenDirectory {
   readonly isOlder: boolean;
   /** Something in it lies in a medium that tar reads behind the directory's own. */
   isSpread: boolean;
+  /** Its member stands in this medium once more. */
+  isAgain: boolean;
 }
 
 class TreeSender extends MemberSender {
@@ -209,6 +211,12 @@ class TreeSender extends MemberSender {
       this.progress[0] = (this.progress[0] as number) + 1;
       this.#enter(entry, isKept);
       return;
+    }
+    if (parent?.isOlder && this.#spread === null && !parent.isAgain && !this.#options.dryRun) {
+      // Before what comes into it: tar sets the times of a directory when it leaves it, and knows
+      // then which of its symlinks are still to be made.
+      this.sendAgain(parent.entry, parent.xattrs);
+      parent.isAgain = true;
     }
     // The data of what an interrupted backup has is sent again, or it is kept as it is.
     const sent = this.#send(entry, isKept ? null : known);
@@ -327,9 +335,8 @@ class TreeSender extends MemberSender {
       const last = this.#directories.at(-1);
       if (last === undefined || (path !== null && isBelow(path, last.prefix))) return;
       this.#directories.pop();
-      if (!last.isSpread || this.#options.dryRun) continue;
-      if (this.#spread !== null) this.#spread.giveDirectory(last.entry, last.xattrs);
-      else this.sendAgain(last.entry, last.xattrs);
+      if (!last.isSpread || this.#spread === null || this.#options.dryRun) continue;
+      this.#spread.giveDirectory(last.entry, last.xattrs);
     }
   }
 
@@ -339,7 +346,7 @@ class TreeSender extends MemberSender {
     const prefix = isTop ? Buffer.alloc(0) : Buffer.concat([entry.path, SLASH]);
     const sent = this.#sent;
     const xattrs = sent?.entry === entry ? sent.xattrs : this.xattrsOf(entry, accessOf(entry));
-    this.#directories.push({ entry, prefix, xattrs, isOlder, isSpread: false });
+    this.#directories.push({ entry, prefix, xattrs, isOlder, isSpread: false, isAgain: false });
   }
 
   /**
