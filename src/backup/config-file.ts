@@ -116,7 +116,7 @@ function unknownField(role: Role, path: readonly PropertyKey[], key: string): st
   const lower = key.toLowerCase();
   const [near] = known
     .map((name) => ({ name, far: distance(lower, name.toLowerCase()) }))
-    .filter(({ name, far }) => far <= Math.max(1, Math.floor(name.length / 3)))
+    .filter(({ name, far }) => far <= Math.max(2, Math.floor(name.length / 3)))
     .sort((a, b) => a.far - b.far);
   if (near) return `unknown field; did you mean ${near.name}?`;
   return `unknown field; the fields here are ${known.join(', ')}`;
