@@ -83,7 +83,7 @@ export interface TransferOptions {
   readonly lanes?: Lanes;
   /** Number of the medium that this makes; lower ones are those of an interrupted backup. */
   readonly firstMedium?: number;
-  /** Directories have the names that are in them: for tar, which then removes what is gone. */
+  /** Directories have the names that are in them, for tar, which then removes what is gone; default: with `previous`. */
   readonly isIncremental?: boolean;
   /** Nanoseconds since 1970. */
   readonly now?: () => bigint;
@@ -299,7 +299,8 @@ class TreeSender extends MemberSender {
   }
 
   #sendHeader(entry: TreeEntry): void {
-    const isListed = this.#options.isIncremental === true && entry.type === 'directory';
+    const { isIncremental = this.#previous !== null } = this.#options;
+    const isListed = isIncremental && entry.type === 'directory';
     const dumpdir = isListed ? this.#walk.dumpdirOf(entry) : null;
     this.#sent = { entry, xattrs: this.sendHeader(entry, dumpdir) };
   }
