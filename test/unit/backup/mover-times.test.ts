@@ -1,13 +1,19 @@
 /** Who waited for whom, of given times. */
 import test from 'ava';
-import { type MoverTimes, slowestOf, sumTimes, waitedOf } from '../../../src/backup/mover-times.js';
+import {
+  type MoverTimes,
+  type Slowest,
+  slowestOf,
+  sumTimes,
+  waitedOf,
+} from '../../../src/backup/mover-times.js';
 
 const times = (some: Partial<MoverTimes>): MoverTimes => ({
   ...{ wall: 1000, peer: 0, array: 0, rate: 0, user: 0, system: 0 },
   ...some,
 });
 
-const cases: [string, Partial<MoverTimes>, Partial<MoverTimes>, string | null][] = [
+const cases: [string, Partial<MoverTimes>, Partial<MoverTimes>, Slowest][] = [
   ['the server waits: the disk of the client', { array: 20 }, { peer: 700 }, 'clientDisk'],
   ['the client waits: the disk of the server', { peer: 600 }, { peer: 30 }, 'serverDisk'],
   ['neither waits for the other, but both for pages', { array: 400 }, { array: 300 }, 'array'],
