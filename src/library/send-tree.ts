@@ -213,8 +213,8 @@ class TreeSender extends MemberSender {
       return;
     }
     if (parent?.isOlder && this.#spread === null && !parent.isAgain && !this.#options.dryRun) {
-      // Before what comes into it: tar sets the times of a directory when it leaves it, and knows
-      // then which of its symlinks are still to be made.
+      // Before what comes into it, and once more behind: tar makes some symlinks last of all, and
+      // sets the times after these of directories only that it knew before them.
       this.sendAgain(parent.entry, parent.xattrs);
       parent.isAgain = true;
     }
@@ -335,8 +335,9 @@ class TreeSender extends MemberSender {
       const last = this.#directories.at(-1);
       if (last === undefined || (path !== null && isBelow(path, last.prefix))) return;
       this.#directories.pop();
-      if (!last.isSpread || this.#spread === null || this.#options.dryRun) continue;
-      this.#spread.giveDirectory(last.entry, last.xattrs);
+      if (!last.isSpread || this.#options.dryRun) continue;
+      if (this.#spread !== null) this.#spread.giveDirectory(last.entry, last.xattrs);
+      else this.sendAgain(last.entry, last.xattrs);
     }
   }
 
