@@ -165,6 +165,10 @@ class TreeSender extends MemberSender {
         : new Spread(lanes, {
             onLines: (lines) => this.#queue(lines),
             onResult: (result) => this.#onResult(result),
+            onWait: () => {
+              this.#flushLines();
+              this.frames.flush();
+            },
           });
     const onWarning = (warning: TreeWarning) => this.onWarning(warning);
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = options.selection ?? {};

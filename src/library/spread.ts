@@ -79,6 +79,8 @@ export interface SpreadHooks {
   /** In the order of the walk. */
   onLines(lines: string): void;
   onResult(result: LaneResult): void;
+  /** The walk is over, and some streams are not: nothing that is known need wait for them. */
+  onWait?(): void;
 }
 
 export class Spread {
@@ -145,6 +147,7 @@ export class Spread {
     for (;;) {
       this.#collect();
       if (this.#head === this.#slots.length) break;
+      this.#hooks.onWait?.();
       this.#lanes.wait();
     }
     for (const { lane } of this.#loads) lane.end();
