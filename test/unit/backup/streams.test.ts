@@ -5,8 +5,10 @@ import {
   chmodSync,
   linkSync,
   mkdirSync,
+  readdirSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -195,6 +197,10 @@ test.serial('what several streams left is taken over by the next backup', async 
   const running = h.server.backup(order, h.events, h.signal.signal);
   running.catch(() => {});
   // The large one is not through.
+  const tmp = join(library.directory, 'tmp');
+  const hasLines = (name: string): boolean =>
+    (statSync(join(tmp, name, 'manifest.jsonl'), { throwIfNoEntry: false })?.size ?? 0) > 2000;
+  await until(() => readdirSync(tmp).some((name) => name.endsWith('.partial') && hasLines(name)));
   await until(() => h.progress.some((p) => p.moved > 500_000_000));
   h.signal.abort(new Error('the test gives it up'));
   await t.throwsAsync(running);
