@@ -2,14 +2,14 @@
  * The bars a run of a suite must pass: ratios of medians of near rounds, and a few absolute ones
  * that no machine changes.
  *
- *   node dist/bench/bars.js [FILE...]      default: both files of bench/results
+ *   node dist/bench/bars.js [FILE...]      default: those of bench/results
  *
  * Prints a line a bar, and where to look for what no run of the suite shows. Exit code 0 all
  * passed, 1 one failed, 75 one has no answer: a row is missing or has fewer than nine near rounds.
  * Bars of far rounds have an answer only where the machine was far; where it never was, they say so
  * and do not count.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { type BackupCase, type CaseName, specOf } from './harness/cases.js';
 import { ROOT } from './harness/native-programs.js';
@@ -367,7 +367,9 @@ export function report(rows: readonly Row[], print: (line: string) => void): num
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const given = process.argv.slice(2);
-  const committed = ['transport', 'backup'].map((suite) => `${ROOT}bench/results/${suite}.json`);
+  const committed = ['transport', 'backup']
+    .map((suite) => `${ROOT}bench/results/${suite}.json`)
+    .filter((file) => existsSync(file));
   const files = given.length > 0 ? given : committed;
   const print = (text: string): void => void process.stdout.write(`${text}\n`);
   const codes = files.map((file) => report(parseRows(readFileSync(file, 'utf8')), print));

@@ -7,7 +7,7 @@
  * bench/results/SUITE.json gives, and draws the charts of `transport` anew. `--check` changes nothing
  * and exits with 1 if the README would change.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { markdownBackup } from './harness/backup-table.js';
 import { chartFile, chartOf } from './harness/chart.js';
@@ -109,10 +109,12 @@ function main(): void {
       if (chart !== undefined) writeFileSync(chartFile(json, theme), chart);
     }
   }
-  const backups = parseRows(readFileSync(resultsOf('backup'), 'utf8'));
   const before = readFileSync(readme, 'utf8');
   const transport = withReport(before, 'transport', report(rows));
-  const after = withReport(transport, 'backup', backupReport(backups));
+  const backup = resultsOf('backup');
+  const after = existsSync(backup)
+    ? withReport(transport, 'backup', backupReport(parseRows(readFileSync(backup, 'utf8'))))
+    : transport;
   if (before === after) return;
   if (process.argv.includes('--check')) {
     process.stderr.write('README.md: the tables are not those of bench/results/\n');

@@ -83,7 +83,7 @@ export interface TransferOptions {
   readonly lanes?: Lanes;
   /** Number of the medium that this makes; lower ones are those of an interrupted backup. */
   readonly firstMedium?: number;
-  /** Directories have the names that are in them: for tar, which then removes what is gone. */
+  /** Directories have the names that are in them, for tar, which then removes what is gone; default: with `previous`. */
   readonly isIncremental?: boolean;
   /** Nanoseconds since 1970. */
   readonly now?: () => bigint;
@@ -130,6 +130,8 @@ interface OpenDirectory {
   readonly isOlder: boolean;
   /** Something in it lies in a medium that tar reads behind the directory's own. */
   isSpread: boolean;
+  /** Its member stands in this medium once more. */
+  isAgain: boolean;
 }
 
 class TreeSender extends MemberSender {
@@ -213,6 +215,12 @@ class TreeSender extends MemberSender {
       this.progress[0] = (this.progress[0] as number) + 1;
       this.#enter(entry, isKept);
       return;
+    }
+    if (parent?.isOlder && this.#spread === null && !parent.isAgain && !this.#options.dryRun) {
+      // Before what comes into it, and once more behind: tar makes some symlinks last of all, and
+      // sets the times after these of directories only that it knew before them.
+      this.sendAgain(parent.entry, parent.xattrs);
+      parent.isAgain = true;
     }
     // The data of what an interrupted backup has is sent again, or it is kept as it is.
     const sent = this.#send(entry, isKept ? null : known);
@@ -303,7 +311,8 @@ class TreeSender extends MemberSender {
   }
 
   #sendHeader(entry: TreeEntry): void {
-    const isListed = this.#options.isIncremental === true && entry.type === 'directory';
+    const { isIncremental = this.#previous !== null } = this.#options;
+    const isListed = isIncremental && entry.type === 'directory';
     const dumpdir = isListed ? this.#walk.dumpdirOf(entry) : null;
     this.#sent = { entry, xattrs: this.sendHeader(entry, dumpdir) };
   }
@@ -342,7 +351,7 @@ class TreeSender extends MemberSender {
     const prefix = isTop ? Buffer.alloc(0) : Buffer.concat([entry.path, SLASH]);
     const sent = this.#sent;
     const xattrs = sent?.entry === entry ? sent.xattrs : this.xattrsOf(entry, accessOf(entry));
-    this.#directories.push({ entry, prefix, xattrs, isOlder, isSpread: false });
+    this.#directories.push({ entry, prefix, xattrs, isOlder, isSpread: false, isAgain: false });
   }
 
   /**

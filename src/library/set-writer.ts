@@ -104,10 +104,8 @@ export interface SetPlace {
   readonly verifyChain?: () => void;
 }
 
-/** Manifest lines are gathered up to this before they are written, ... */
+/** Lines of a frame are gathered up to this before they are written. */
 const GATHER_BYTES = 256 * 1024;
-/** ... or for so much data: a process that dies loses no more than this. */
-const WRITE_BYTES = 16 << 20;
 const NEWLINE = Buffer.of(0x0a);
 
 export class SetWriter {
@@ -134,8 +132,6 @@ export class SetWriter {
   /** Of what came through the stream. */
   #received = { entries: 0, bytes: 0 };
   #warnings = 0;
-  /** Bytes of data whose lines are in the manifest's file. */
-  #writtenUpTo = 0;
   #state: 'open' | 'committed' | 'aborted' = 'open';
 
   /** The library has made the directory and holds its lock. */
@@ -233,11 +229,8 @@ export class SetWriter {
       }
       start = newline + 1;
     }
-    // What is not written is lost when the machine or the process dies.
-    if (this.#bytes - this.#writtenUpTo >= WRITE_BYTES) {
-      this.#writtenUpTo = this.#bytes;
-      this.#guard(() => this.#writeGathered());
-    }
+    // What is not written is lost when the process dies; the sender gathers lines for a frame.
+    this.#guard(() => this.#writeGathered());
   }
   /** A client that breaks the rules leaves nothing that is worth keeping. */
   #isRefused = false;
