@@ -15,6 +15,8 @@ await runMover<SendTreeJob, null>((job, stream) => {
     native: native(),
     selection: job.selection,
     dryRun: job.dryRun,
+    isIncremental: job.incremental,
+    firstMedium: job.firstMedium,
     deltaFrom: job.deltaFrom,
     ...(job.lanes.length > 0 && { lanes: lanesOf(job.lanes) }),
     ...(job.listBytes > 0 && {

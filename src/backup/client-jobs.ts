@@ -80,7 +80,7 @@ function startSenders(
   onComplaint: (complaint: object) => void,
   throttle: Throttle,
 ): AnyMover {
-  const { walk, lanes } = openLanes(others.length);
+  const { walk, lanes } = openLanes(others.length, job.firstMedium);
   const sender = Mover.start<SendTreeJob, null>(
     'backup-sender',
     moverLink(storage, first),
@@ -102,6 +102,8 @@ function startSenders(
 
 const sendTreeJob = (request: BackupRequest, { roots }: Roots): SendTreeJob => ({
   lanes: [],
+  incremental: request.incremental,
+  firstMedium: request.firstMedium,
   roots: request.paths.map((path) => assertBelowRoots(pathToBytes(path), roots)),
   selection: request.selection,
   listBytes: request.listBytes,

@@ -106,6 +106,7 @@ async function store(
     meta: { host, roots, stpd: version },
     parent: parent?.set ?? null,
     dryRun: false,
+    adopted: null,
     // One file, which an incremental set can be made against.
     hasList: request.kind === 'sqlite',
     media: config.media ?? PLAIN_MEDIA,

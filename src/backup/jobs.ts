@@ -2,10 +2,13 @@
  * What the movers are told to do and what they bring back: plain data, posted to workers.
  */
 import type { MessagePort } from 'node:worker_threads';
+import type { Interrupted } from '../library/interrupted.js';
+import type { Adopted } from '../library/kept-lines.js';
 import type { SetMeta } from '../library/library.js';
 import type { FurtherMedium } from '../library/manifest.js';
 import type { SetSummary } from '../library/set-writer.js';
 import type { MediumPlace } from '../library/store-medium.js';
+import type { ParentList } from '../library/tree-merge.js';
 import type { AccessData, MediaSettings, PlanData } from './media-data.js';
 import type { Selection } from './protocol.js';
 import type { RestoreOptions, RestoreOutcome } from './restore-order.js';
@@ -14,7 +17,8 @@ import type { RestoreOptions, RestoreOutcome } from './restore-order.js';
 export interface LaneEnd {
   readonly words: Int32Array;
   readonly port: MessagePort;
-  /** Number of its medium, from 1 on. */
+  /** From 1 on. */
+  readonly lane: number;
   readonly medium: number;
 }
 
@@ -25,6 +29,8 @@ export interface SendTreeJob {
   /** Bytes of the parent's list; 0 for a full backup. */
   readonly listBytes: number;
   readonly dryRun: boolean;
+  readonly incremental: boolean;
+  readonly firstMedium: number;
   /** Bytes: of larger files only blocks that changed are sent; 0: never. */
   readonly deltaFrom: number;
   /** One for each further stream, in the order of their media. */
@@ -40,11 +46,24 @@ export interface StoreSetJob {
   /** Set that an incremental backup builds on; null for a full one. */
   readonly parent: string | null;
   readonly dryRun: boolean;
+  /** What is taken over from an interrupted backup. */
+  readonly adopted: Adopted | null;
   /** False for what does not come in the order of a walk. */
   readonly hasList: boolean;
   /** How its media are written, and sets before it read. */
   readonly media: MediaSettings;
 }
+/** Looks at an interrupted backup, whose lock the event loop holds. */
+export interface AdoptJob {
+  readonly found: Interrupted;
+  readonly parent: ParentList | null;
+}
+
+/** Worker to event loop. */
+export type AdoptMessage =
+  | { readonly type: 'adopted'; readonly adopted: Adopted }
+  | { readonly type: 'refused'; readonly reason: string };
+
 /** A medium that comes through a stream of its own. */
 export type StoreMediumJob = Omit<MediumPlace, 'plan'> & { readonly plan: PlanData };
 export type StoreMediumResult = FurtherMedium;

@@ -18,15 +18,19 @@ import type { LaneEnd } from './jobs.js';
 /** To a lane: a job, or null when there are no more. */
 type ToLane = LaneJob | null;
 
-/** For `count` further streams: what the thread of the walk gets, and what each lane does. */
-export function openLanes(count: number): { walk: LaneEnd[]; lanes: LaneEnd[] } {
+/**
+ * For `count` further streams: what the thread of the walk gets, and what each lane does.
+ * @param firstMedium number of the walk's own
+ */
+export function openLanes(count: number, firstMedium = 0): { walk: LaneEnd[]; lanes: LaneEnd[] } {
   const words = new Int32Array(new SharedArrayBuffer((1 + count) * 4));
   const walk: LaneEnd[] = [];
   const lanes: LaneEnd[] = [];
-  for (let medium = 1; medium <= count; medium++) {
+  for (let lane = 1; lane <= count; lane++) {
     const { port1, port2 } = new MessageChannel();
-    walk.push({ words, port: port1, medium });
-    lanes.push({ words, port: port2, medium });
+    const medium = firstMedium + lane;
+    walk.push({ words, port: port1, lane, medium });
+    lanes.push({ words, port: port2, lane, medium });
   }
   return { walk, lanes };
 }
@@ -39,15 +43,15 @@ function post(port: MessagePort, message: unknown, words: Int32Array, word: numb
 
 /** The walk's end. */
 export function lanesOf(ends: readonly LaneEnd[]): Lanes {
-  const lane = ({ words, port, medium }: LaneEnd): Lane => ({
-    give: (job: LaneJob) => post(port, job satisfies ToLane, words, medium),
+  const laneOf = ({ words, port, lane }: LaneEnd): Lane => ({
+    give: (job: LaneJob) => post(port, job satisfies ToLane, words, lane),
     take: () => (receiveMessageOnPort(port)?.message as LaneResult | undefined) ?? null,
-    end: () => post(port, null satisfies ToLane, words, medium),
+    end: () => post(port, null satisfies ToLane, words, lane),
   });
   const [first] = ends;
   let seen = 0;
   return {
-    lanes: ends.map(lane),
+    lanes: ends.map(laneOf),
     wait: () => {
       if (first === undefined) return;
       Atomics.wait(first.words, 0, seen);
@@ -58,12 +62,12 @@ export function lanesOf(ends: readonly LaneEnd[]): Lanes {
 
 /** A lane's end: does jobs until there are no more. */
 export function serveLane(end: LaneEnd, work: (job: LaneJob) => LaneResult): void {
-  const { words, port, medium } = end;
+  const { words, port, lane } = end;
   for (;;) {
-    const seen = Atomics.load(words, medium);
+    const seen = Atomics.load(words, lane);
     const found = receiveMessageOnPort(port);
     if (found === undefined) {
-      Atomics.wait(words, medium, seen);
+      Atomics.wait(words, lane, seen);
       continue;
     }
     const job = found.message as ToLane;

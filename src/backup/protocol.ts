@@ -13,6 +13,7 @@
  */
 import { z } from 'zod';
 import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
+import { MEDIA_MAX } from '../library/manifest.js';
 import { overwriteModes } from '../library/restore-plan.js';
 import { PATTERN_BYTES_MAX, PATTERNS_MAX } from '../source/exclude.js';
 import { PATH_BYTES_MAX as ENTRY_PATH_MAX } from '../source/names.js';
@@ -75,6 +76,10 @@ export const requestSchema = z.discriminatedUnion('op', [
     // Length of the parent's list, which the client fetches through the stream; 0: a full backup.
     listBytes: count.default(0),
     dryRun: z.boolean().default(false),
+    // Directories say what is in them.
+    incremental: z.boolean().default(false),
+    // Number of the first medium to make; lower ones are what an interrupted backup left.
+    firstMedium: count.max(MEDIA_MAX - 1).default(0),
     // Files from this size on go by blocks; 0: none.
     deltaFrom: count.default(DELTA_FROM_DEFAULT),
     // What this session may move a second, where it is asked for less than both sides allow.

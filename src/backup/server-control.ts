@@ -8,14 +8,14 @@
  *
  *     GET  /v1/status   name of the server, running sessions
  *     GET  /v1/sets     complete sets, and those that are damaged
- *     POST /v1/backup   {"host","paths","incremental","dryRun","deltaFrom","streams","bytesPerSecond","via",
+ *     POST /v1/backup   {"host","paths","incremental","dryRun","resume","deltaFrom","streams","bytesPerSecond","via",
  *                       "selection":{"exclude","oneFileSystem","excludeCaches"},
  *                       "media":{"volumeBytes","compress"}}
  *                       answer: events, one JSON object a line
  *     POST /v1/restore  {"set","host","target","paths","bytesPerSecond","via","options",
  *                       "access":{"search","identities"}}   the same
  *
- * Events are `step`, `progress`, `complaint` and, last, `done` or `failed`. Closing the request gives
+ * Events are `step`, `progress`, `complaint`, `notice` and, last, `done` or `failed`. Closing the request gives
  * the session up. The socket has mode 0600 from its first instant: whoever may open it may do
  * everything. Event loop only.
  */
@@ -51,6 +51,7 @@ const backupBody = z.strictObject({
   paths: paths.min(1, 'name a path'),
   incremental: z.boolean().default(false),
   dryRun: z.boolean().default(false),
+  resume: z.boolean().default(true),
   deltaFrom: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
   bytesPerSecond,
   streams: z.number().int().min(1).max(STREAMS_MAX).optional(),
@@ -78,6 +79,7 @@ const restoreBody = z.strictObject({
 export type ServerEvent =
   | { readonly event: 'step'; readonly record: StepRecord }
   | { readonly event: 'progress'; readonly progress: Progress }
+  | { readonly event: 'notice'; readonly text: string }
   | { readonly event: 'complaint'; readonly complaint: Complaint }
   | { readonly event: 'done'; readonly report: SessionReport }
   | { readonly event: 'failed'; readonly code: string; readonly message: string };
@@ -126,6 +128,7 @@ async function streamSession(
           if (!response.writableNeedDrain) emit({ event: 'progress', progress });
         },
         complaint: (complaint) => emit({ event: 'complaint', complaint }),
+        notice: (text) => emit({ event: 'notice', text }),
       },
       gone.signal,
     );

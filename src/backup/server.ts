@@ -8,8 +8,16 @@ import { monotonicMs } from '../clock.js';
 import { STPConnect, type Use } from '../connect/stp-connect.js';
 import { messageOf, stpError } from '../errors.js';
 import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
-import { Library, type LibraryListing, type LibraryOptions } from '../library/library.js';
-import { lastSetOf, openParent } from '../library/set-tree.js';
+import { removeInterrupted } from '../library/interrupted.js';
+import type { Adopted } from '../library/kept-lines.js';
+import {
+  Library,
+  type LibraryListing,
+  type LibraryOptions,
+  type StoredSet,
+} from '../library/library.js';
+import { codingOf } from '../library/media-plan.js';
+import { chainThrough, lastSetOf, openParent, parentListOf } from '../library/set-tree.js';
 import type { SetSummary } from '../library/set-writer.js';
 import { reasonOf as lackOf } from '../socket/reason.js';
 import type { Log } from './client.js';
@@ -24,6 +32,7 @@ import {
   type MoreAccess,
   orderedPlan,
   PLAIN_MEDIA,
+  planFrom,
 } from './media-data.js';
 import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
 import { dropLink, type MoverLink } from './mover-link.js';
@@ -38,6 +47,7 @@ import {
 import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { PLAIN_RESTORE, type RestoreOptions, type RestoreOutcome } from './restore-order.js';
+import { type Resumed, resumeFrom } from './resume.js';
 import { storedPath } from './selection.js';
 import { ServerSession } from './server-session.js';
 import type { StorageAccess } from './storage-access.js';
@@ -50,6 +60,8 @@ export interface SessionEvents {
   step(record: StepRecord): void;
   progress(progress: Progress): void;
   complaint(complaint: Complaint): void;
+  /** A sentence for people. */
+  notice?(text: string): void;
 }
 
 interface NetworkBytes {
@@ -68,6 +80,12 @@ export interface SessionReport {
   readonly set: string;
   /** An incremental backup: the set that it builds on. */
   readonly parent?: string;
+  /** What was taken over from an interrupted backup; `entries` and `bytes` are without it. */
+  readonly resumed?: {
+    readonly from: string;
+    readonly entries: number;
+    readonly bytes: number;
+  };
   readonly entries: number;
   /** Of file data. */
   readonly bytes: number;
@@ -117,6 +135,8 @@ export interface BackupOrder {
   readonly media?: MediaOrder | undefined;
   /** Data streams, each with a medium of its own in the set; 1 to STREAMS_MAX. 1 where absent. */
   readonly streams?: number | undefined;
+  /** False: what an interrupted backup of the same trees left is thrown away, not taken over. */
+  readonly resume?: boolean | undefined;
   /** 'array' where absent. */
   readonly via?: Use;
 }
@@ -252,6 +272,50 @@ class SessionRun {
   ) {}
 
   async backup(order: BackupOrder): Promise<SessionReport> {
+    const parent = this.#parentOf(order);
+    const resumed = await this.#resume(order, parent);
+    try {
+      const report = await this.#backup(order, parent, resumed?.adopted ?? null);
+      if (resumed === null) return report;
+      const { id: from, entries, bytes } = resumed.adopted;
+      return { ...report, resumed: { from, entries, bytes } };
+    } finally {
+      resumed?.release();
+    }
+  }
+
+  /** Opened before the session: a parent that is gone should cost none. */
+  #parentOf({ incremental, host, paths }: BackupOrder): StoredSet | undefined {
+    return incremental ? openParent(this.library, host, paths.map(pathText)).at(-1) : undefined;
+  }
+
+  async #resume(order: BackupOrder, parent: StoredSet | undefined): Promise<Resumed | null> {
+    const { host, paths, dryRun, resume = true, streams = 1 } = order;
+    if (dryRun) return null;
+    const roots = paths.map(pathText);
+    const key = { host, roots, ...(parent && { chain: chainThrough(parent.summary) }) };
+    if (!resume) {
+      removeInterrupted(this.library, key);
+      return null;
+    }
+    const { plan } = this.options.config.media ?? PLAIN_MEDIA;
+    // What was left is plain, and so must be what is added to it; a sealed list is not for threads.
+    const coding = codingOf(planFrom(orderedPlan(plan, order.media)));
+    if (coding !== undefined || parent?.isSealed) return null;
+    return resumeFrom(this.library, {
+      key,
+      parent: parent === undefined ? null : parentListOf(parent),
+      streams,
+      signal: this.signal,
+      say: (text) => this.events.notice?.(text),
+    });
+  }
+
+  async #backup(
+    order: BackupOrder,
+    parent: StoredSet | undefined,
+    adopted: Adopted | null,
+  ): Promise<SessionReport> {
     const { config, version } = this.options;
     const { host, paths, dryRun = false, bytesPerSecond } = order;
     const { exclude = [], oneFileSystem = false, excludeCaches = false } = order.selection ?? {};
@@ -261,17 +325,19 @@ class SessionRun {
     // Hashes of blocks lie beside the media as they are: who may not read the data may not have them.
     const isSealed = (plan.recipients?.length ?? 0) > 0;
     const deltaFrom = isSealed ? 0 : (order.deltaFrom ?? DELTA_FROM_DEFAULT);
-    // Opened here first: a parent that is gone should cost no session.
-    const parent = order.incremental ? openParent(this.library, host, roots).at(-1) : undefined;
     const job: StoreSetJob = {
       library: config.library,
       meta: { host, roots, stpd: version },
       parent: parent?.id ?? null,
       dryRun,
+      adopted,
       hasList: true,
       media: { plan: orderedPlan(plan, order.media), access },
     };
-    const listBytes = parent?.listBytes() ?? 0;
+    const listBytes = adopted?.listBytes ?? parent?.listBytes() ?? 0;
+    const firstMedium = adopted?.media.length ?? 0;
+    const incremental = parent !== undefined;
+    if (adopted !== null) this.events.notice?.(`taking over ${adopted.entries} entries of it`);
     // Nothing but the walk is done, which is one.
     const streams = dryRun ? 1 : (order.streams ?? 1);
     Mover.prepare('backup-receiver');
@@ -289,13 +355,13 @@ class SessionRun {
         this.#expectTree(host, roots, order.incremental ?? false);
         const request = { op: 'backup' as const, host, paths: [...paths], streams };
         // Not waited for: the client does not wait long for it, and data that is early waits.
-        const limits = { dryRun, deltaFrom, bytesPerSecond };
+        const limits = { dryRun, deltaFrom, bytesPerSecond, incremental, firstMedium };
         const ready = session.request({ ...request, selection, listBytes, ...limits });
         ready.catch(() => {});
         if (others.length > 0) {
           const place = await session.wait(mover.begun);
           for (const [i, link] of others.entries()) {
-            const more = { ...place, medium: 1 + i, plan: job.media.plan };
+            const more = { ...place, medium: firstMedium + 1 + i, plan: job.media.plan };
             storers.push(keep(Mover.start('medium-storer', link, more, onComplaint, { throttle })));
           }
         }
@@ -312,6 +378,7 @@ class SessionRun {
         mover.release(further.map(({ result }) => result));
         const { result } = await session.wait(mover.done);
         const set = result?.id ?? DRY_RUN;
+        if (result !== null) removeInterrupted(this.library, { host, roots });
         await session.committed(set, summary);
         const times = sumTimes([mover, ...storers].map((each) => each.times));
         const report = this.#report('backup', set, sum, summary, session, times);

@@ -15,6 +15,7 @@ import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { stpError } from '../errors.js';
 import { makeDirectory, syncDirectory } from './disk.js';
+import { pruneInterrupted } from './interrupted.js';
 import { ID_PATTERN, type Library, type LibraryListing } from './library.js';
 import { keepParents, type Verdict } from './retention.js';
 import type { SetSummary } from './set-writer.js';
@@ -84,6 +85,8 @@ function freeName(home: string, id: string): string {
 
 export interface Pruned {
   readonly sets: readonly string[];
+  /** Backups that were interrupted and not resumed for INTERRUPTED_DAYS_MAX. */
+  readonly interrupted: readonly string[];
   readonly bytes: number;
 }
 
@@ -135,7 +138,7 @@ export function prune(library: Library, dryRun: boolean): Pruned {
       if (typeof lock === 'function') lock();
     }
   }
-  return { sets, bytes };
+  return { sets, bytes, interrupted: pruneInterrupted(library, dryRun, Date.now()) };
 }
 
 function namesIn(directory: string): string[] {

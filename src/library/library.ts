@@ -5,10 +5,11 @@
  *   sets/ID/            a complete set: media.tar, manifest.jsonl, tree.index, set.json
  *   tmp/ID.partial/     a set that is being written
  *   tmp/ID.lock         locked by the process that writes it
+ *   interrupted/ID/     what a backup left that was interrupted; see interrupted.ts
  *
  * Invariant: what is in `sets` is complete; a name appears there by one rename of a directory whose
  * files are on the disk. What is in `tmp` belongs to the process that holds its lock, and to nobody
- * once that has died: then the next `open` or `beginSet` removes it.
+ * once that has died: then the next `open` or `beginSet` removes it, or moves it to `interrupted`.
  *
  * Several processes may use one library at once. Synchronous; any thread.
  */
@@ -33,6 +34,7 @@ import { AgeFile } from './age-file.js';
 import { type ByteFile, PlainFile } from './bytes.js';
 import { digestOfFile } from './digest.js';
 import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
+import { keepInterrupted, takeOver } from './interrupted.js';
 import type { FurtherMedium, ManifestHeader } from './manifest.js';
 import { ManifestReader } from './manifest.js';
 import { type MediaReader, mediumFile, openMedia } from './media.js';
@@ -66,7 +68,7 @@ export interface LibraryOptions {
 export type SetMeta = Omit<ManifestHeader, 'setId' | 'startedAt' | 'coding'>;
 
 /** What an incremental set builds on; see set-tree.ts. */
-export type SetBase = Pick<SetPlace, 'parent' | 'verifyChain' | 'hasList' | 'plan'>;
+export type SetBase = Pick<SetPlace, 'parent' | 'verifyChain' | 'hasList' | 'plan' | 'adopted'>;
 
 export interface LibraryListing {
   /** Complete sets, oldest first. */
@@ -322,10 +324,15 @@ export class Library {
   #beginLocked(header: ManifestHeader, base: SetBase, release: () => void): SetWriter {
     const id = header.setId;
     const partialDirectory = join(this.directory, 'tmp', `${id}.partial`);
+    const keep = () => keepInterrupted(this, id, partialDirectory);
     try {
-      mkdirSync(partialDirectory, { mode: 0o700 });
+      if (base.adopted === undefined) mkdirSync(partialDirectory, { mode: 0o700 });
+      else takeOver(this, base.adopted, partialDirectory);
       const directory = join(this.directory, 'sets', id);
-      return new SetWriter({ header, partialDirectory, directory, release, ...base });
+      const place = { header, partialDirectory, directory, release, ...base };
+      // Coded media cannot be cut and patched.
+      const isPlain = codingOf(base.plan ?? {}) === undefined;
+      return new SetWriter(base.hasList !== false && isPlain ? { ...place, keep } : place);
     } catch (e) {
       rmSync(partialDirectory, { recursive: true, force: true });
       release();
@@ -389,7 +396,7 @@ export class Library {
     };
   }
 
-  /** Removes what processes that are gone have left in `tmp`. */
+  /** Removes what processes that are gone have left in `tmp`, or keeps it for the next backup. */
   #removeLeftovers(): void {
     const room = join(this.directory, 'tmp');
     const ids = new Set(readdirSync(room).map((name) => name.replace(/\.(partial|lock)$/, '')));
@@ -397,7 +404,8 @@ export class Library {
       if (!ID_PATTERN.test(id)) continue;
       const release = this.takeLock(id);
       if (release === null) continue;
-      rmSync(join(room, `${id}.partial`), { recursive: true, force: true });
+      const partial = join(room, `${id}.partial`);
+      if (!keepInterrupted(this, id, partial)) rmSync(partial, { recursive: true, force: true });
       release();
     }
   }

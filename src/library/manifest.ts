@@ -257,6 +257,16 @@ function encodeRare(rare: RareFacts): string {
   return text;
 }
 
+/** An entry's line once more. */
+export function encodeKept(entry: ManifestEntry): string {
+  const { headerOffset, dataOffset, blake3, changed } = entry;
+  return encodeEntry(entry, headerOffset, dataOffset, blake3, changed, entry);
+}
+
+/** Of a member that does not count any more: one of the same kind comes later. */
+export const encodeDead = (entry: ManifestEntry): string =>
+  encodeKept({ ...entry, superseded: entry.type === 'file', again: entry.type === 'directory' });
+
 export const encodeTombstone = (path: Buffer): string =>
   `{"deleted":true,${field('path', path)}}\n`;
 
@@ -655,8 +665,11 @@ export function memberOf(entry: ManifestEntry): TarMember {
 
 const READ_BYTES = 256 * 1024;
 
-/** Lines of a file, each without its newline; the view is valid until the next one. */
-function* linesOf(file: ByteFile): Generator<Buffer, void, void> {
+/**
+ * Lines of a file, each without its newline; the view is valid until the next one.
+ * @param mayBeCut a last line without an end is none
+ */
+export function* linesOf(file: ByteFile, mayBeCut = false): Generator<Buffer, void, void> {
   let position = 0;
   let chunk = Buffer.allocUnsafeSlow(READ_BYTES);
   let start = 0;
@@ -681,7 +694,7 @@ function* linesOf(file: ByteFile): Generator<Buffer, void, void> {
     const bytes = file.read(chunk, end, chunk.length - end, position);
     position += bytes;
     if (bytes === 0) {
-      if (end > 0) throw new LineError('it has no end: the file was cut');
+      if (end > 0 && !mayBeCut) throw new LineError('it has no end: the file was cut');
       return;
     }
     end += bytes;

@@ -130,14 +130,13 @@ const BLOCK_BYTES = 512;
 function labelText(label: Readonly<Record<string, string>>, bytes: number): Buffer {
   const lines = Object.entries(label).map(([key, value]) => `${key.padEnd(8)} ${value}`);
   const text = Buffer.from(['stpd volume 1', ...lines].join('\n').replace(/\0/g, ''));
-  const all = Buffer.alloc(bytes, 0x20);
+  // Newlines to its end: `strings` and `head` show the lines and nothing else.
+  const all = Buffer.alloc(bytes, 0x0a);
   text.copy(all, 0, 0, bytes - 1);
-  all[Math.min(text.length, bytes - 1)] = 0x0a;
-  all[bytes - 1] = 0x0a;
   return all;
 }
 
-/** For a place that passes over it: text, spaces and a newline. */
+/** For a place that passes over it: text, and newlines up to its end. */
 export const labelLines = (label: Readonly<Record<string, string>>, bytes: number): Buffer =>
   labelText(label, bytes);
 

@@ -102,6 +102,47 @@ export function paddedBytes(bytes: number): number {
   return rest === 0 ? bytes : bytes + TAR_BLOCK_BYTES - rest;
 }
 
+/** Of one piece of a void, header included: readers hold the records of a header in memory. */
+const VOID_PIECE_BYTES = 64 << 10;
+
+/**
+ * What makes of `bytes` in the media, whatever they were, a comment that any tar passes over: a row
+ * of global headers (POSIX.1-2017, pax, typeflag g), each with one record `comment`.
+ * @param bytes a multiple of 512
+ * @param put writes at a place within them; what lies between is the text of the comment
+ */
+export function writeVoid(bytes: number, put: (data: Buffer, at: number) => void): void {
+  assert(bytes % TAR_BLOCK_BYTES === 0, 'a void is made of whole blocks');
+  for (let at = 0; at < bytes; ) {
+    const piece = Math.min(bytes - at, VOID_PIECE_BYTES);
+    const size = piece - TAR_BLOCK_BYTES;
+    put(globalHeader(size), at);
+    if (size > 0) {
+      put(Buffer.from(`${size} comment=`), at + TAR_BLOCK_BYTES);
+      put(Buffer.from('\n'), at + piece - 1);
+    }
+    at += piece;
+  }
+}
+
+function globalHeader(size: number): Buffer {
+  const block = Buffer.alloc(TAR_BLOCK_BYTES);
+  const octal = (value: number, at: number, digits: number) =>
+    block.write(`${value.toString(8).padStart(digits, '0')}\0`, at, 'latin1');
+  RECORDS_NAME.copy(block, NAME);
+  octal(0o644, MODE, 7);
+  octal(0, UID, 7);
+  octal(0, GID, 7);
+  octal(size, SIZE, 11);
+  octal(0, MTIME, 11);
+  block[TYPE] = 0x67;
+  MAGIC_AND_VERSION.copy(block, MAGIC);
+  let sum = 8 * SPACE;
+  for (const byte of block) sum += byte;
+  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, CHECKSUM, 'latin1');
+  return block;
+}
+
 /** Length of the record `LENGTH KEY=VALUE\n`, which counts its own digits. */
 export function paxRecordBytes(keyBytes: number, valueBytes: number): number {
   const rest = 3 + keyBytes + valueBytes;

@@ -36,9 +36,7 @@ export class ReadLane extends MemberSender {
         name: bufferOf(name),
         value: bufferOf(value),
       }));
-      this.member({ ...entry, xattrs: xattrs ?? null }, 0);
-      this.line(entry, 0, null, false, { again: true, xattrs: xattrs ?? null });
-      this.#entries = 0;
+      this.sendAgain(entry, xattrs ?? null);
     }
     const result = {
       lines: this.#lines,
@@ -67,9 +65,9 @@ export class ReadLane extends MemberSender {
     this.frames.flush();
   }
 
-  protected onLine(line: string, dataBytes: number): void {
+  protected onLine(line: string, dataBytes: number, again: boolean): void {
     this.#lines += line;
-    this.#entries++;
+    if (!again) this.#entries++;
     this.#bytes += dataBytes;
   }
 

@@ -166,6 +166,10 @@ function openTarget(target: string, overwrite: Overwrite, dryRun: boolean): Targ
     tree = new TargetTree(target, !dryRun);
   } catch (e) {
     if (dryRun && isCoded(e) && e.code === 'ENOENT') return null;
+    if (isCoded(e)) {
+      // It names a descriptor of ours, which says nothing to a user.
+      throw stpError(e.code, `the target ${target} cannot be made or opened`, e.syscall);
+    }
     if (!(e instanceof EscapeError)) throw e;
     throw stpError('EACCES', `${target} is refused as a target: ${e.message}`);
   }

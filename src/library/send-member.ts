@@ -137,8 +137,11 @@ export abstract class MemberSender {
     };
   }
 
-  /** The line of a member, whose bytes have gone; with the bytes of data that stand behind it. */
-  protected abstract onLine(line: string, dataBytes: number): void;
+  /**
+   * The line of a member, whose bytes have gone; with the bytes of data that stand behind it.
+   * @param again it is no entry of its own
+   */
+  protected abstract onLine(line: string, dataBytes: number, again: boolean): void;
   protected abstract onWarning(warning: TreeWarning): void;
 
   /** A member without data; returns the attributes that it went with. */
@@ -148,6 +151,12 @@ export abstract class MemberSender {
     const digest = entry.type === 'file' ? BLAKE3_EMPTY : null;
     this.line(entry, 0, digest, false, { xattrs });
     return xattrs;
+  }
+
+  /** A directory once more, so that tar sets its times behind what it puts there. */
+  protected sendAgain(entry: TreeEntry, xattrs: readonly Xattr[] | null): void {
+    this.member({ ...entry, xattrs }, 0);
+    this.line(entry, 0, null, false, { again: true, xattrs });
   }
 
   /** The header of a member; `line` then follows. Returns after the frame is begun. */
@@ -169,7 +178,8 @@ export abstract class MemberSender {
     const dataOffset = headerOffset + this.#headerBytes;
     this.mediaBytes = dataOffset + paddedBytes(dataBytes);
     const facts = this.#medium === 0 ? rare : { ...rare, medium: this.#medium };
-    this.onLine(encodeEntry(entry, headerOffset, dataOffset, blake3, changed, facts), dataBytes);
+    const text = encodeEntry(entry, headerOffset, dataOffset, blake3, changed, facts);
+    this.onLine(text, dataBytes, rare?.again === true);
   }
 
   protected xattrsOf(entry: TreeEntry, place: number | Buffer): Xattr[] | null {

@@ -42,7 +42,7 @@ import {
 import { LEVELS_MAX } from './levels.js';
 import type { PreviousTree } from './list-transfer.js';
 import { DELTA_NAME_BYTES_MAX, encodeScan, encodeTombstone, encodeWarning } from './manifest.js';
-import type { KnownFile } from './send-delta.js';
+import type { Content, KnownFile } from './send-delta.js';
 import { isLastRead, MemberSender, type SourceNative } from './send-member.js';
 import { type LaneResult, type Lanes, SPREAD_BYTES_MIN, Spread } from './spread.js';
 import { TreeIndexReader } from './tree-index.js';
@@ -81,6 +81,10 @@ export interface TransferOptions {
   readonly dryRun?: boolean;
   /** Further streams, for the data of large files. */
   readonly lanes?: Lanes;
+  /** Number of the medium that this makes; lower ones are those of an interrupted backup. */
+  readonly firstMedium?: number;
+  /** Directories have the names that are in them, for tar, which then removes what is gone; default: with `previous`. */
+  readonly isIncremental?: boolean;
   /** Nanoseconds since 1970. */
   readonly now?: () => bigint;
 }
@@ -98,10 +102,20 @@ export function sendTree(
   return new TreeSender(sink, roots, options).run();
 }
 
+/** Lines go at the latest behind so much data: without its line, data is nothing to resume from. */
+const FLUSH_BYTES = 4 << 20;
+
 const SLASH = Buffer.from('/');
 const DOT = 0x2e;
 /** Of a directory: its owner makes entries in it. */
 const OWNER_MAY_WRITE = 0o300;
+
+/** One character a byte. */
+const keyOf = (path: Buffer): string => path.toString('latin1');
+
+/** True if an open file is still what the walk saw. */
+const sameFacts = (a: TreeEntry, b: TreeEntry): boolean =>
+  a.ctimeNs === b.ctimeNs && a.mtimeNs === b.mtimeNs && a.size === b.size && a.mode === b.mode;
 
 const isBelow = (path: Buffer, prefix: Buffer): boolean =>
   path.length > prefix.length && path.compare(prefix, 0, prefix.length, 0, prefix.length) === 0;
@@ -112,8 +126,12 @@ interface OpenDirectory {
   /** Of its path in the archive, with a slash behind; empty for `/` itself. */
   readonly prefix: Buffer;
   readonly xattrs: readonly Xattr[] | null;
+  /** Its own is one of the media that were there before. */
+  readonly isOlder: boolean;
   /** Something in it lies in a medium that tar reads behind the directory's own. */
   isSpread: boolean;
+  /** Its member stands in this medium once more. */
+  isAgain: boolean;
 }
 
 class TreeSender extends MemberSender {
@@ -123,25 +141,24 @@ class TreeSender extends MemberSender {
   readonly #directories: OpenDirectory[] = [];
   readonly #scratch = Buffer.allocUnsafeSlow(1 << 18);
   readonly #lineBytes = Buffer.allocUnsafeSlow(LINE_BYTES_MAX + LINES_BYTES_TARGET);
+  /** Lower media are there already. */
+  readonly #isResumed: boolean;
   #parent: PreviousTree | null = null;
   #previous: TreeIndexReader | null = null;
   /** The clock went back since the parent's scan: what is older than it may be newer. */
   #trustsNothing = false;
   #lines = '';
+  #bytesFlushed = 0;
   #entries = 0;
   #bytes = 0;
   #warnings = 0;
 
   constructor(sink: PageSink, roots: readonly (Buffer | string)[], options: TransferOptions) {
     const { native, progress = new Float64Array(2), lanes } = options;
-    super(sink, {
-      medium: 0,
-      progress,
-      native,
-      deltaFrom: options.deltaFrom,
-      blockBytes: options.blockBytes,
-    });
+    const { firstMedium = 0, deltaFrom, blockBytes } = options;
+    super(sink, { medium: firstMedium, progress, native, deltaFrom, blockBytes });
     this.#options = options;
+    this.#isResumed = (options.firstMedium ?? 0) > 0;
     this.#spread =
       lanes === undefined
         ? null
@@ -165,7 +182,6 @@ class TreeSender extends MemberSender {
     for (const entry of this.#walk) {
       this.#leaveTo(entry.path);
       this.#entry(entry);
-      this.#enter(entry);
     }
     this.#leaveTo(null);
     const previous = this.#previous;
@@ -188,16 +204,31 @@ class TreeSender extends MemberSender {
 
   #entry(entry: TreeEntry): void {
     const known = this.#advanceTo(entry.path);
+    const isKept = known?.isKept === true;
+    const parent = this.#directories.at(-1);
     if (known !== null && this.#isUnchanged(entry, known)) {
       known.next();
       this.progress[0] = (this.progress[0] as number) + 1;
+      this.#enter(entry, isKept);
       return;
     }
-    const sent = this.#send(entry, known);
+    if (parent?.isOlder && this.#spread === null && !parent.isAgain && !this.#options.dryRun) {
+      // Before what comes into it, and once more behind: tar makes some symlinks last of all, and
+      // sets the times after these of directories only that it knew before them.
+      this.sendAgain(parent.entry, parent.xattrs);
+      parent.isAgain = true;
+    }
+    // The data of what an interrupted backup has is sent again, or it is kept as it is.
+    const sent = this.#send(entry, isKept ? null : known);
     // What could not be opened is gone from this point of the tree, as it is from a full set.
     if (!sent && known !== null) this.#tombstone(entry.path);
     if (known !== null) known.next();
+    if (sent && parent?.isOlder) parent.isSpread = true;
+    if (sent && entry.nlink > 1 && this.#isResumed) this.#sentFirsts.add(keyOf(entry.path));
+    this.#enter(entry, false);
   }
+  /** First names of files that are not taken over: nor are their other names. */
+  readonly #sentFirsts = new Set<string>();
 
   /** Tombstones for what the parent has before `path`; the list, if it then stands at it. */
   #advanceTo(path: Buffer): TreeIndexReader | null {
@@ -212,7 +243,28 @@ class TreeSender extends MemberSender {
   }
 
   #isUnchanged(entry: TreeEntry, known: TreeIndexReader): boolean {
-    return known.isTrusted && !this.#trustsNothing && known.looksLike(entry);
+    if (!known.looksLike(entry)) return false;
+    if (known.isTrusted && !this.#trustsNothing) {
+      return !known.isKept || entry.link === null || !this.#sentFirsts.has(keyOf(entry.link));
+    }
+    return known.isKept && this.#hasKeptData(entry, known);
+  }
+
+  /** A file of an interrupted backup whose times may lie: its digest does not. */
+  #hasKeptData(entry: TreeEntry, known: TreeIndexReader): boolean {
+    if (this.#options.dryRun || entry.type !== 'file' || entry.size === 0) return false;
+    const before = { ...entry };
+    const fd = this.#walk.open(entry);
+    if (fd < 0) return false;
+    try {
+      // Attributes have no digest: where there are some, or were, all is sent again.
+      const xattrs = this.xattrsOf(entry, fd) ?? [];
+      if (known.hasXattrs || xattrs.length > 0) return false;
+      if (!sameFacts(before, entry)) return false;
+      return this.#isKnownData(entry, known, fd, this.contentOf(entry, fd));
+    } finally {
+      closeSync(fd);
+    }
   }
 
   /** False if the entry is not in the backup after all; a warning said why. */
@@ -255,7 +307,8 @@ class TreeSender extends MemberSender {
   }
 
   #sendHeader(entry: TreeEntry): void {
-    const isListed = this.#previous !== null && entry.type === 'directory';
+    const { isIncremental = this.#previous !== null } = this.#options;
+    const isListed = isIncremental && entry.type === 'directory';
     const dumpdir = isListed ? this.#walk.dumpdirOf(entry) : null;
     this.#sent = { entry, xattrs: this.sendHeader(entry, dumpdir) };
   }
@@ -278,22 +331,23 @@ class TreeSender extends MemberSender {
 
   /** Directories that the walk has left: tar must set the times of some once more. */
   #leaveTo(path: Buffer | null): void {
-    if (this.#spread === null) return;
     for (;;) {
       const last = this.#directories.at(-1);
       if (last === undefined || (path !== null && isBelow(path, last.prefix))) return;
       this.#directories.pop();
-      if (last.isSpread) this.#spread.giveDirectory(last.entry, last.xattrs);
+      if (!last.isSpread || this.#options.dryRun) continue;
+      if (this.#spread !== null) this.#spread.giveDirectory(last.entry, last.xattrs);
+      else this.sendAgain(last.entry, last.xattrs);
     }
   }
 
-  #enter(entry: TreeEntry): void {
-    if (this.#spread === null || entry.type !== 'directory') return;
+  #enter(entry: TreeEntry, isOlder: boolean): void {
+    if (entry.type !== 'directory' || (this.#spread === null && !this.#isResumed)) return;
     const isTop = entry.path.length === 1 && entry.path[0] === DOT;
     const prefix = isTop ? Buffer.alloc(0) : Buffer.concat([entry.path, SLASH]);
     const sent = this.#sent;
     const xattrs = sent?.entry === entry ? sent.xattrs : this.xattrsOf(entry, accessOf(entry));
-    this.#directories.push({ entry, prefix, xattrs, isSpread: false });
+    this.#directories.push({ entry, prefix, xattrs, isOlder, isSpread: false, isAgain: false });
   }
 
   /**
@@ -304,6 +358,13 @@ class TreeSender extends MemberSender {
     if (known.type !== 'file' || known.size !== entry.size) return false;
     if (known.mtimeNs !== entry.mtimeNs && entry.size > COMPARE_BYTES_MAX) return false;
     const content = this.contentOf(entry, fd);
+    if (!this.#isKnownData(entry, known, fd, content)) return false;
+    this.sendLink(entry, fd, content, known.blake3);
+    return true;
+  }
+
+  /** Reads all of it. */
+  #isKnownData(entry: TreeEntry, known: TreeIndexReader, fd: number, content: Content): boolean {
     const { stored, map, segments } = content;
     if (known.isSparse !== (map !== null) || known.stored !== stored) return false;
     this.hasher.reset();
@@ -311,10 +372,7 @@ class TreeSender extends MemberSender {
     for (const { offset, bytes } of segments ?? [{ offset: 0, bytes: entry.size }]) {
       if (!this.#hashPart(fd, offset, bytes)) return false;
     }
-    const digest = this.hasher.digest('hex');
-    if (digest !== known.blake3 || !isSameFile(entry, fd)) return false;
-    this.sendLink(entry, fd, content, digest);
-    return true;
+    return this.hasher.digest('hex') === known.blake3 && isSameFile(entry, fd);
   }
 
   /**
@@ -356,8 +414,8 @@ class TreeSender extends MemberSender {
     for (const warning of warnings) this.onWarning(warning);
   }
 
-  protected onLine(line: string, dataBytes: number): void {
-    this.#count(dataBytes);
+  protected onLine(line: string, dataBytes: number, again: boolean): void {
+    if (!again) this.#count(dataBytes);
     this.#addLine(line);
   }
 
@@ -383,12 +441,14 @@ class TreeSender extends MemberSender {
       const newline = lines.indexOf('\n', start + LINES_BYTES_TARGET);
       const end = newline < 0 ? lines.length : newline + 1;
       this.#lines += lines.slice(start, end);
-      if (this.#lines.length >= LINES_BYTES_TARGET) this.#flushLines();
+      const isDue = this.#bytes - this.#bytesFlushed >= FLUSH_BYTES;
+      if (isDue || this.#lines.length >= LINES_BYTES_TARGET) this.#flushLines();
       start = end;
     }
   }
 
   #flushLines(): void {
+    this.#bytesFlushed = this.#bytes;
     if (this.#lines === '') return;
     const bytes = this.#lineBytes.write(this.#lines);
     assert(bytes < this.#lineBytes.length, 'lines fit their frame');

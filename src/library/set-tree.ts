@@ -19,16 +19,9 @@ import {
   type ManifestEntry,
 } from './manifest.js';
 import type { SetSummary } from './set-writer.js';
+import { isAtOrBelow } from './stored-path.js';
 import { TreeIndexReader } from './tree-index.js';
 import type { ParentList } from './tree-merge.js';
-
-const SLASH = 0x2f;
-
-const isAtOrBelow = (path: Buffer, top: Buffer): boolean =>
-  (top.length === 1 && top[0] === 0x2e) ||
-  (path.length >= top.length &&
-    path.compare(top, 0, top.length, 0, top.length) === 0 &&
-    (path.length === top.length || path[top.length] === SLASH));
 
 export const indexPathOf = (set: StoredSet): string => set.listPath;
 

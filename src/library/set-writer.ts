@@ -17,9 +17,13 @@ import type { Sealing } from './age-file.js';
 import { BlocksWriter, blocksPath } from './blocks.js';
 import { syncDirectory, writeNewFile } from './disk.js';
 import { type FrameReader, LINE_BYTES_MAX } from './frames.js';
+import { KEPT_LINES_FILE, markResumable, unmarkResumable } from './interrupted.js';
+import { type Adopted, KeptLines, type KeptMedium, type KeptRecord } from './kept-lines.js';
+import { endKeptMedia } from './kept-media.js';
 import {
   decodeLine,
   encodeHeader,
+  encodeScan,
   encodeTrailer,
   endOffset,
   type FurtherMedium,
@@ -92,12 +96,19 @@ export interface SetPlace {
   readonly plan?: MediaPlan;
   /** False for what does not come in the order of a walk, as a database's: it has no list. */
   readonly hasList?: boolean;
+  /** What an interrupted backup left in the directory; see adopt.ts. */
+  readonly adopted?: Adopted;
+  /** Keeps what there is for the next backup, instead of removing it; false: it was not worth it. */
+  readonly keep?: () => boolean;
   /** Called right before the set becomes visible. @throws if its parents are not what they were */
   readonly verifyChain?: () => void;
 }
 
-/** Manifest lines are gathered up to this before they are written. */
+/** Manifest lines are gathered up to this before they are written, ... */
 const GATHER_BYTES = 256 * 1024;
+/** ... or for so much data: a process that dies loses no more than this. */
+const WRITE_BYTES = 16 << 20;
+const NEWLINE = Buffer.of(0x0a);
 
 export class SetWriter {
   readonly id: string;
@@ -113,19 +124,30 @@ export class SetWriter {
   #gatheredBytes = 0;
   #lineNumber = 0;
   readonly #tiling = new MediaTiling();
+  /** What an interrupted backup left: its media come first. */
+  readonly #kept: KeptLines | null = null;
+  readonly #keptMedia: readonly KeptMedium[];
+  #voids = 0;
+  /** Of the set. */
   #entries = 0;
   #bytes = 0;
+  /** Of what came through the stream. */
+  #received = { entries: 0, bytes: 0 };
   #warnings = 0;
+  /** Bytes of data whose lines are in the manifest's file. */
+  #writtenUpTo = 0;
   #state: 'open' | 'committed' | 'aborted' = 'open';
 
   /** The library has made the directory and holds its lock. */
   constructor(place: SetPlace) {
     this.id = place.header.setId;
     this.#place = place;
-    const { header, plan = {}, partialDirectory } = place;
+    const { header, plan = {}, partialDirectory, adopted } = place;
     const { home } = this;
-    this.#media = createMedia({ partialDirectory, home, medium: 0, plan });
-    this.#blocks = new BlocksWriter(blocksPath(partialDirectory, 0, plan));
+    this.#keptMedia = adopted?.media ?? [];
+    const medium = this.#keptMedia.length;
+    this.#media = createMedia({ partialDirectory, home, medium, plan });
+    this.#blocks = new BlocksWriter(blocksPath(partialDirectory, medium, plan));
     this.#manifest = new NewFile(
       join(partialDirectory, manifestName(header)),
       listSealing(plan, home, MANIFEST_FILE),
@@ -140,6 +162,17 @@ export class SetWriter {
             parent: place.parent ?? null,
           });
     this.#gather(Buffer.from(encodeHeader(place.header)));
+    if (adopted !== undefined) {
+      const lines = join(partialDirectory, KEPT_LINES_FILE);
+      this.#kept = new KeptLines(lines, (record, line) => this.#takeOver(record, line));
+    }
+    // Last: without it what is there is nothing to come back to.
+    if (place.keep !== undefined) markResumable(partialDirectory, place.header);
+  }
+
+  /** Number of the medium that comes through the stream of the lines; others follow. */
+  get firstMedium(): number {
+    return this.#keptMedia.length;
   }
 
   /** What its volumes say of themselves. */
@@ -153,12 +186,12 @@ export class SetWriter {
     return this.#place.partialDirectory;
   }
 
-  /** So far: for progress. */
+  /** What came so far, without what was there before. */
   get entries(): number {
-    return this.#entries;
+    return this.#received.entries;
   }
   get bytes(): number {
-    return this.#bytes;
+    return this.#received.bytes;
   }
   get warnings(): number {
     return this.#warnings;
@@ -167,7 +200,7 @@ export class SetWriter {
   /** Appends the payload of the MEDIA frame that `frames` stands at. */
   media(frames: FrameReader): void {
     assert(this.#state === 'open', 'the set is open');
-    this.#guard(() => frames.pass(frames.owed, (page) => this.#media.append(page)));
+    frames.pass(frames.owed, (page) => this.#guard(() => this.#media.append(page)));
   }
 
   /** Keeps the block hashes of a file whose line is to come. */
@@ -189,44 +222,107 @@ export class SetWriter {
       try {
         if (newline < 0) throw new LineError('it has no end');
         if (newline - start >= LINE_BYTES_MAX) throw new LineError('it is too long');
-        this.#accept(line, allowed, newline - start);
+        if (this.#accept(line, allowed, newline - start)) {
+          this.#gather(bytes.subarray(start, newline + 1));
+        }
       } catch (e) {
         if (!(e instanceof LineError)) throw e;
+        this.#isRefused = true;
         const where = `line ${this.#lineNumber + 1} of the manifest`;
         throw stpError('EPROTO', `the client's ${where} is refused: ${e.message}`);
       }
-      this.#gather(bytes.subarray(start, newline + 1));
       start = newline + 1;
     }
+    // What is not written is lost when the machine or the process dies.
+    if (this.#bytes - this.#writtenUpTo >= WRITE_BYTES) {
+      this.#writtenUpTo = this.#bytes;
+      this.#guard(() => this.#writeGathered());
+    }
   }
+  /** A client that breaks the rules leaves nothing that is worth keeping. */
+  #isRefused = false;
 
-  #accept(line: string, allowed: 'entry' | 'warning', lineBytes: number): void {
+  /** False if the line does not go into the manifest. */
+  #accept(line: string, allowed: 'entry' | 'warning', lineBytes: number): boolean {
     const record = decodeLine(line);
     const isOfTree = record.kind === 'entry' || record.kind === 'deleted' || record.kind === 'scan';
     if ((isOfTree ? 'entry' : record.kind) !== allowed) {
       throw new LineError(`it is not of the kind ${allowed}`);
     }
     if (record.kind === 'warning') this.#warnings++;
-    else if (record.kind === 'scan') this.#merge?.begin(record.scanNs);
-    else if (record.kind === 'deleted') this.#guard(() => this.#merge?.remove(record.path));
+    else if (record.kind === 'scan') return this.#acceptScan(record.scanNs);
+    else if (record.kind === 'deleted') return this.#acceptTombstone(record.path);
     else if (record.kind === 'entry') this.#acceptEntry(record, lineBytes);
+    return true;
+  }
+
+  /** What is taken over may be as old as its own scan. */
+  #acceptScan(scanNs: bigint): boolean {
+    const { adopted } = this.#place;
+    if (adopted === undefined || scanNs <= adopted.scanNs) {
+      this.#merge?.begin(scanNs);
+      return true;
+    }
+    this.#merge?.begin(adopted.scanNs);
+    this.#gather(Buffer.from(encodeScan(adopted.scanNs)));
+    return false;
+  }
+
+  /** The client knows what is taken over as it knows the parent: only the parent's can be deleted. */
+  #acceptTombstone(path: Buffer): boolean {
+    this.#kept?.passTo(path);
+    if (this.#kept?.isAt(path)) {
+      this.#kept.replace(path, null);
+      return this.#guard(() => this.#merge?.removeIfThere(path)) === true;
+    }
+    this.#guard(() => this.#merge?.remove(path));
+    return true;
   }
 
   #acceptEntry(record: ManifestEntry, lineBytes: number): void {
+    const { medium, path } = record;
+    if (medium < this.firstMedium) {
+      throw new LineError(`${displayPath(path)} is in medium ${medium}, which is complete`);
+    }
+    if (this.#kept !== null && !record.again) {
+      this.#kept.passTo(path);
+      if (record.sameData && this.#kept.isAt(path)) {
+        throw new LineError(`${displayPath(path)} has sameData, but its data is not the parent's`);
+      }
+      this.#kept.replace(path, record.type);
+    }
     this.#tiling.add(record);
     // Other media come through other streams: whether all of it is there shows at the end.
-    if (record.medium === 0 && endOffset(record) > this.#media.bytes) {
-      throw new LineError(`${displayPath(record.path)} ends behind the media received`);
+    if (medium === this.firstMedium && endOffset(record) > this.#media.bytes) {
+      throw new LineError(`${displayPath(path)} ends behind the media received`);
     }
     // Those of other media are compared by check; wrong ones cost their file a full copy.
     const { blocks } = record;
-    if (record.medium === 0 && blocks !== null && !this.#blocks.claim(blocks, record.size)) {
-      const shown = displayPath(record.path);
+    const isOwn = medium === this.firstMedium;
+    if (isOwn && blocks !== null && !this.#blocks.claim(blocks, record.size)) {
+      const shown = displayPath(path);
       throw new LineError(`the block hashes of ${shown} are not those that it names`);
     }
+    if (!record.again) this.#received.entries++;
+    this.#received.bytes += mediaDataBytes(record);
+    // Lines that are taken over may have come before it meanwhile.
+    this.#count(record, lineBytes);
+  }
+
+  #count(record: ManifestEntry, lineBytes: number): void {
     if (!record.again) this.#entries++;
     this.#bytes += mediaDataBytes(record);
     this.#guard(() => this.#merge?.put(record, this.#lineOffset, lineBytes));
+  }
+
+  #takeOver(record: KeptRecord, line: Buffer): void {
+    if (record.kind === 'deleted') this.#guard(() => this.#merge?.remove(record.path));
+    else {
+      this.#tiling.add(record);
+      if (record.kind === 'void') this.#voids++;
+      else this.#count(record, line.length);
+    }
+    this.#gather(Buffer.concat([line, NEWLINE]));
   }
 
   #gather(line: Uint8Array): void {
@@ -249,6 +345,7 @@ export class SetWriter {
    */
   commit(more: readonly FurtherMedium[] = []): SetSummary {
     assert(this.#state === 'open', 'the set is open');
+    this.#kept?.passAll();
     this.#assertTiled(more);
     if (this.#blocks.unclaimed > 0) {
       this.abort();
@@ -257,6 +354,7 @@ export class SetWriter {
     return this.#guard(() => {
       const { partialDirectory, directory } = this.#place;
       const summary = this.#finishFiles(more);
+      unmarkResumable(partialDirectory);
       syncDirectory(partialDirectory);
       this.#place.verifyChain?.();
       renameSync(partialDirectory, directory);
@@ -276,7 +374,9 @@ export class SetWriter {
   /** Entries must name all that arrived, and nothing else. */
   #assertTiled(more: readonly FurtherMedium[]): void {
     const { ends } = this.#tiling;
-    const arrived = [this.#media.bytes, ...more.map(({ bytes }) => bytes - TAR_END_BYTES)];
+    const before = this.#keptMedia.map(({ bytes }) => bytes);
+    const further = more.map(({ bytes }) => bytes - TAR_END_BYTES);
+    const arrived = [...before, this.#media.bytes, ...further];
     for (let medium = 0; medium < Math.max(ends.length, arrived.length); medium++) {
       const extra = (arrived[medium] ?? 0) - (ends[medium] ?? 0);
       if (extra === 0) continue;
@@ -292,14 +392,22 @@ export class SetWriter {
 
   #finishFiles(more: readonly FurtherMedium[]): SetSummary {
     const { setId, ...header } = this.#place.header;
+    const directory = this.#place.partialDirectory;
+    const manifest = join(directory, MANIFEST_FILE);
+    // Before bytes of the media become voids, it is on the disk which ones.
+    this.#writeGathered();
+    const kept = endKeptMedia(directory, manifest, this.#keptMedia, this.#voids > 0);
     this.#media.append(new Uint8Array(TAR_END_BYTES));
-    const { volumes, ...medium } = this.#media.finish();
-    const moreMedia = more.map(({ bytes, blake3 }) => ({ bytes, blake3 }));
+    const { volumes, mediaBytes, mediaBlake3 } = this.#media.finish();
+    const further = more.map(({ bytes, blake3 }) => ({ bytes, blake3 }));
+    const all = [...kept, { bytes: mediaBytes, blake3: mediaBlake3 }, ...further];
+    const [first, ...moreMedia] = all as [FurtherMedium, ...FurtherMedium[]];
     const allVolumes = [...(volumes ?? []), ...more.flatMap((m) => m.volumes ?? [])];
     const totals = {
       entries: this.#entries,
       bytes: this.#bytes,
-      ...medium,
+      mediaBytes: first.bytes,
+      mediaBlake3: first.blake3,
       ...(moreMedia.length > 0 && { moreMedia }),
       warnings: this.#warnings,
       ...(volumes !== undefined && { volumes: allVolumes }),
@@ -329,11 +437,33 @@ export class SetWriter {
 
   /** Removes everything of an open set; does nothing to one that is committed or aborted. */
   abort(): void {
+    this.#end(false);
+  }
+
+  /** The same, but what came so far is kept for the next backup, if that can be. */
+  interrupt(): void {
+    this.#end(!this.#isRefused);
+  }
+
+  #end(isKept: boolean): void {
     if (this.#state !== 'open') return;
     this.#state = 'aborted';
-    this.#closeFiles();
-    rmSync(this.#place.partialDirectory, { recursive: true, force: true });
-    this.#place.release();
+    const { partialDirectory, keep, release } = this.#place;
+    let isGone = false;
+    try {
+      if (isKept && keep !== undefined) {
+        this.#writeGathered();
+        this.#closeFiles();
+        isGone = keep();
+      }
+    } catch (e) {
+      // A disk that is full now: there is nothing to keep it on.
+      if (!isCoded(e)) throw e;
+    } finally {
+      this.#closeFiles();
+      if (!isGone) rmSync(partialDirectory, { recursive: true, force: true });
+      release();
+    }
   }
 
   #filesOpen = true;

@@ -23,7 +23,8 @@ import type { ListServer } from './list-transfer.js';
 import type { SetWriter } from './set-writer.js';
 
 /**
- * Receives up to and including END. The caller commits; after an error the set is aborted.
+ * Receives up to and including END. The caller commits; after an error the set is aborted, and kept
+ * for the next backup if the stream broke.
  * @param progress kept up to date for another thread: [entries, bytes of data]
  * @throws EPROTO, ENOSPC and what the stream throws
  */
@@ -36,7 +37,7 @@ export function storeSet(
   try {
     return receive(new FrameReader(source), set, progress, list);
   } catch (e) {
-    set.abort();
+    set.interrupt();
     throw e;
   }
 }

@@ -9,7 +9,8 @@
  *   offset  bytes
  *   0       4   bytes of the record
  *   4       1   type: place in `types`
- *   5       1   flags: 1 not to be trusted next time, 2 sparse
+ *   5       1   flags: 1 not to be trusted next time, 2 sparse, 4 kept of an interrupted
+ *               backup, 8 the same and it has attributes
  *   6       2   bytes of the path
  *   8       2   bytes of the link
  *   10      2   permission bits
@@ -61,6 +62,8 @@ const types: readonly EntryType[] = [
 
 const UNTRUSTED = 1;
 const SPARSE = 2;
+const KEPT = 4;
+const XATTRS = 8;
 
 /**
  * A change in the same tick of the file system's clock as the scan leaves no trace: entries as new as
@@ -95,6 +98,7 @@ export function encodeRecord(
   place: IndexPlace,
   scanNs: bigint,
   extra: Extra = NO_EXTRA,
+  isKept = false,
 ): Buffer {
   const linkBytes = e.link?.length ?? 0;
   const more = encodeExtra(extra);
@@ -104,7 +108,13 @@ export function encodeRecord(
   scratch.fill(0, 0, RECORD_BYTES);
   view.setUint32(0, bytes, true);
   view.setUint8(4, types.indexOf(e.type));
-  view.setUint8(5, (fresh || e.changed ? UNTRUSTED : 0) | (e.sparse ? SPARSE : 0));
+  view.setUint8(
+    5,
+    (fresh || e.changed ? UNTRUSTED : 0) |
+      (e.sparse ? SPARSE : 0) |
+      (isKept ? KEPT : 0) |
+      (isKept && (e.xattrs?.length ?? 0) > 0 ? XATTRS : 0),
+  );
   view.setUint16(6, e.path.length, true);
   view.setUint16(8, linkBytes, true);
   view.setUint16(10, e.mode, true);
@@ -213,6 +223,13 @@ export class TreeIndexReader {
   }
   get isTrusted(): boolean {
     return ((this.#chunk[this.#at + 5] as number) & UNTRUSTED) === 0;
+  }
+  /** Not in the parent, but in the set that is being made. */
+  get isKept(): boolean {
+    return ((this.#chunk[this.#at + 5] as number) & KEPT) !== 0;
+  }
+  get hasXattrs(): boolean {
+    return ((this.#chunk[this.#at + 5] as number) & XATTRS) !== 0;
   }
   get isSparse(): boolean {
     return ((this.#chunk[this.#at + 5] as number) & SPARSE) !== 0;

@@ -33,6 +33,8 @@ export interface TreeMergeOptions {
   readonly parent: ParentList | null;
   /** Who may read it; left out: anybody. */
   readonly sealing?: Sealing | null;
+  /** The list is of what is kept of an interrupted backup, and says so of each entry. */
+  readonly isKept?: boolean;
 }
 
 const openList = (from: string | ByteFile): ByteFile =>
@@ -83,7 +85,8 @@ export class TreeMerge {
     const at = { set: this.#options.ordinal, lineOffset, lineBytes };
     const place = { ...at, dataSet, dataMedium, dataOffset };
     const extra = this.#extraOf(entry, match);
-    this.#write(encodeRecord(entry, place, this.#scanNs ?? 0n, extra));
+    const { isKept } = this.#options;
+    this.#write(encodeRecord(entry, place, this.#scanNs ?? 0n, extra, isKept));
     this.#entries++;
     if (match) this.#parent?.next();
   }
@@ -141,6 +144,13 @@ export class TreeMerge {
       throw new LineError(`${displayPath(path)} is deleted, but the parent has it not`);
     }
     this.#parent?.next();
+  }
+
+  /** The same of what the parent may not have; false if so. */
+  removeIfThere(path: Buffer): boolean {
+    const isThere = this.#advanceTo(path);
+    if (isThere) this.#parent?.next();
+    return isThere;
   }
 
   /** Copies what the parent has before `path`; true if the parent then stands at it. */

@@ -14,6 +14,8 @@ interface FsOptions extends SessionVerbOptions {
   readonly excludeCaches?: boolean;
   readonly dryRun?: boolean;
   readonly streams?: number;
+  /** False with --no-resume. */
+  readonly resume?: boolean;
   readonly deltaFrom?: number;
   readonly volumeSize?: string;
   readonly compress?: string;
@@ -47,6 +49,7 @@ async function backUp(given: readonly string[], options: FsOptions): Promise<voi
     incremental: options.incremental ?? false,
     dryRun: options.dryRun ?? false,
     streams: options.streams,
+    resume: options.resume ?? true,
     deltaFrom: options.deltaFrom,
     selection: {
       exclude: options.exclude ?? [],
@@ -79,6 +82,7 @@ export function addFs(program: Command): void {
     .option('--one-file-system', 'do not enter other file systems')
     .option('--exclude-caches', 'of directories with a CACHEDIR.TAG only the tag')
     .option('--streams <n>', 'streams that read large files at a time, 1 to 8', parseStreams)
+    .option('--no-resume', 'send everything again that an interrupted backup left')
     .option(
       '--delta-from <size>',
       'of files from this size on store only changed blocks, such as 64MiB; 0: never (default 4MiB)',

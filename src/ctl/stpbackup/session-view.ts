@@ -48,6 +48,9 @@ export class SessionView {
       case 'complaint':
         this.#complaint(event.complaint);
         break;
+      case 'notice':
+        if (!this.#options.quiet) this.#progress.say(printable(event.text));
+        break;
       case 'done':
         this.report = event.report;
         break;
@@ -117,10 +120,15 @@ function summaryText(r: SessionReport): string {
   const share =
     r.memoryBytes > 0 ? ` (${((100 * network) / r.memoryBytes).toFixed(3)} % of it)` : '';
   const rate = humanSize(Math.round(r.movedBytes / r.seconds));
+  const { resumed } = r;
+  const kept: [string, string][] = resumed
+    ? [['taken over', `${resumed.entries} entries, ${humanSize(resumed.bytes)}`]]
+    : [];
   const rows: [string, string][] = [
     [r.op === 'backup' ? 'set' : 'restored set', r.set],
     ['host', r.host],
     ['entries', `${r.entries}`],
+    ...kept,
     ['file data', `${r.bytes} bytes (${humanSize(r.bytes)})`],
     ['time', `${r.seconds.toFixed(2)} s, ${rate}/s`],
     ['via', r.viaReason === undefined ? r.via : `${r.via}, as the array was not: ${r.viaReason}`],

@@ -73,7 +73,7 @@ async function startSite(t: ExecutionContext): Promise<Site> {
     library,
     async backUp(order = {}) {
       const all = { host: 'host1', paths: [src], ...order };
-      const { set } = await h.server.backup(all, h.events, h.signal.signal);
+      const { set } = await h.server.backup(all, h.events, new AbortController().signal);
       const problems: string[] = [];
       const onProblem = (p: { message: string }) => void problems.push(p.message);
       checkLibrary(library, [set], { kind: 'data' }, { onProblem });
@@ -83,7 +83,7 @@ async function startSite(t: ExecutionContext): Promise<Site> {
     async restored(set) {
       const target = join(h.base, 'out', `restored-${count++}`);
       const order = { set, host: 'host1', target, paths: [] };
-      const { complaints } = await h.server.restore(order, h.events, h.signal.signal);
+      const { complaints } = await h.server.restore(order, h.events, new AbortController().signal);
       t.deepEqual(complaints, []);
       return join(target, src);
     },
@@ -182,4 +182,40 @@ test.serial('a session of several streams that is given up leaves no set', async
   for (const name of ['one', 'two', 'three']) run('truncate', ['-s', '1MiB', join(src, name)]);
   const { set } = await h.server.backup(order, h.events, new AbortController().signal);
   t.deepEqual(h.library().sets, [set]);
+});
+
+test.serial('what several streams left is taken over by the next backup', async (t) => {
+  const seed = randomInt(2 ** 31);
+  t.log(`seed ${seed}`);
+  const { h, src, library, backUp, restored, extracted } = await startSite(t);
+  makeTree(src, seed);
+  for (let i = 0; i < 6; i++) writeFileSync(join(src, `b/m${i}`), Buffer.alloc(6 << 20, `${i}`));
+  run('fallocate', ['-l', '8GiB', join(src, 'z-huge')]);
+  const order = { host: 'host1', paths: [src], streams: 3 };
+  const running = h.server.backup(order, h.events, h.signal.signal);
+  running.catch(() => {});
+  // All of the small ones are through, and the large one is not.
+  await until(() => h.progress.some((p) => p.moved > 500_000_000));
+  h.signal.abort(new Error('the test gives it up'));
+  await t.throwsAsync(running);
+  t.deepEqual(h.library(), { sets: [], partial: [] });
+  run('truncate', ['-s', '1MiB', join(src, 'z-huge')]);
+  const notices: string[] = [];
+  const events = { ...h.events, notice: (text: string) => void notices.push(text) };
+  const again = { ...order, streams: 2 };
+  const report = await h.server.backup(again, events, new AbortController().signal);
+  t.true((report.resumed?.bytes ?? 0) > 30_000_000, JSON.stringify(report.resumed));
+  t.true(report.bytes < 20_000_000, `${report.bytes} bytes were sent`);
+  t.true(notices.some((text) => /interrupted/.test(text)));
+  const problems: string[] = [];
+  const onProblem = (p: { message: string }) => void problems.push(p.message);
+  checkLibrary(library, [report.set], { kind: 'data' }, { onProblem });
+  t.deepEqual(problems, []);
+  t.is(library.openSet(report.set).media.length, 5);
+  // The next one begins from nothing that was interrupted.
+  const next = await backUp({ incremental: true });
+  if (!rsync) return;
+  t.is(difference(src, await restored(report.set)), '', 'restored');
+  t.is(difference(src, extracted(report.set)), '', 'extracted');
+  t.is(difference(src, await restored(next)), '', 'an incremental one upon it');
 });

@@ -114,7 +114,7 @@ test('forget takes a set out of the listing, prune removes it; a dry run does ne
     t.true(dry.bytes > 5000);
     t.deepEqual(prune(library, false), dry);
     t.deepEqual(readdirSync(join(library.directory, 'forgotten')), []);
-    t.deepEqual(prune(library, false), { sets: [], bytes: 0 });
+    t.deepEqual(prune(library, false), { sets: [], bytes: 0, interrupted: [] });
     t.false(readdirSync(join(library.directory, 'tmp')).some((name) => name.endsWith('.partial')));
   });
 });
