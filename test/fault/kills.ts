@@ -23,6 +23,7 @@ try {
   const work = new KillsRounds(house, Number(values.seed));
   await work.calibrate();
   for (let i = 0; i < rounds; i++) process.stdout.write(`${await work.round()}\n`);
+  work.restoreAll();
   const left = await house.end();
   const { byVictim, byOperation, ...told } = work.told;
   const all = { ...told, ...Object.fromEntries([...byOperation, ...byVictim]) };

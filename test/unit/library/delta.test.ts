@@ -24,7 +24,7 @@ import { openChain } from '../../../src/library/set-tree.js';
 import { native } from '../../../src/native.js';
 import { Dice, seedFromEnvironment } from '../../support/random.js';
 import { Generations, type Made, said } from './generations.js';
-import { hasProgram, inDirectory, MemoryPipe, run } from './stand-ins.js';
+import { hasProgram, inMemory, MemoryPipe, run } from './stand-ins.js';
 
 const KIB = 1024;
 const BLOCK = 16 * KIB;
@@ -49,7 +49,7 @@ function withFile(
   size: number,
   body: (g: Generations, path: string, dice: Dice, made: Made) => void,
 ): void {
-  inDirectory((d) => {
+  inMemory((d) => {
     const g = new Generations(d);
     mkdirSync(g.source);
     const dice = new Dice(7);
@@ -385,7 +385,7 @@ test('ten generations of random changes, each restored and compared', (t) => {
   const seed = seedFromEnvironment();
   t.log(`STPD_SEED=${seed}`);
   const dice = new Dice(seed);
-  inDirectory((d) => {
+  inMemory((d) => {
     const g = new Generations(d);
     mkdirSync(g.source);
     const paths = ['a', 'b', 'c'].map((name) => join(g.source, name));

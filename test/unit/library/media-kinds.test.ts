@@ -21,7 +21,7 @@ import {
   server,
   VOLUME_BYTES,
 } from './media-kinds.js';
-import { hasProgram, inDirectory, lockFile, MemoryPipe, run } from './stand-ins.js';
+import { hasProgram, inMemory, lockFile, MemoryPipe, run } from './stand-ins.js';
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 
@@ -33,7 +33,7 @@ interface Rig {
 }
 
 function withSet(kind: Kind, body: (rig: Rig) => void): void {
-  inDirectory((directory) => {
+  inMemory((directory) => {
     const source = join(directory, 'source');
     makeTree(source, seed);
     const library = Library.open(join(directory, 'library'), { lockFile, access: kind.access });
@@ -136,7 +136,7 @@ for (const kind of kinds) {
   );
 
   test(`${name}: an incremental set builds on it`, (t) => {
-    inDirectory((directory) => {
+    inMemory((directory) => {
       const rig = new Generations(directory, kind);
       makeTree(rig.source, seed);
       rig.full();
@@ -274,7 +274,7 @@ for (const kind of sealed) {
 }
 
 test('a plain set is one file that any tar reads, as before', (t) => {
-  inDirectory((directory) => {
+  inMemory((directory) => {
     const source = join(directory, 'source');
     makeTree(source, seed);
     const library = Library.open(join(directory, 'library'), { lockFile });
@@ -305,7 +305,7 @@ test('the first volume is an archive by itself, and others from their first whol
 });
 
 test('media that cannot be are refused before anything is written', (t) => {
-  inDirectory((directory) => {
+  inMemory((directory) => {
     const library = Library.open(join(directory, 'library'), { lockFile });
     for (const plan of [{ volumeBytes: 1000 }, { level: 0 }, { level: 20 }]) {
       const begin = () => library.beginSet({ host: 'h', roots: [], stpd: '0' }, { plan });
