@@ -9,6 +9,7 @@
 import { type MessagePort, Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
 import type { VolumeHome } from '../library/media-plan.js';
+import { workerFile } from '../package-files.js';
 import { dropLink, type MoverLink } from './mover-link.js';
 import { MOVER_NUMBERS, type MoverTimes, sumTimes, timesOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
@@ -106,7 +107,7 @@ function deferred<T>(): {
 const spares = new Map<MoverEntry, Worker>();
 
 function startWorker(entry: MoverEntry): Worker {
-  return new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), { name: entry });
+  return new Worker(workerFile(entry), { name: entry });
 }
 
 export class Mover<R> {

@@ -20,7 +20,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { isAbsolute } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isCoded, messageOf } from '../errors.js';
 import { PAGE_BYTES } from '../layout/tables.js';
 import {

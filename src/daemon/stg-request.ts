@@ -2,7 +2,7 @@
  * The rules of `stg create` and `stg grow`, the same for `stpctl` (before anything is sent) and for the control
  * API (whatever was sent). Pure; any thread.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import {
   BOARDS_MAX,
   STG_BOARDS_MIN,

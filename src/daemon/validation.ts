@@ -2,7 +2,7 @@
  * One validator for everything people and programs hand in: configuration, flags, requests.
  * A problem names the value and the rule. Pure; any thread.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Values that break a rule. Nothing was tried. Each problem is one line that starts with a name. */
 export class ValidationError extends Error {
