@@ -379,7 +379,8 @@ makePristine();
 reset();
 for (const id of made) portraits.set(id, portraitOf(openLibrary(), id));
 whole = portraits.get(made[2] as string) as string;
-if (whole !== portrait(source)) throw new Error('the sets do not restore before any call fails');
+for (const text of portraits.values())
+  if (!text.includes('/f3000 ')) throw new Error(`before any call fails: ${text}`);
 for (const [name, one] of Object.entries(cases)) {
   let tried = 0;
   for (let at = 1; ; at += Number(step)) {

@@ -109,10 +109,15 @@ export class Generations {
           );
     storeSet(pipe, writer);
     const { partialDirectory: directory, home } = writer;
-    const more = lanes.map(({ pipe: from, medium }) =>
-      storeMedium(from, { directory, home, medium, plan: plan ?? {} }),
-    );
-    return this.library.openSet(writer.commit(more).id);
+    try {
+      const more = lanes.map(({ pipe: from, medium }) =>
+        storeMedium(from, { directory, home, medium, plan: plan ?? {} }),
+      );
+      return this.library.openSet(writer.commit(more).id);
+    } finally {
+      // Nothing, once it is committed.
+      writer.abort();
+    }
   }
 
   /** Restores a point of the chain; returns where the tree is then. */
