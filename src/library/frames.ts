@@ -191,33 +191,45 @@ export class FrameWriter {
     this.begin(FRAME_MEDIA, bytes);
   }
 
+  /** True if so much of a member fits what is left of the page. */
+  hasRoomFor(memberBytes: number): boolean {
+    const frameHeader = this.#openAt >= 0 ? 0 : FRAME_HEADER_BYTES;
+    return this.#room() >= frameHeader + memberBytes;
+  }
+
+  /** A member whose data is at hand. */
+  putWhole(header: Uint8Array, headerBytes: number, data: Uint8Array): void {
+    const padding = paddedBytes(data.length) - data.length;
+    this.beginMedia(headerBytes + data.length + padding);
+    this.put(header, 0, headerBytes);
+    this.put(data, 0, data.length);
+    this.putZeros(padding);
+  }
+
   /**
-   * A member that fits what is left of the page, header and data, as part of the open MEDIA frame or
-   * of a new one.
+   * A member that fits what is left of the page (`hasRoomFor`), as part of the open MEDIA frame or of
+   * a new one.
    * @param read puts the data at a place of the page; where it says no, nothing is sent
-   * @returns false if nothing was sent
+   * @returns the data as it lies there, until more is put; null if nothing was sent
    */
   putMember(
     header: Uint8Array,
+    headerBytes: number,
     dataBytes: number,
     read: (view: Uint8Array, at: number) => boolean,
-    digest: Digest,
-  ): boolean {
+  ): Uint8Array | null {
     assert(this.#owed === 0, 'the frame before is complete');
-    const paddedEnd = header.length + paddedBytes(dataBytes);
-    const room = this.#room();
-    const frameHeader = this.#openAt >= 0 ? 0 : FRAME_HEADER_BYTES;
-    if (room < frameHeader + paddedEnd) return false;
-    const start = this.#filled + frameHeader;
-    const dataAt = start + header.length;
-    if (!read(this.#view, dataAt)) return false;
+    const paddedEnd = headerBytes + paddedBytes(dataBytes);
+    assert(this.hasRoomFor(paddedEnd), 'the member fits the page');
+    const start = this.#filled + (this.#openAt >= 0 ? 0 : FRAME_HEADER_BYTES);
+    const dataAt = start + headerBytes;
+    if (!read(this.#view, dataAt)) return null;
     if (this.#openAt < 0) this.#openAt = this.#filled;
     const dataEnd = dataAt + dataBytes;
-    native().copyBytes(header, 0, header.length, this.#view, start);
-    digest.update(this.#view.subarray(dataAt, dataEnd));
+    native().copyBytes(header, 0, headerBytes, this.#view, start);
     this.#filled = start + paddedEnd;
-    this.#view.fill(0, dataEnd, this.#filled);
-    return true;
+    if (dataEnd < this.#filled) this.#view.fill(0, dataEnd, this.#filled);
+    return this.#view.subarray(dataAt, dataEnd);
   }
 
   /** Starts a frame of known length; its payload must follow. */

@@ -53,8 +53,8 @@ const READS_MAX = 3;
 /** ... if it is not larger: each reading stands in the media. */
 const AGAIN_BYTES_MAX = 64 << 20;
 
-/** Larger ones seldom fit what is left of a page. */
-const SMALL_BYTES_MAX = 48 << 10;
+/** Larger ones are read page by page: a call more is nothing beside so much data. */
+const SMALL_BYTES_MAX = 256 << 10;
 
 /** Of a manifest line, beside two paths with every byte escaped. */
 const XATTRS_LINE_BYTES_MAX = LINE_BYTES_MAX - 220 * 1024;
@@ -115,6 +115,8 @@ export abstract class MemberSender {
   readonly #deltas: DeltaSender;
   /** Hashes of the file and of its blocks. */
   readonly #both: Digest;
+  /** Where a small file is read to that does not fit the page. */
+  readonly #aside = Buffer.allocUnsafeSlow(SMALL_BYTES_MAX);
   /** Of this medium, so far. */
   protected mediaBytes = 0;
   /** Of block hashes that were sent for it. */
@@ -208,8 +210,9 @@ export abstract class MemberSender {
   }
 
   /**
-   * The common case, in one call of `readWhole`: header and data fit a page, and nothing about the
-   * file is unusual. False: nothing was sent.
+   * The common case, in one call of `readWhole`: a small file about which nothing is unusual. It is
+   * read to where it goes in the page; or aside, if it does not fit what is left of that. False:
+   * nothing was sent.
    */
   protected sendSmall(
     entry: TreeEntry,
@@ -219,12 +222,19 @@ export abstract class MemberSender {
     if (size > SMALL_BYTES_MAX || isSparse(size, entry.blocks)) return false;
     if (this.fitsDelta(size, blockBytesFor(size, this.#blockBytes))) return false;
     const headerBytes = this.#headers.write(entry);
-    this.hasher.reset();
-    const header = this.#headers.buffer.subarray(0, headerBytes);
-    if (!this.frames.putMember(header, size, readWhole, this.hasher)) return false;
+    const header = this.#headers.buffer;
+    let data: Uint8Array | null;
+    if (this.frames.hasRoomFor(headerBytes + paddedBytes(size))) {
+      data = this.frames.putMember(header, headerBytes, size, readWhole);
+      if (data === null) return false;
+    } else {
+      if (!readWhole(this.#aside, 0)) return false;
+      data = this.#aside.subarray(0, size);
+      this.frames.putWhole(header, headerBytes, data);
+    }
     this.#headerBytes = headerBytes;
     this.progress[1] = (this.progress[1] as number) + size;
-    this.line(entry, size, this.hasher.digest('hex'), false, null);
+    this.line(entry, size, blake3(data).toString('hex'), false, null);
     return true;
   }
 
