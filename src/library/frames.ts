@@ -36,7 +36,7 @@ import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { native } from '../native.js';
 import { BLOCK_LIST_BYTES_MAX } from './blocks.js';
-import { paddedBytes, TAR_BLOCK_BYTES } from './pax.js';
+import { TAR_BLOCK_BYTES } from './pax.js';
 
 export const FRAME_HEADER_BYTES = 16;
 
@@ -197,39 +197,26 @@ export class FrameWriter {
     return this.#room() >= frameHeader + memberBytes;
   }
 
-  /** A member whose data is at hand. */
-  putWhole(header: Uint8Array, headerBytes: number, data: Uint8Array): void {
-    const padding = paddedBytes(data.length) - data.length;
-    this.beginMedia(headerBytes + data.length + padding);
-    this.put(header, 0, headerBytes);
-    this.put(data, 0, data.length);
-    this.putZeros(padding);
+  /** A member that is at hand. */
+  putWhole(member: Uint8Array): void {
+    this.beginMedia(member.length);
+    this.put(member, 0, member.length);
   }
 
   /**
    * A member that fits what is left of the page (`hasRoomFor`), as part of the open MEDIA frame or of
    * a new one.
-   * @param read puts the data at a place of the page; where it says no, nothing is sent
-   * @returns the data as it lies there, until more is put; null if nothing was sent
+   * @param make puts it at a place of the page; where it says no, nothing is sent
+   * @returns the member as it lies there, until more is put; null if nothing was sent
    */
-  putMember(
-    header: Uint8Array,
-    headerBytes: number,
-    dataBytes: number,
-    read: (view: Uint8Array, at: number) => boolean,
-  ): Uint8Array | null {
+  putMember(bytes: number, make: (view: Uint8Array, at: number) => boolean): Uint8Array | null {
     assert(this.#owed === 0, 'the frame before is complete');
-    const paddedEnd = headerBytes + paddedBytes(dataBytes);
-    assert(this.hasRoomFor(paddedEnd), 'the member fits the page');
+    assert(this.hasRoomFor(bytes), 'the member fits the page');
     const start = this.#filled + (this.#openAt >= 0 ? 0 : FRAME_HEADER_BYTES);
-    const dataAt = start + headerBytes;
-    if (!read(this.#view, dataAt)) return null;
+    if (!make(this.#view, start)) return null;
     if (this.#openAt < 0) this.#openAt = this.#filled;
-    const dataEnd = dataAt + dataBytes;
-    native().copyBytes(header, 0, headerBytes, this.#view, start);
-    this.#filled = start + paddedEnd;
-    if (dataEnd < this.#filled) this.#view.fill(0, dataEnd, this.#filled);
-    return this.#view.subarray(dataAt, dataEnd);
+    this.#filled = start + bytes;
+    return this.#view.subarray(start, this.#filled);
   }
 
   /** Starts a frame of known length; its payload must follow. */

@@ -29,7 +29,7 @@ export const TAR_BLOCK_BYTES = 512;
 /** The end of an archive. */
 export const TAR_END_BYTES = 2 * TAR_BLOCK_BYTES;
 /** Two headers, and records with a path, a link and numbers; the rest makes its room when needed. */
-const TAR_HEADER_BYTES = 2 * TAR_BLOCK_BYTES + paddedBytes(2 * (PATH_BYTES_MAX + 32) + 1024);
+export const TAR_HEADER_BYTES = 2 * TAR_BLOCK_BYTES + paddedBytes(2 * (PATH_BYTES_MAX + 32) + 1024);
 
 const OCTAL7_MAX = 0o7777777;
 const OCTAL11_MAX = 0o77777777777;
