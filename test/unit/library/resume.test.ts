@@ -125,7 +125,7 @@ function withGenerations(body: (g: Generations) => void): void {
   });
 }
 
-test('what arrived is not sent again, and the set is as any other', (t) => {
+test.serial('what arrived is not sent again, and the set is as any other', (t) => {
   withGenerations((g) => {
     makeTree(g, randomFrom(seed));
     t.is(backUp(g, { share: 0.6 }), null);
@@ -150,7 +150,7 @@ test('what arrived is not sent again, and the set is as any other', (t) => {
   });
 });
 
-test('cut again and again at random places, with changes in between', (t) => {
+test.serial('cut again and again at random places, with changes in between', (t) => {
   t.log(`seed ${seed}`);
   const random = randomFrom(seed);
   for (let round = 0; round < 4; round++) {
@@ -165,7 +165,7 @@ test('cut again and again at random places, with changes in between', (t) => {
   }
 });
 
-test('an incremental backup is resumed upon the same parent', (t) => {
+test.serial('an incremental backup is resumed upon the same parent', (t) => {
   t.log(`seed ${seed}`);
   const random = randomFrom(seed);
   for (let round = 0; round < 4; round++) {
@@ -186,7 +186,7 @@ test('an incremental backup is resumed upon the same parent', (t) => {
   }
 });
 
-test('an interrupted backup is for the same trees upon the same sets only', (t) => {
+test.serial('an interrupted backup is for the same trees upon the same sets only', (t) => {
   withGenerations((g) => {
     makeTree(g, randomFrom(seed));
     const full = backUp(g) as StoredSet;
@@ -198,7 +198,7 @@ test('an interrupted backup is for the same trees upon the same sets only', (t) 
   });
 });
 
-test('files as new as the interrupted scan are compared by their data', (t) => {
+test.serial('files as new as the interrupted scan are compared by their data', (t) => {
   withGenerations((g) => {
     for (const name of ['a', 'b', 'c'])
       writeFileSync(join(g.source, name), Buffer.alloc(9000, name));
@@ -224,7 +224,7 @@ test('files as new as the interrupted scan are compared by their data', (t) => {
   });
 });
 
-test('other names of a file that is sent again are sent again', (t) => {
+test.serial('other names of a file that is sent again are sent again', (t) => {
   withGenerations((g) => {
     writeFileSync(join(g.source, 'a'), Buffer.alloc(5000, 'a'));
     linkSync(join(g.source, 'a'), join(g.source, 'b'));
@@ -236,7 +236,7 @@ test('other names of a file that is sent again are sent again', (t) => {
   });
 });
 
-test('a changed bit amid what was kept: nothing of it is taken over', (t) => {
+test.serial('a changed bit amid what was kept: nothing of it is taken over', (t) => {
   withGenerations((g) => {
     makeTree(g, randomFrom(seed));
     t.is(backUp(g, { share: 0.6 }), null);
@@ -257,7 +257,7 @@ test('a changed bit amid what was kept: nothing of it is taken over', (t) => {
   });
 });
 
-test('a complete backup, and prune after a week, remove what was kept', (t) => {
+test.serial('a complete backup, and prune after a week, remove what was kept', (t) => {
   withGenerations((g) => {
     makeTree(g, randomFrom(seed));
     t.is(backUp(g, { share: 0.6 }), null);
