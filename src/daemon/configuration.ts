@@ -34,15 +34,9 @@ import {
   STG_CONNECTIONS_DEFAULT,
   STG_CONNECTIONS_MAX,
 } from '../limits.js';
+import { shown } from './shown.js';
 import { formatSize, parseSize } from './size.js';
-import {
-  idList,
-  objectError,
-  shown,
-  ValidationError,
-  validate,
-  wholeNumber,
-} from './validation.js';
+import { idList, objectError, ValidationError, validate, wholeNumber } from './validation.js';
 
 export const CONFIGURATION_FILE_DEFAULT = '/etc/stpd/stpd.json';
 

@@ -7,7 +7,7 @@
  *               tombstones {"deleted":true,"path" | "pathB64"}: incremental sets only
  *               voids     {"void":BYTES,"medium","headerOffset"}: what tar passes over; resumed sets
  *               warnings {"warning":CODE,"path" | "pathB64","message"}, where they happened
- *   last line   trailer  {"entries","bytes","mediaBytes","mediaBlake3","moreMedia","warnings",
+ *   last line   trailer  {"entries","bytes","mediaBytes","mediaXxh3","moreMedia","warnings",
  *                        "volumes"}
  *
  * The fields are described in docs/library.md. Valid if and only if every line passes the rules
@@ -29,6 +29,7 @@ import { LINE_BYTES_MAX } from './frames.js';
 import { decodeCoding, decodeVolumes, type MediaCoding, type VolumeFacts } from './media-plan.js';
 import { nanosecondsText } from './nanoseconds.js';
 import { paddedBytes, TAR_BLOCK_BYTES, type TarMember } from './pax.js';
+import { XXH3_TEXT } from './xxh3.js';
 
 export const MANIFEST_FORMAT = 'stpd-manifest';
 export const MANIFEST_VERSION = 1;
@@ -160,7 +161,7 @@ export interface ManifestTrailer {
   readonly bytes: number;
   /** Of medium 0. */
   readonly mediaBytes: number;
-  readonly mediaBlake3: string;
+  readonly mediaXxh3: string;
   /** Of the media from 1 on; left out where there are none. */
   readonly moreMedia?: readonly FurtherMedium[];
   readonly warnings: number;
@@ -168,10 +169,10 @@ export interface ManifestTrailer {
   readonly volumes?: readonly VolumeFacts[];
 }
 
-/** As `mediaBytes` and `mediaBlake3` of medium 0. */
+/** As `mediaBytes` and `mediaXxh3` of medium 0. */
 export interface FurtherMedium {
   readonly bytes: number;
-  readonly blake3: string;
+  readonly xxh3: string;
   /** Until the set is complete; then all volumes stand together. */
   readonly volumes?: readonly VolumeFacts[];
 }
@@ -306,8 +307,8 @@ export const encodeHeader = (h: ManifestHeader): string =>
   `${JSON.stringify({ format: MANIFEST_FORMAT, version: MANIFEST_VERSION, ...h })}\n`;
 
 export function encodeTrailer(t: Omit<ManifestTrailer, 'kind'>): string {
-  const { entries, bytes, mediaBytes, mediaBlake3, moreMedia, warnings, volumes } = t;
-  const media = { mediaBytes, mediaBlake3, moreMedia };
+  const { entries, bytes, mediaBytes, mediaXxh3, moreMedia, warnings, volumes } = t;
+  const media = { mediaBytes, mediaXxh3, moreMedia };
   return `${JSON.stringify({ entries, bytes, ...media, warnings, volumes })}\n`;
 }
 
@@ -539,12 +540,12 @@ function trailerOf(o: Fields): ManifestTrailer {
     entries: integer(o, 'entries', Number.MAX_SAFE_INTEGER),
     bytes: integer(o, 'bytes', Number.MAX_SAFE_INTEGER),
     mediaBytes: integer(o, 'mediaBytes', Number.MAX_SAFE_INTEGER),
-    mediaBlake3: text(o, 'mediaBlake3'),
+    mediaXxh3: text(o, 'mediaXxh3'),
     ...(o.moreMedia !== undefined && { moreMedia: moreMediaOf(o.moreMedia) }),
     warnings: integer(o, 'warnings', Number.MAX_SAFE_INTEGER),
     ...(o.volumes !== undefined && { volumes: ruled(() => decodeVolumes(o.volumes)) }),
   };
-  if (!HEX.test(trailer.mediaBlake3)) throw new LineError('mediaBlake3 is not 64 hex digits');
+  if (!XXH3_TEXT.test(trailer.mediaXxh3)) throw new LineError('mediaXxh3 is not 16 hex digits');
   return trailer;
 }
 
@@ -557,9 +558,10 @@ export function moreMediaOf(value: unknown): FurtherMedium[] {
     const o = (typeof item === 'object' && item !== null ? item : {}) as Fields;
     const facts = {
       bytes: integer(o, 'bytes', Number.MAX_SAFE_INTEGER),
-      blake3: text(o, 'blake3'),
+      xxh3: text(o, 'xxh3'),
     };
-    if (!HEX.test(facts.blake3)) throw new LineError('a digest of moreMedia is not 64 hex digits');
+    if (!XXH3_TEXT.test(facts.xxh3))
+      throw new LineError('a digest of moreMedia is not 16 hex digits');
     return facts;
   });
 }
