@@ -33,7 +33,7 @@ import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf } from '../errors.js';
 import { SparseMapParser } from '../source/sparse.js';
 import { BlockLister, blocksFile, isBlocksFile, listBytesOf, readBlockList } from './blocks.js';
-import { checkSet, type SetProblem } from './check.js';
+import { checkSet, logicalBytes, type SetProblem } from './check.js';
 import { digestOfFile } from './digest.js';
 import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
 import { moveSet } from './forget.js';
@@ -123,10 +123,37 @@ function attempt<T>(work: () => T): T | null {
   }
 }
 
-function problemOf(set: StoredSet): string | null {
+function problemOf(set: StoredSet, onProgress: (bytes: number) => void): string | null {
   let first: string | null = null;
-  checkSet(set, { kind: 'data' }, { onProblem: (p) => (first ??= p.message) });
+  checkSet(set, { kind: 'data' }, { onProblem: (p) => (first ??= p.message), onProgress });
   return first;
+}
+
+/** What is being done, and bytes of media dealt with, of how many. Called often. */
+export type RepairProgress = (what: 'checking' | 'mending', bytes: number, total: number) => void;
+
+/** How far all of it is; what is damaged is more work than was known when it began. */
+class Meter {
+  #done = 0;
+  #total = 0;
+
+  constructor(private readonly onProgress: RepairProgress | undefined) {}
+
+  expect(bytes: number): void {
+    this.#total += bytes;
+  }
+
+  /** Runs one of the parts that were expected. */
+  part<T>(what: 'checking' | 'mending', bytes: number, work: (tell: (b: number) => void) => T): T {
+    const tell = (done: number): void => this.onProgress?.(what, this.#done + done, this.#total);
+    tell(0);
+    try {
+      return work(tell);
+    } finally {
+      tell(bytes);
+      this.#done += bytes;
+    }
+  }
 }
 
 /** Hard links of what is there; `media` and `blocks` stand for those of all media. */
@@ -453,22 +480,32 @@ class Repairer {
   readonly #mended = new Set<string>();
   readonly #moving: { id: string; message: string }[] = [];
 
+  readonly #meter: Meter;
+
   constructor(
     private readonly library: Library,
     private readonly dryRun: boolean,
-  ) {}
+    onProgress?: RepairProgress,
+  ) {
+    this.#meter = new Meter(onProgress);
+  }
 
   run(): Repair[] {
     const sets = join(this.library.directory, 'sets');
-    for (const id of this.#idsIn(sets)) this.#examine(sets, id);
+    const listed = this.#idsIn(sets);
     const damaged = join(this.library.directory, 'damaged');
-    for (const id of this.#idsIn(damaged)) {
-      if (!isIn(sets, id) && isIn(join(damaged, id), SUMMARY_FILE)) {
-        this.#examineMoved(damaged, id);
-      }
-    }
+    const moved = this.#idsIn(damaged).filter((id) => isIn(join(damaged, id), SUMMARY_FILE));
+    for (const id of listed) this.#meter.expect(this.#bytesAt(sets, id));
+    for (const id of moved) this.#meter.expect(this.#bytesAt(damaged, id));
+    for (const id of listed) this.#examine(sets, id);
+    for (const id of moved) if (!isIn(sets, id)) this.#examineMoved(damaged, id);
     this.#moveAll();
     return this.done;
+  }
+
+  /** Of media; 0 where the summary does not say. */
+  #bytesAt(room: string, id: string): number {
+    return attempt(() => logicalBytes(this.#setAt(room, id))) ?? 0;
   }
 
   #idsIn(room: string): string[] {
@@ -482,11 +519,15 @@ class Repairer {
     this.done.push({ set, action, part, message });
   }
 
+  /** @throws what its summary is damaged with */
+  #setAt(room: string, id: string): StoredSet {
+    return new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access);
+  }
+
   #problemAt(room: string, id: string): string | null {
     try {
-      return problemOf(
-        new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access),
-      );
+      const set = this.#setAt(room, id);
+      return this.#meter.part('checking', logicalBytes(set), (tell) => problemOf(set, tell));
     } catch (e) {
       if (!isCoded(e) || !isDamage(e)) throw e;
       return messageOf(e);
@@ -506,8 +547,9 @@ class Repairer {
 
   /** Volumes that are elsewhere are no damage, and no reason to come back either. */
   #lacksMedia(room: string, id: string): boolean {
-    const set = new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access);
-    return set.volumes().some(({ path }) => path === null);
+    return this.#setAt(room, id)
+      .volumes()
+      .some(({ path }) => path === null);
   }
 
   /** A set that was moved comes back when it is whole; its parent is looked at with the others. */
@@ -553,17 +595,20 @@ class Repairer {
       rmSync(stage, { recursive: true, force: true });
       mkdirSync(stage, { mode: 0o700 });
       const summary = attempt(() => onFile(stage, () => make(stage)));
-      if (
-        summary === null ||
-        problemOf(new StoredSet(stage, summary, this.library.access)) !== null
-      )
-        continue;
+      if (summary === null || this.#problemOfStage(stage, summary) !== null) continue;
       this.#say(id, 'repaired', part, problem);
       (part === 'manifest' ? this.#remade : this.#mended).add(id);
       if (!this.dryRun) this.#replace(directory, id, stage);
       return true;
     }
     return false;
+  }
+
+  #problemOfStage(stage: string, summary: SetSummary): string | null {
+    const set = new StoredSet(stage, summary, this.library.access);
+    const bytes = logicalBytes(set);
+    this.#meter.expect(bytes);
+    return this.#meter.part('mending', bytes, (tell) => problemOf(set, tell));
   }
 
   /** The summary last: until then the set is as damaged as it was. */
@@ -637,5 +682,8 @@ function keep(path: string, home: string, name: string): void {
  * @param dryRun only says what would be done; it still needs room in `tmp` for what it tries
  * @throws ENOSPC, EIO, EBUSY: what was not reached is as it was
  */
-export const repairLibrary = (library: Library, dryRun: boolean): Repair[] =>
-  new Repairer(library, dryRun).run();
+export const repairLibrary = (
+  library: Library,
+  dryRun: boolean,
+  onProgress?: RepairProgress,
+): Repair[] => new Repairer(library, dryRun, onProgress).run();
