@@ -48,26 +48,24 @@ import {
   type ManifestEntry,
   ManifestReader,
   type ManifestTrailer,
-  mediaDataBytes,
-  mediaDigest,
-  memberOf,
 } from './manifest.js';
-import { createPlainMedia, MEDIA_FILE, openMedia } from './media.js';
+import { MEDIA_FILE, openMedia } from './media.js';
 import { MediaCursor } from './media-cursor.js';
+import { mendMedia } from './mend-media.js';
 
 import { NewFile } from './new-file.js';
 import { type EntryData, OpenMedia } from './open-media.js';
-import {
-  paddedBytes,
-  TAR_BLOCK_BYTES,
-  TAR_END_BYTES,
-  TarHeaderWriter,
-  type TarMember,
-} from './pax.js';
+import { paddedBytes, TAR_BLOCK_BYTES, type TarMember } from './pax.js';
 import { indexPathOf, openChain, treeOf } from './set-tree.js';
-import { INDEX_FILE, MANIFEST_FILE, type SetSummary } from './set-writer.js';
+import {
+  INDEX_FILE,
+  listName,
+  MANIFEST_FILE,
+  manifestName,
+  type SetSummary,
+} from './set-writer.js';
 import { encodeSummary, parentOf, readSummary, SUMMARY_FILE } from './summary.js';
-import { MemberError, memberDifference, readMember } from './tar-member.js';
+import { MemberError, readMember } from './tar-member.js';
 import { TreeMerge } from './tree-merge.js';
 
 export interface Repair {
@@ -86,8 +84,8 @@ interface Remedy {
   readonly make: (stage: string) => SetSummary;
 }
 
-/** In the order in which they take their places. */
-const REPLACED = [MEDIA_FILE, MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE];
+/** In the order in which they take their places, after media and block hashes. */
+const REPLACED = [MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE];
 const BLOCKS_FILE = blocksFile(0);
 /** media.tar, media.tar.zst, ID.v0001.tar.age: see media-plan.ts. */
 const MEDIA_NAME = /\.tar(\.zst)?(\.age)?$/;
@@ -388,64 +386,12 @@ function copyMembers(cursor: MediaCursor, file: NewFile): { entries: number; byt
   }
 }
 
-/**
- * The header blocks of an entry. What only the media say, the names that a directory has in an
- * incremental set, stays as it is there; all else is made from the manifest.
- */
-function headerOf(writer: TarHeaderWriter, entry: ManifestEntry, old: Buffer): Uint8Array {
-  if (entry.type === 'directory') {
-    let at = 0;
-    const found = attempt(() =>
-      readMember((bytes) => {
-        if (at + bytes > old.length) throw new MemberError('it is too long');
-        at += bytes;
-        return old.subarray(at - bytes, at);
-      }),
-    );
-    const isWhole = found !== null && at === old.length;
-    if (isWhole && memberDifference(found, memberOf(entry)) === null) return old;
-  }
-  const bytes = writer.write(memberOf(entry));
-  if (bytes !== old.length) throw new MemberError('its header has another length');
-  return writer.buffer.subarray(0, bytes);
-}
-
 /** Headers and padding from the manifest, data as it is. @throws MemberError: data is damaged, too */
-function newMedia(set: StoredSet, stage: string): SetSummary {
-  if (set.summary.coding !== undefined) {
-    throw new MemberError('media that are cut or coded are not made anew');
-  }
-  const media = set.openMediaAsIs();
-  const file = createPlainMedia(stage);
-  const header = new TarHeaderWriter();
-  try {
-    const cursor = new MediaCursor(media, null);
-    for (const entry of set.manifest()) {
-      if (entry.kind !== 'entry') continue;
-      file.append(headerOf(header, entry, cursor.take(entry.dataOffset - cursor.offset)));
-      const stored = mediaDataBytes(entry);
-      const digest = new Blake3Hasher();
-      cursor.pass(stored, {
-        update(bytes) {
-          digest.update(bytes);
-          file.append(bytes);
-        },
-      });
-      if (stored > 0 && digest.digest('hex') !== mediaDigest(entry)) {
-        throw new MemberError('its data is damaged');
-      }
-      cursor.skip(paddedBytes(stored) - stored);
-      file.append(new Uint8Array(paddedBytes(stored) - stored));
-    }
-    file.append(new Uint8Array(TAR_END_BYTES));
-    file.finish();
-    const list = set.summary.indexBytes === undefined ? [] : [INDEX_FILE];
-    link(set.directory, stage, [MANIFEST_FILE, SUMMARY_FILE, BLOCKS_FILE, ...list]);
-    return set.summary;
-  } finally {
-    file.close();
-    media.close();
-  }
+function newMedia(library: Library, set: StoredSet, stage: string): SetSummary {
+  const { summary } = set;
+  link(set.directory, stage, [manifestName(summary), listName(summary), SUMMARY_FILE, BLOCKS_FILE]);
+  mendMedia(set, stage, library.access);
+  return set.summary;
 }
 
 /** What could be tried, the cheapest first. */
@@ -468,7 +414,7 @@ function remediesOf(library: Library, directory: string, id: string): Remedy[] {
   }
   return [
     { part: 'blocks', make: (stage) => newBlocks(library, set, stage) },
-    { part: 'media', make: (stage) => newMedia(set, stage) },
+    { part: 'media', make: (stage) => newMedia(library, set, stage) },
   ];
 }
 
@@ -617,7 +563,7 @@ class Repairer {
     const lists = readdirSync(directory).filter(isBlocksFile);
     // Those that no line names any more would only be in the way.
     const gone = lists.filter((name) => !isIn(stage, name));
-    const made = readdirSync(stage).filter(isBlocksFile);
+    const made = readdirSync(stage).filter((name) => isBlocksFile(name) || MEDIA_NAME.test(name));
     const changed = [...made, ...REPLACED].filter(
       (name) => isIn(stage, name) && !isSame(join(directory, name), join(stage, name)),
     );
