@@ -17,6 +17,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -460,8 +461,9 @@ export function restoreToCommand(
       program.kill();
       // A program that ended early says more than the pipe that broke.
       const broken = isCoded(e) && e.code === 'EPIPE';
-      if (broken) await program.ended;
-      throw e;
+      if (!broken) throw e;
+      await program.ended;
+      throw stpError('EPIPE', `${command}: ended well, but did not read all of the data`);
     } finally {
       closeWrite();
       await program.ended.catch(() => {});
@@ -478,13 +480,23 @@ function assertNoCompanions(path: string): void {
   }
 }
 
+/** Before anything is moved. @throws ENOENT, ENOTDIR, EISDIR */
+function assertFilePlace(path: string): void {
+  const home = statSync(dirname(path), { throwIfNoEntry: false });
+  if (home === undefined) throw stpError('ENOENT', `${dirname(path)} is not there; make it first`);
+  if (!home.isDirectory()) throw stpError('ENOTDIR', `${dirname(path)} is no directory`);
+  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
+  throw stpError('EISDIR', `${path} is a directory; name a file, or use --to-directory`);
+}
+
 /** The only member of a set into a new file, which appears when it is whole and on the disk. */
-export function restoreToFile(
+export async function restoreToFile(
   options: DatabaseClientOptions,
   order: FetchOrder,
   target: string,
 ): Promise<DatabaseReport> {
   const path = resolve(target);
+  assertFilePlace(path);
   const partial = join(dirname(path), `.${basename(path)}.${process.pid}.partial`);
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
   return inSession(options, fetchRequest(order, options.config), async (session, keep) => {

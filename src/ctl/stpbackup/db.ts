@@ -19,7 +19,7 @@ import { StorageAccess } from '../../backup/storage-access.js';
 import { monotonicMs } from '../../clock.js';
 import { STPConnect } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
-import { EXIT_WARNINGS } from '../command-line.js';
+import { EXIT_WARNINGS, outliveReader } from '../command-line.js';
 import { humanSize, sheet } from '../output.js';
 import { EventOutput } from './events.js';
 import { accessOptions, withIdentity } from './open-library.js';
@@ -71,6 +71,7 @@ async function run(
 ): Promise<void> {
   const config = loadClientConfig(options.config);
   const server = serverOf(config, serverName);
+  outliveReader();
   const view = new ProgressView(options.quiet || options.json);
   const events = options.json ? new EventOutput() : undefined;
   const say = (line: string): void => view.say(line);

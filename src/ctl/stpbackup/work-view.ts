@@ -4,6 +4,7 @@
  */
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
+import { outliveReader } from '../command-line.js';
 import { humanDuration, humanSize, type OutputOptions, print } from '../output.js';
 import { EventOutput } from './events.js';
 import { type Done, ProgressView, secondsLeft, shareDone } from './progress-view.js';
@@ -39,6 +40,7 @@ export class WorkView {
     if (options.json && options.events) {
       throw new ConfigurationError('give one of --json and --events');
     }
+    outliveReader();
     this.#verb = verb;
     this.#options = options;
     this.#view = new ProgressView(options.quiet || options.json || options.events);
