@@ -160,6 +160,12 @@ const fatalCodes: ReadonlySet<string> = new Set([
   'ENFILE',
   'ENOMEM',
 ]);
+const fatalReasons: Readonly<Record<string, string>> = {
+  ENOSPC: 'the disk of the target is full',
+  EDQUOT: "the quota on the target's disk is used up",
+  EROFS: "the target's disk is read-only",
+  EIO: "the target's disk failed: look at the kernel's log",
+};
 /** link(2) where a file system, or the rules for other users' files, have no second names. */
 const linkLacks: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK']);
 /** chown(2) without the right to it, or to a user whom this user namespace does not know. */
@@ -328,7 +334,11 @@ export class RestoreWriter {
     }
     // Errors of the stream have no path: they are not this entry's.
     if (!isCoded(e) || !('path' in e || diskCalls.has(e.syscall))) throw e;
-    if (fatalCodes.has(e.code)) throw stpError(e.code, `${path} could not be restored`, e.syscall);
+    if (fatalCodes.has(e.code)) {
+      const why = fatalReasons[e.code] ?? `${e.code} from ${e.syscall}`;
+      const what = `${path} could not be restored: ${why}`;
+      throw stpError(e.code, `${what}; what was restored before it stays`, e.syscall);
+    }
     this.#problem(entry.path, e.code, `${path} could not be restored: ${e.code} from ${e.syscall}`);
   }
 
