@@ -264,22 +264,32 @@ static bool sameStat(const struct stat& s, const int64_t* words) {
   return memcmp(now, words, sizeof now) == 0;
 }
 
+/* Of a tar archive: src/library/pax.ts. */
+constexpr size_t kTarBlock = 512;
+
 /*
- * readWhole(dirFd, name, flags, record, view, offset): all of a small file to `offset` of `view`, if it is
- * and stays just what the record of statInto says, and has no extended attributes. True if so; else whoever asked takes it step by step, and finds out what is the matter.
+ * readWhole(dirFd, name, flags, record, header, headerBytes, view, offset): the member of a small file
+ * to `offset` of `view`: its header, all of its data, zeros up to a whole block; if the file is and
+ * stays just what the record of statInto says, and has no extended attributes. True if so; else
+ * whoever asked takes it step by step, and finds out what is the matter.
  */
 static Napi::Value ReadWhole(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   char name[NAME_MAX + 1];
   const int64_t* words = statWords(info, 3);
-  auto view = info[4].As<Napi::Uint8Array>();
-  const size_t offset = size_t(wholeNumber(info, 5, "offset", view.ByteLength()));
+  auto header = info[4].As<Napi::Uint8Array>();
+  const size_t headerBytes = size_t(wholeNumber(info, 5, "headerBytes", header.ByteLength()));
+  auto view = info[6].As<Napi::Uint8Array>();
+  const size_t offset = size_t(wholeNumber(info, 7, "offset", view.ByteLength()));
   double announced;
   memcpy(&announced, words + kSize, sizeof announced);
   const auto no = [&] { return Napi::Boolean::New(env, false); };
-  const double room = double(view.ByteLength() - offset);
+  const double room = double(view.ByteLength() - offset) - double(headerBytes);
   if (!(announced >= 0 && announced <= room) || !copyName(info[1], name)) return no();
   const size_t size = size_t(announced);
+  const size_t padded = (size + kTarBlock - 1) / kTarBlock * kTarBlock;
+  if (double(padded) > room) return no();
+  uint8_t* const data = view.Data() + offset + headerBytes;
   const int flags = int(wholeNumber(info, 2, "flags", INT32_MAX)) | O_CLOEXEC;
   const int fd = openat(int(wholeNumber(info, 0, "dirFd", INT32_MAX)), name, flags);
   if (fd < 0) return no();
@@ -287,13 +297,17 @@ static Napi::Value ReadWhole(const Napi::CallbackInfo& info) {
   size_t got = 0;
   bool good = fstat(fd, &s) == 0 && sameStat(s, words) && flistxattr(fd, nullptr, 0) == 0;
   while (good && got < size) {
-    const ssize_t bytes = pread(fd, view.Data() + offset + got, size - got, off_t(got));
+    const ssize_t bytes = pread(fd, data + got, size - got, off_t(got));
     if (bytes < 0 && errno == EINTR) continue;
     good = bytes > 0;
     if (good) got += size_t(bytes);
   }
   good = good && fstat(fd, &s) == 0 && sameStat(s, words);
   close(fd);
+  if (good) {
+    memcpy(view.Data() + offset, header.Data(), headerBytes);
+    memset(data + size, 0, padded - size);
+  }
   return Napi::Boolean::New(env, good);
 }
 

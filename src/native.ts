@@ -274,14 +274,17 @@ export interface Native {
    */
   statInto(fd: number, name: Buffer | null, record: BigInt64Array): number;
   /**
-   * A small file whole to `offset` of `view`; false if it is not just what `record` says, before and
-   * after, or has extended attributes, or cannot be read.
+   * The member of a small file to `offset` of `view`: header, data, zeros up to whole blocks of 512;
+   * false if it is not just what `record` says, before and after, or has extended attributes, or
+   * cannot be read.
    */
   readWhole(
     dirFd: number,
     name: Buffer,
     flags: number,
     record: BigInt64Array,
+    header: Uint8Array,
+    headerBytes: number,
     view: Uint8Array,
     offset: number,
   ): boolean;

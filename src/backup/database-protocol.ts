@@ -10,7 +10,7 @@
  *
  * Every line is foreign input: it passes its schema or ends the session with the reason. Any thread.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { HOST_NAME_PATTERN } from './config.js';
 import { SEGMENT_BYTES_MAX } from './limits.js';
 import { complaintSchema, progressSchema, timesSchema } from './protocol.js';

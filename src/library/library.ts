@@ -159,8 +159,8 @@ export class StoredSet {
   }
   /** Length and digest of each of its media, by their numbers. */
   get media(): readonly FurtherMedium[] {
-    const { mediaBytes: bytes, mediaBlake3: blake3, moreMedia = [] } = this.summary;
-    return [{ bytes, blake3 }, ...moreMedia];
+    const { mediaBytes: bytes, mediaXxh3: xxh3, moreMedia = [] } = this.summary;
+    return [{ bytes, xxh3 }, ...moreMedia];
   }
   /** The caller closes it. @throws EINVAL if there is none, or its size is not what the summary says */
   openMedia(medium = 0): MediaReader {

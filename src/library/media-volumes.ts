@@ -44,6 +44,7 @@ import {
   ZstdFile,
 } from './media-zstd.js';
 import { TAR_BLOCK_BYTES } from './pax.js';
+import { Xxh3Hasher } from './xxh3.js';
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 const SKIPPABLE_HEAD_BYTES = 8;
@@ -152,7 +153,7 @@ class VolumeFile {
 
 export class VolumesWriter implements MediaWriter {
   readonly #place: VolumesPlace;
-  readonly #digest = new Blake3Hasher();
+  readonly #digest = new Xxh3Hasher();
   readonly #volumes: VolumeFacts[] = [];
   readonly #compressor: Compressor | null;
   readonly #frame: Buffer;
@@ -236,7 +237,7 @@ export class VolumesWriter implements MediaWriter {
     this.#end();
     return {
       mediaBytes: this.bytes,
-      mediaBlake3: this.#digest.digest('hex'),
+      mediaXxh3: this.#digest.text(),
       volumes: this.#volumes,
     };
   }

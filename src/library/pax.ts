@@ -23,12 +23,13 @@ import { isUtf8 } from 'node:buffer';
 import { assert } from '../assert.js';
 import { type EntryType, PATH_BYTES_MAX } from '../source/names.js';
 import { ACL_ACCESS, ACL_DEFAULT, aclText, type Xattr } from '../source/xattrs.js';
+import { SplitTime } from './nanoseconds.js';
 
 export const TAR_BLOCK_BYTES = 512;
 /** The end of an archive. */
 export const TAR_END_BYTES = 2 * TAR_BLOCK_BYTES;
 /** Two headers, and records with a path, a link and numbers; the rest makes its room when needed. */
-const TAR_HEADER_BYTES = 2 * TAR_BLOCK_BYTES + paddedBytes(2 * (PATH_BYTES_MAX + 32) + 1024);
+export const TAR_HEADER_BYTES = 2 * TAR_BLOCK_BYTES + paddedBytes(2 * (PATH_BYTES_MAX + 32) + 1024);
 
 const OCTAL7_MAX = 0o7777777;
 const OCTAL11_MAX = 0o77777777777;
@@ -147,7 +148,7 @@ function globalHeader(size: number): Buffer {
 export function paxRecordBytes(keyBytes: number, valueBytes: number): number {
   const rest = 3 + keyBytes + valueBytes;
   let digits = 1;
-  while (String(rest + digits).length > digits) digits++;
+  for (let end = 10; rest + digits >= end; end *= 10) digits++;
   return rest + digits;
 }
 
@@ -163,13 +164,20 @@ export function paxSeconds(ns: bigint): string {
   return ns < 0n ? `-${text}` : text;
 }
 
-/** `digits` octal digits and a NUL; over 31 bits too, hence no shifts. */
+const INT31_MAX = 2 ** 31 - 1;
+
+/** `digits` octal digits and a NUL. */
 function putOctal(into: Buffer, at: number, digits: number, value: number): void {
   let rest = value;
-  for (let i = at + digits - 1; i >= at; i--) {
+  let i = at + digits - 1;
+  for (; i >= at && rest > INT31_MAX; i--) {
     const high = Math.floor(rest / 8);
     into[i] = ZERO + (rest - high * 8);
     rest = high;
+  }
+  for (; i >= at; i--) {
+    into[i] = ZERO + (rest & 7);
+    rest >>>= 3;
   }
   into[at + digits] = 0;
 }
@@ -260,9 +268,7 @@ export class TarHeaderWriter {
     if (uid > OCTAL7_MAX) this.#putRecord('uid', Buffer.from(String(uid)), false);
     if (gid > OCTAL7_MAX) this.#putRecord('gid', Buffer.from(String(gid)), false);
     if (size > OCTAL11_MAX) this.#putRecord('size', Buffer.from(String(size)), false);
-    if (ustarSeconds(mtimeNs) < 0) {
-      this.#putRecord('mtime', Buffer.from(paxSeconds(mtimeNs)), false);
-    }
+    if (!this.#setTime(mtimeNs)) this.#putTime();
     if (sparse !== undefined) {
       this.#putRecord('GNU.sparse.major', Buffer.from('1'), false);
       this.#putRecord('GNU.sparse.minor', Buffer.from('0'), false);
@@ -274,6 +280,32 @@ export class TarHeaderWriter {
     const end = this.#recordsEnd;
     if (end > start) this.buffer.fill(0, end, start + paddedBytes(end - start));
     return end - start;
+  }
+
+  /** True if ustar's field can say it without loss. */
+  #setTime(ns: bigint): boolean {
+    const time = this.#time;
+    if (!time.set(ns)) {
+      time.seconds = ns < 0n ? 0 : OCTAL11_MAX;
+      this.#timeText = paxSeconds(ns);
+      return false;
+    }
+    if (time.nanos === 0 && time.seconds <= OCTAL11_MAX) return true;
+    let end = time.nanos === 0 ? -1 : 9;
+    const { fraction } = time;
+    while (end > 0 && fraction.charCodeAt(end - 1) === ZERO) end--;
+    this.#timeText = end < 0 ? String(time.seconds) : `${time.seconds}.${fraction.slice(0, end)}`;
+    return false;
+  }
+  readonly #time = new SplitTime();
+  #timeText = '';
+
+  /** Nearly every file has this one. */
+  #putTime(): void {
+    const text = this.#timeText;
+    const bytes = paxRecordBytes('mtime'.length, text.length);
+    this.buffer.write(`${bytes} mtime=${text}\n`, this.#recordsEnd, 'latin1');
+    this.#recordsEnd += bytes;
   }
 
   #putXattr({ name, value }: Xattr): void {
@@ -319,14 +351,15 @@ export class TarHeaderWriter {
 
   #writeUstar(member: TarMember, at: number): void {
     const { buffer } = this;
-    const { type, link, uid, gid, size, mtimeNs } = member;
+    const { type, link, uid, gid, size } = member;
     buffer.fill(0, at, at + TAR_BLOCK_BYTES);
     this.#putName(member, at);
     putOctal(buffer, at + MODE, 7, member.mode & 0o7777);
     putOctal(buffer, at + UID, 7, uid > OCTAL7_MAX ? ID_NOBODY : uid);
     putOctal(buffer, at + GID, 7, gid > OCTAL7_MAX ? ID_NOBODY : gid);
     putOctal(buffer, at + SIZE, 11, size > OCTAL11_MAX ? 0 : size);
-    putOctal(buffer, at + MTIME, 11, wholeSeconds(mtimeNs));
+    // Rounded down and clamped: a record says the rest.
+    putOctal(buffer, at + MTIME, 11, Math.min(this.#time.seconds, OCTAL11_MAX));
     buffer[at + TYPE] = typeFlags[type];
     if (link !== null) link.copy(buffer, at + LINK, 0, LINK_BYTES);
     MAGIC_AND_VERSION.copy(buffer, at + MAGIC);
@@ -355,17 +388,4 @@ export class TarHeaderWriter {
     start += copied;
     if (isDirectory && copied < NAME_BYTES) buffer[start] = SLASH;
   }
-}
-
-/** Whole seconds if ustar's field can say the time without loss, else -1. */
-function ustarSeconds(ns: bigint): number {
-  if (ns < 0n || ns % 1_000_000_000n !== 0n) return -1;
-  const seconds = Number(ns / 1_000_000_000n);
-  return seconds <= OCTAL11_MAX ? seconds : -1;
-}
-
-/** Seconds for the field, rounded down and clamped: a record says the rest. */
-function wholeSeconds(ns: bigint): number {
-  if (ns < 0n) return 0;
-  return Math.min(Number(ns / 1_000_000_000n), OCTAL11_MAX);
 }

@@ -315,7 +315,7 @@ function newManifest(
     const {
       finishedAt,
       mediaBytes,
-      mediaBlake3,
+      mediaXxh3,
       volumes,
       manifestBytes: _m,
       manifestBlake3: _d,
@@ -327,7 +327,7 @@ function newManifest(
     file.put(Buffer.from(encodeHeader({ setId: id, ...h })));
     file.put(Buffer.from(encodeWarning(Buffer.from('.'), 'EBADMSG', LOST)));
     const counted = copyMembers(new MediaCursor(media, null), file);
-    const medium = { mediaBytes, mediaBlake3, ...(volumes !== undefined && { volumes }) };
+    const medium = { mediaBytes, mediaXxh3, ...(volumes !== undefined && { volumes }) };
     const totals = { ...counted, ...medium, warnings: 1 };
     file.put(Buffer.from(encodeTrailer(totals)));
     const manifestBlake3 = file.finish();

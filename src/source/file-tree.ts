@@ -475,17 +475,26 @@ export class TreeWalk implements Iterable<TreeEntry> {
   }
 
   /**
-   * All of a small file at `offset` of `view`, in one call, if it is what the walk saw before and
-   * after it is read; and has no extended attributes. False: take it step by step, from `open` on.
+   * The member of a small file at `offset` of `view`, in one call: `headerBytes` of `header`, all of
+   * its data, and zeros up to whole blocks of 512; if it is what the walk saw before and after it is
+   * read, and has no extended attributes. False: take it step by step, from `open` on.
    */
-  readWhole(entry: TreeEntry, view: Uint8Array, offset: number): boolean {
+  readWhole(
+    entry: TreeEntry,
+    header: Uint8Array,
+    headerBytes: number,
+    view: Uint8Array,
+    offset: number,
+  ): boolean {
     assert(
       entry.type === 'file' && this.#record.words[6] === BigInt.asIntN(64, entry.ino),
       'of the walk',
     );
     const isOwn = this.#euid === 0 || entry.uid === this.#euid;
     const flags = isOwn ? OPEN_FILE | O_NOATIME : OPEN_FILE;
-    return native().readWhole(entry.dirFd, entry.name, flags, this.#record.words, view, offset);
+    const { words } = this.#record;
+    const { dirFd, name } = entry;
+    return native().readWhole(dirFd, name, flags, words, header, headerBytes, view, offset);
   }
 }
 

@@ -1,5 +1,5 @@
 /** What the events of `--json` look like: for docs/events.schema.json, and for tests. Any thread. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { TIME_NAMES } from '../../backup/mover-times.js';
 import { pathSchema } from '../../backup/protocol.js';
 
