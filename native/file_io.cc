@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -50,6 +51,58 @@ static void SetTimesNs(const Napi::CallbackInfo& info) {
   if (utimensat(AT_FDCWD, path.c_str(), times, flags) != 0) {
     throwSystemError(env, errno, "utimensat", path);
   }
+}
+
+/*
+ * Where syncfs(2) of the kernel says nothing about the disk of another: FUSE, NFS, SMB (old and new),
+ * 9P, Ceph. See linux/magic.h.
+ */
+static bool isElsewhere(int fd) {
+  struct statfs fs;
+  if (fstatfs(fd, &fs) != 0) return true;
+  switch (uint32_t(fs.f_type)) {
+    case 0x65735546: case 0x6969: case 0x517b: case 0xff534d42: case 0xfe534d42:
+    case 0x01021997: case 0x00c36400:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/*
+ * syncFiles(fds): what fsync(2) of each promises, for one commit and one flush of the disk. Data goes
+ * first, with each file's own errors; then syncfs(2) takes their metadata together. All are of one
+ * file system. Returns an error number for each, 0 for those that the disk has.
+ */
+static Napi::Value SyncFiles(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto fds = info[0].As<Napi::Array>();
+  const uint32_t count = fds.Length();
+  Napi::Array errors = Napi::Array::New(env, count);
+  std::vector<int> numbers(count);
+  for (uint32_t i = 0; i < count; i++) numbers[i] = fds.Get(i).ToNumber().Int32Value();
+  const bool isOneByOne = count > 0 && isElsewhere(numbers[0]);
+  if (!isOneByOne) {
+    for (int fd : numbers) sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+  }
+  const unsigned wait =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  std::vector<int> failed(count, 0);
+  int any = -1;
+  for (uint32_t i = 0; i < count; i++) {
+    const int fd = numbers[i];
+    if ((isOneByOne ? fsync(fd) : sync_file_range(fd, 0, 0, wait)) != 0) failed[i] = errno;
+    else any = fd;
+  }
+  const int all = !isOneByOne && any >= 0 && syncfs(any) != 0 ? errno : 0;
+  for (uint32_t i = 0; i < count; i++) errors.Set(i, failed[i] != 0 ? failed[i] : all);
+  return errors;
+}
+
+/* syncFileSystem(fd): syncfs(2). Since Linux 5.8 it tells of writes that failed. */
+static void SyncFileSystem(const Napi::CallbackInfo& info) {
+  const int fd = int(wholeNumber(info, 0, "fd", INT_MAX));
+  if (syncfs(fd) != 0) throwSystemError(info.Env(), errno, "syncfs", "");
 }
 
 /* makeNode(path, mode, major, minor): mknod; the device number counts for devices only. */
@@ -296,6 +349,8 @@ void registerFileIo(Napi::Env env, Napi::Object exports) {
   exports.Set("dataSegments", Napi::Function::New(env, DataSegments));
   exports.Set("statInto", Napi::Function::New(env, StatInto));
   exports.Set("readWhole", Napi::Function::New(env, ReadWhole));
+  exports.Set("syncFiles", Napi::Function::New(env, SyncFiles));
+  exports.Set("syncFileSystem", Napi::Function::New(env, SyncFileSystem));
   exports.Set("makeNode", Napi::Function::New(env, MakeNode));
 }
 

@@ -290,6 +290,10 @@ export interface Native {
   ): boolean;
   /** What is no hole below `size`: offset and bytes by turns; null if the file system cannot say. */
   dataSegments(fd: number, size: number, countMax: number): number[] | null;
+  /** fsync(2) of many files of one file system at the price of one; an error number for each, or 0. */
+  syncFiles(fds: readonly number[]): number[];
+  /** syncfs(2) of the file system that an open file is on; waits. */
+  syncFileSystem(fd: number): void;
   /** mknod(2); `mode` with the type bits. The device number counts for devices only. */
   makeNode(path: Buffer | string, mode: number, major: number, minor: number): void;
 

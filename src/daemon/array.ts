@@ -232,8 +232,11 @@ export class StorageArray implements ArrayControl {
 
   async stop(): Promise<void> {
     this.#segment?.store(SUPERBLOCK.at.state, 2);
-    this.#attach.close();
+    this.#attach.closeDoor();
+    // Before hosts hear of it: a director would take who lets go of it for dead, and their streams,
+    // which are to go on, with them.
     await this.#directors?.stop();
+    this.#attach.close();
     await this.#claimers?.destroy();
     this.#directors = undefined;
     this.#claimers = undefined;

@@ -26,6 +26,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -437,6 +438,10 @@ function newSetId(now: Date): string {
 }
 
 function createLibrary(path: string): void {
+  const there = statSync(path, { throwIfNoEntry: false });
+  if (there !== undefined && !there.isDirectory()) {
+    throw stpError('ENOTDIR', `the library ${path} is not a directory; name another one`);
+  }
   mkdirSync(path, { recursive: true, mode: 0o700 });
   const found = readdirSync(path);
   // Half a library of a process that died while it made it is still ours to finish.

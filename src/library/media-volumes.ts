@@ -34,6 +34,7 @@ import {
   volumeText,
 } from './media-plan.js';
 import {
+  BrokenZstd,
   Compressor,
   FrameTable,
   lastAtMost,
@@ -308,6 +309,20 @@ function openVolume(set: VolumesOf, facts: VolumeFacts, path: string, access: Me
     'EBADMSG',
     `${path} is damaged: ${file.bytes - head} bytes in it, not ${facts.length}`,
   );
+}
+
+/** The same of a damaged volume, for repair alone. */
+export function openBrokenVolume(
+  set: VolumesOf,
+  facts: VolumeFacts,
+  path: string,
+  access: MediaAccess,
+): { payload: ByteFile; age: AgeFile | null; zstd: BrokenZstd | null; head: number } {
+  const { compress, encrypt } = set.coding;
+  const age = encrypt ? new AgeFile(new PlainFile(path), access.identities, true) : null;
+  const inner = age ?? new PlainFile(path);
+  const zstd = compress ? new BrokenZstd(inner, encrypt ? 0 : LABEL_BYTES, facts.length) : null;
+  return { payload: zstd ?? inner, age, zstd, head: compress || encrypt ? 0 : LABEL_BYTES };
 }
 
 export class VolumesReader implements MediaReader {

@@ -173,7 +173,7 @@ function openRealDirectory(path: Buffer): number {
       const hint =
         code === 'ENOTDIR' || code === 'ELOOP'
           ? ' (one of its parents is a symlink or a file)'
-          : '';
+          : whyOf(code);
       throw stpError(code, `the root ${displayPath(path)} cannot be reached${hint}`, 'open');
     } finally {
       closeSync(fd);
@@ -190,6 +190,9 @@ interface FoundRoot {
   readonly stat: FileStat;
 }
 
+const whyOf = (code: string): string =>
+  `: ${code === 'EACCES' ? 'the user of the client may not' : code}`;
+
 function findRoot(root: Buffer, record: StatRecord): FoundRoot {
   const slash = root.lastIndexOf(0x2f);
   const name = root.length === 1 ? DOT : root.subarray(slash + 1);
@@ -199,7 +202,7 @@ function findRoot(root: Buffer, record: StatRecord): FoundRoot {
   } catch (e) {
     closeSync(parentFd);
     const code = codeOf(e);
-    const what = code === 'ENOENT' ? 'does not exist' : 'cannot be looked at';
+    const what = code === 'ENOENT' ? 'does not exist' : `cannot be looked at${whyOf(code)}`;
     throw stpError(code, `the root ${displayPath(root)} ${what}`, 'lstat');
   }
 }
@@ -264,7 +267,8 @@ export class TreeWalk implements Iterable<TreeEntry> {
       const access = accessOf({ dirFd: found.parentFd, name: found.name });
       if (typeOf(found.stat) === 'directory') readdirSync(access);
     } catch (e) {
-      throw stpError(codeOf(e), `the root ${displayPath(root)} cannot be read`, 'scandir');
+      const code = codeOf(e);
+      throw stpError(code, `the root ${displayPath(root)} cannot be read${whyOf(code)}`, 'scandir');
     } finally {
       closeSync(found.parentFd);
     }

@@ -74,6 +74,18 @@ test('a directory with something else in it is refused and left alone', (t) => {
   });
 });
 
+test('a library that is a file is refused and left alone', (t) => {
+  inDirectory((directory) => {
+    const file = join(directory, 'file');
+    writeFileSync(file, 'mine');
+    t.throws(() => open(file), {
+      code: 'ENOTDIR',
+      message: /file is not a directory; name another/,
+    });
+    t.is(readFileSync(file, 'utf8'), 'mine');
+  });
+});
+
 test('a library of a later version is refused', (t) => {
   withLibrary((library) => {
     const marker = '{"format":"stpd-library","version":2}';

@@ -6,6 +6,7 @@ import {
   linkSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -13,14 +14,18 @@ import {
   symlinkSync,
   utimesSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { blake3 } from '@napi-rs/blake-hash';
 import test from 'ava';
 import { choicesOf, PLAIN_RESTORE } from '../../../src/backup/restore-order.js';
-import type { Action } from '../../../src/library/restore.js';
+import { ReplacedFiles } from '../../../src/library/replaced-files.js';
+import { type Action, RestoreWriter } from '../../../src/library/restore.js';
 import type { Overwrite, RestoreChoices } from '../../../src/library/restore-plan.js';
-import { type Change, dataFile, type Restored, restore } from './entries.js';
+import { native } from '../../../src/native.js';
+import { type Change, dataFile, entryOf, type Restored, restore } from './entries.js';
 import { isRoot } from './hard-tree.js';
 import { inDirectory, testNative } from './stand-ins.js';
 
@@ -121,6 +126,81 @@ test.serial('a stream that breaks within a file leaves the old one, and nothing 
       // A process that was killed could not tidy up; the names tell what they are.
       t.is(leftovers(d).length, how === 'kill' ? 1 : 0, `${child.stderr}`);
     }
+  });
+});
+
+test('files that wait for the disk: in their places at the end, and before a second name needs one', (t) => {
+  inDirectory((d) => {
+    const names = Array.from({ length: 300 }, (_, i) => `f${String(i).padStart(3, '0')}`);
+    for (const name of names) before(join(d, name), 0);
+    mkdirSync(join(d, 'f299x'));
+    const files: Change[] = names.map((name) => dataFile(name, 3));
+    const link: Change = { ...dataFile('second', 0), type: 'hardlink', link: 'f010' };
+    const directory = dataFile('f299x', 3);
+    const result = into(d, [...files.slice(0, 20), link, ...files.slice(20), directory], {
+      overwrite: 'always',
+    });
+    t.deepEqual(codes(result), []);
+    for (const name of names) t.is(readFileSync(join(d, name), 'utf8'), 'ddd', name);
+    t.is(readFileSync(join(d, 'f299x'), 'utf8'), 'ddd');
+    t.is(lstatSync(join(d, 'second')).ino, lstatSync(join(d, 'f010')).ino);
+    t.deepEqual(leftovers(d), []);
+    t.is(result.report?.replaced, 301);
+  });
+});
+
+test('what waits is given up when the restore is', (t) => {
+  inDirectory((d) => {
+    for (const name of ['a', 'b']) before(join(d, name), 0);
+    const writer = new RestoreWriter(d, {
+      native: testNative,
+      onProblem() {},
+      overwrite: 'always',
+    });
+    for (const name of ['a', 'b']) {
+      writer.entry(entryOf(dataFile(name, 3)), (fd) => {
+        writeSync(fd, 'ddd');
+        return blake3('ddd').toString('hex');
+      });
+    }
+    t.is(leftovers(d).length, 2);
+    t.is(readFileSync(join(d, 'a'), 'utf8'), 'mine');
+    writer.close();
+    t.deepEqual(leftovers(d), []);
+    t.is(readFileSync(join(d, 'b'), 'utf8'), 'mine');
+  });
+});
+
+test('a replacement is renamed after the disk has it, and not at all if that fails', (t) => {
+  const done: string[] = [];
+  inDirectory((d) => {
+    const batch = new ReplacedFiles((fds) => {
+      done.push(`sync ${fds}`);
+      return native().syncFiles(fds);
+    });
+    writeFileSync(join(d, 'a'), '');
+    // What was opened for its path alone cannot be synchronised.
+    const O_PATH = 0o10000000;
+    const fds = [openSync(join(d, 'a'), O_PATH), openSync(join(d, 'b'), 'w')];
+    for (const fd of fds) {
+      batch.add({
+        fd,
+        bytes: 1,
+        place: () => done.push(`place ${fd}`),
+        discard: () => done.push(`discard ${fd}`),
+        onFailure: (e) => done.push(`failure ${(e as { code: string }).code}`),
+      });
+    }
+    const [first, second] = fds as [number, number];
+    t.deepEqual(done, []);
+    // What the disk did not take takes no other's place.
+    batch.flush();
+    t.deepEqual(done, [
+      `sync ${first},${second}`,
+      `discard ${first}`,
+      'failure EBADF',
+      `place ${second}`,
+    ]);
   });
 });
 

@@ -15,6 +15,7 @@ import {
 import { join } from 'node:path';
 import { blake3 } from '@napi-rs/blake-hash';
 import test from 'ava';
+import { stpError } from '../../../src/errors.js';
 import {
   encodeTotals,
   FRAME_DATA,
@@ -28,7 +29,7 @@ import { type RestoreProblem, RestoreWriter, restoreSet } from '../../../src/lib
 import { sendSet } from '../../../src/library/send-set.js';
 import { sendTree } from '../../../src/library/send-tree.js';
 import { storeSet } from '../../../src/library/store-set.js';
-import { type Change, entryOf, type Restored, restore } from './entries.js';
+import { type Change, dataFile, entryOf, type Restored, restore } from './entries.js';
 import { isRoot } from './hard-tree.js';
 import { inDirectory, lockFile, MemoryPipe, testNative } from './stand-ins.js';
 
@@ -370,5 +371,19 @@ test.serial('a symlink as the target, or on its way, is refused', (t) => {
       });
     }
     t.deepEqual(readdirSync(join(d, 'real')), []);
+  });
+});
+
+test('a full disk ends the restore, and is named', (t) => {
+  inDirectory((d) => {
+    const full = { ...testNative };
+    full.setTimesNs = () => {
+      throw stpError('ENOSPC', 'no space left', 'write');
+    };
+    t.throws(() => restore(join(d, 't'), [dataFile('f', 3), dataFile('g', 3)], full), {
+      code: 'ENOSPC',
+      message: /t\/f could not be restored: the disk of the target is full; what was restored/,
+    });
+    t.deepEqual(readdirSync(join(d, 't')), ['f']);
   });
 });

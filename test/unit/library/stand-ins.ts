@@ -45,6 +45,8 @@ function runOn(path: Buffer | string, program: string, args: string[]): void {
 export const testNative: RestoreNative = {
   setTimesNs: native().setTimesNs,
   setXattr: native().setXattr,
+  syncFiles: native().syncFiles,
+  syncFileSystem: native().syncFileSystem,
   makeNode(path, mode, major, minor) {
     const type = new Map([
       [0o010000, 'p'],
