@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -50,6 +51,58 @@ static void SetTimesNs(const Napi::CallbackInfo& info) {
   if (utimensat(AT_FDCWD, path.c_str(), times, flags) != 0) {
     throwSystemError(env, errno, "utimensat", path);
   }
+}
+
+/*
+ * Where syncfs(2) of the kernel says nothing about the disk of another: FUSE, NFS, SMB (old and new),
+ * 9P, Ceph. See linux/magic.h.
+ */
+static bool isElsewhere(int fd) {
+  struct statfs fs;
+  if (fstatfs(fd, &fs) != 0) return true;
+  switch (uint32_t(fs.f_type)) {
+    case 0x65735546: case 0x6969: case 0x517b: case 0xff534d42: case 0xfe534d42:
+    case 0x01021997: case 0x00c36400:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/*
+ * syncFiles(fds): what fsync(2) of each promises, for one commit and one flush of the disk. Data goes
+ * first, with each file's own errors; then syncfs(2) takes their metadata together. All are of one
+ * file system. Returns an error number for each, 0 for those that the disk has.
+ */
+static Napi::Value SyncFiles(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const auto fds = info[0].As<Napi::Array>();
+  const uint32_t count = fds.Length();
+  Napi::Array errors = Napi::Array::New(env, count);
+  std::vector<int> numbers(count);
+  for (uint32_t i = 0; i < count; i++) numbers[i] = fds.Get(i).ToNumber().Int32Value();
+  const bool isOneByOne = count > 0 && isElsewhere(numbers[0]);
+  if (!isOneByOne) {
+    for (int fd : numbers) sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+  }
+  const unsigned wait =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  std::vector<int> failed(count, 0);
+  int any = -1;
+  for (uint32_t i = 0; i < count; i++) {
+    const int fd = numbers[i];
+    if ((isOneByOne ? fsync(fd) : sync_file_range(fd, 0, 0, wait)) != 0) failed[i] = errno;
+    else any = fd;
+  }
+  const int all = !isOneByOne && any >= 0 && syncfs(any) != 0 ? errno : 0;
+  for (uint32_t i = 0; i < count; i++) errors.Set(i, failed[i] != 0 ? failed[i] : all);
+  return errors;
+}
+
+/* syncFileSystem(fd): syncfs(2). Since Linux 5.8 it tells of writes that failed. */
+static void SyncFileSystem(const Napi::CallbackInfo& info) {
+  const int fd = int(wholeNumber(info, 0, "fd", INT_MAX));
+  if (syncfs(fd) != 0) throwSystemError(info.Env(), errno, "syncfs", "");
 }
 
 /* makeNode(path, mode, major, minor): mknod; the device number counts for devices only. */
@@ -211,22 +264,32 @@ static bool sameStat(const struct stat& s, const int64_t* words) {
   return memcmp(now, words, sizeof now) == 0;
 }
 
+/* Of a tar archive: src/library/pax.ts. */
+constexpr size_t kTarBlock = 512;
+
 /*
- * readWhole(dirFd, name, flags, record, view, offset): all of a small file to `offset` of `view`, if it is
- * and stays just what the record of statInto says, and has no extended attributes. True if so; else whoever asked takes it step by step, and finds out what is the matter.
+ * readWhole(dirFd, name, flags, record, header, headerBytes, view, offset): the member of a small file
+ * to `offset` of `view`: its header, all of its data, zeros up to a whole block; if the file is and
+ * stays just what the record of statInto says, and has no extended attributes. True if so; else
+ * whoever asked takes it step by step, and finds out what is the matter.
  */
 static Napi::Value ReadWhole(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   char name[NAME_MAX + 1];
   const int64_t* words = statWords(info, 3);
-  auto view = info[4].As<Napi::Uint8Array>();
-  const size_t offset = size_t(wholeNumber(info, 5, "offset", view.ByteLength()));
+  auto header = info[4].As<Napi::Uint8Array>();
+  const size_t headerBytes = size_t(wholeNumber(info, 5, "headerBytes", header.ByteLength()));
+  auto view = info[6].As<Napi::Uint8Array>();
+  const size_t offset = size_t(wholeNumber(info, 7, "offset", view.ByteLength()));
   double announced;
   memcpy(&announced, words + kSize, sizeof announced);
   const auto no = [&] { return Napi::Boolean::New(env, false); };
-  const double room = double(view.ByteLength() - offset);
+  const double room = double(view.ByteLength() - offset) - double(headerBytes);
   if (!(announced >= 0 && announced <= room) || !copyName(info[1], name)) return no();
   const size_t size = size_t(announced);
+  const size_t padded = (size + kTarBlock - 1) / kTarBlock * kTarBlock;
+  if (double(padded) > room) return no();
+  uint8_t* const data = view.Data() + offset + headerBytes;
   const int flags = int(wholeNumber(info, 2, "flags", INT32_MAX)) | O_CLOEXEC;
   const int fd = openat(int(wholeNumber(info, 0, "dirFd", INT32_MAX)), name, flags);
   if (fd < 0) return no();
@@ -234,13 +297,17 @@ static Napi::Value ReadWhole(const Napi::CallbackInfo& info) {
   size_t got = 0;
   bool good = fstat(fd, &s) == 0 && sameStat(s, words) && flistxattr(fd, nullptr, 0) == 0;
   while (good && got < size) {
-    const ssize_t bytes = pread(fd, view.Data() + offset + got, size - got, off_t(got));
+    const ssize_t bytes = pread(fd, data + got, size - got, off_t(got));
     if (bytes < 0 && errno == EINTR) continue;
     good = bytes > 0;
     if (good) got += size_t(bytes);
   }
   good = good && fstat(fd, &s) == 0 && sameStat(s, words);
   close(fd);
+  if (good) {
+    memcpy(view.Data() + offset, header.Data(), headerBytes);
+    memset(data + size, 0, padded - size);
+  }
   return Napi::Boolean::New(env, good);
 }
 
@@ -282,6 +349,8 @@ void registerFileIo(Napi::Env env, Napi::Object exports) {
   exports.Set("dataSegments", Napi::Function::New(env, DataSegments));
   exports.Set("statInto", Napi::Function::New(env, StatInto));
   exports.Set("readWhole", Napi::Function::New(env, ReadWhole));
+  exports.Set("syncFiles", Napi::Function::New(env, SyncFiles));
+  exports.Set("syncFileSystem", Napi::Function::New(env, SyncFileSystem));
   exports.Set("makeNode", Napi::Function::New(env, MakeNode));
 }
 

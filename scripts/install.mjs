@@ -201,6 +201,24 @@ function compileTypescript() {
   return 'compiled to dist/';
 }
 
+/** Programs and threads, each in few files: see scripts/bundle.mjs. */
+function bundle() {
+  const entry = inRoot('dist/bundle/stpbackup.js');
+  const changed = (file) => fs.statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const made = changed(entry);
+  const isCurrent = made >= changed(inRoot('dist/src/ctl/entry.js'));
+  if (!fs.existsSync(inRoot('tsconfig.json'))) return 'dist/bundle as packed';
+  if (!force && made > changed(inRoot('scripts/bundle.mjs')) && isCurrent) {
+    return 'dist/bundle is up to date';
+  }
+  packageDirectory('esbuild');
+  const result = run(process.execPath, [inRoot('scripts/bundle.mjs')]);
+  if (result.status !== 0) {
+    throw new InstallError(`the programs cannot be bundled:\n${outputOf(result)}`);
+  }
+  return 'made dist/bundle';
+}
+
 function markExecutable() {
   const { bin } = JSON.parse(fs.readFileSync(inRoot('package.json'), 'utf8'));
   for (const file of Object.values(bin ?? {})) {
@@ -301,6 +319,7 @@ try {
     return machine.said;
   });
   step('typescript', compileTypescript);
+  step('programs', bundle);
   markExecutable();
   step('layout', writeLayoutHeader);
   step('addon', () => buildAddon(machine));

@@ -274,19 +274,26 @@ export interface Native {
    */
   statInto(fd: number, name: Buffer | null, record: BigInt64Array): number;
   /**
-   * A small file whole to `offset` of `view`; false if it is not just what `record` says, before and
-   * after, or has extended attributes, or cannot be read.
+   * The member of a small file to `offset` of `view`: header, data, zeros up to whole blocks of 512;
+   * false if it is not just what `record` says, before and after, or has extended attributes, or
+   * cannot be read.
    */
   readWhole(
     dirFd: number,
     name: Buffer,
     flags: number,
     record: BigInt64Array,
+    header: Uint8Array,
+    headerBytes: number,
     view: Uint8Array,
     offset: number,
   ): boolean;
   /** What is no hole below `size`: offset and bytes by turns; null if the file system cannot say. */
   dataSegments(fd: number, size: number, countMax: number): number[] | null;
+  /** fsync(2) of many files of one file system at the price of one; an error number for each, or 0. */
+  syncFiles(fds: readonly number[]): number[];
+  /** syncfs(2) of the file system that an open file is on; waits. */
+  syncFileSystem(fd: number): void;
   /** mknod(2); `mode` with the type bits. The device number counts for devices only. */
   makeNode(path: Buffer | string, mode: number, major: number, minor: number): void;
 

@@ -5,7 +5,7 @@
  * come here, so that what one accepts no other refuses. Any thread; reads files once.
  */
 import { readFileSync } from 'node:fs';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { isCoded, messageOf } from '../errors.js';
 import { readJson } from '../json-text.js';
 import { PORT_MAX } from '../limits.js';

@@ -2,7 +2,7 @@
  * The fields of the two configuration files: what `config.ts` checks a file with, and what
  * `docs/client.schema.json` and `docs/server.schema.json` are made of. Any thread.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { PORT_MAX, STG_NAME_PATTERN } from '../limits.js';
 import {
   CLIENT_WKP,

@@ -178,7 +178,7 @@ export function loadServerConfig(configFile: string): ServerConfig {
   };
 }
 
-/** The control socket alone: what `fs`, `restore` and `list` need of the server's file. */
+/** The control socket alone; see control-path.ts. */
 export const loadControlPath = (configFile: string): string =>
   absoluteFrom(configFile)(readConfig(configFile, 'server').control);
 

@@ -17,6 +17,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -51,6 +52,7 @@ import { type MoverTimes, type Slowest, slowestOf, type Waited, waitedOf } from 
 import type { Complaint, Progress } from './protocol.js';
 import { reasonOf } from './reason.js';
 import { PLAIN_RESTORE } from './restore-order.js';
+import { sealIdentities } from './sealed-identities.js';
 import { slowedTo, throttleOf } from './throttle.js';
 
 export interface DatabaseClientOptions {
@@ -409,13 +411,26 @@ export interface FetchOrder {
   readonly set: string;
   /** Of this database only. */
   readonly name?: string | undefined;
+  /** `AGE-SECRET-KEY-1...` that open encrypted sets: for the server, and this session only. */
+  readonly identities?: readonly string[];
 }
 
-const fetchRequest = ({ set, name }: FetchOrder): DatabaseRequest => ({
-  op: 'fetch',
-  set,
-  ...(name !== undefined && { name }),
-});
+/** @throws EINVAL if there are identities and no key to seal them with */
+function fetchRequest(
+  { set, name, identities = [] }: FetchOrder,
+  { key, name: host }: ClientConfig,
+): DatabaseRequest {
+  if (identities.length > 0 && key === null) {
+    const why = 'with "tls": false no key of the pair could keep it secret on its way';
+    throw stpError('EINVAL', `--identity is not sent: ${why}; see "identities" of the server`);
+  }
+  return {
+    op: 'fetch',
+    set,
+    ...(name !== undefined && { name }),
+    ...(identities.length > 0 && key && { identities: sealIdentities(key, host, identities) }),
+  };
+}
 
 /** The only member of a set into the standard input of a program. */
 export function restoreToCommand(
@@ -423,7 +438,7 @@ export function restoreToCommand(
   order: FetchOrder,
   command: string,
 ): Promise<DatabaseReport> {
-  return inSession(options, fetchRequest(order), async (session, keep) => {
+  return inSession(options, fetchRequest(order, options.config), async (session, keep) => {
     const pipe = makePipe();
     const program = runShell(command, pipe.read, 'inherit');
     closeSync(pipe.read);
@@ -446,8 +461,9 @@ export function restoreToCommand(
       program.kill();
       // A program that ended early says more than the pipe that broke.
       const broken = isCoded(e) && e.code === 'EPIPE';
-      if (broken) await program.ended;
-      throw e;
+      if (!broken) throw e;
+      await program.ended;
+      throw stpError('EPIPE', `${command}: ended well, but did not read all of the data`);
     } finally {
       closeWrite();
       await program.ended.catch(() => {});
@@ -464,16 +480,26 @@ function assertNoCompanions(path: string): void {
   }
 }
 
+/** Before anything is moved. @throws ENOENT, ENOTDIR, EISDIR */
+function assertFilePlace(path: string): void {
+  const home = statSync(dirname(path), { throwIfNoEntry: false });
+  if (home === undefined) throw stpError('ENOENT', `${dirname(path)} is not there; make it first`);
+  if (!home.isDirectory()) throw stpError('ENOTDIR', `${dirname(path)} is no directory`);
+  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
+  throw stpError('EISDIR', `${path} is a directory; name a file, or use --to-directory`);
+}
+
 /** The only member of a set into a new file, which appears when it is whole and on the disk. */
-export function restoreToFile(
+export async function restoreToFile(
   options: DatabaseClientOptions,
   order: FetchOrder,
   target: string,
 ): Promise<DatabaseReport> {
   const path = resolve(target);
+  assertFilePlace(path);
   const partial = join(dirname(path), `.${basename(path)}.${process.pid}.partial`);
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-  return inSession(options, fetchRequest(order), async (session, keep) => {
+  return inSession(options, fetchRequest(order, options.config), async (session, keep) => {
     if (session.ready.roots[0]?.startsWith('sqlite:')) assertNoCompanions(path);
     const fd = openSync(partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
     try {
@@ -510,7 +536,7 @@ export function restoreToDirectory(
   order: FetchOrder,
   target: string,
 ): Promise<DatabaseReport> {
-  return inSession(options, fetchRequest(order), async (session, keep) => {
+  return inSession(options, fetchRequest(order, options.config), async (session, keep) => {
     const job: RestoreSetJob = { target: realTarget(target), options: PLAIN_RESTORE, below: null };
     const mover = session.start<RestoreSetJob, RestoreSetResult>('restore-receiver', job);
     return session.run(keep(mover));

@@ -10,13 +10,15 @@
  *
  * Every line is foreign input: it passes its schema or ends the session with the reason. Any thread.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { HOST_NAME_PATTERN } from './config.js';
 import { SEGMENT_BYTES_MAX } from './limits.js';
 import { complaintSchema, progressSchema, timesSchema } from './protocol.js';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(16 << 10);
+/** An identity has 74 bytes; a file of them 64 KiB at most, and a line 1 MiB. */
+const sealed = z.string().max(512 << 10);
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 
 /** Names of databases stand in `list`, in paths of the library and in members of media. */
@@ -40,7 +42,13 @@ export const databaseRequestSchema = z.discriminatedUnion('op', [
     name: databaseName,
     incremental: z.boolean().optional(),
   }),
-  z.strictObject({ op: z.literal('fetch'), set: text.min(1), name: databaseName.optional() }),
+  z.strictObject({
+    op: z.literal('fetch'),
+    set: text.min(1),
+    name: databaseName.optional(),
+    // Of encrypted sets: see sealed-identities.ts.
+    identities: sealed.optional(),
+  }),
   z.strictObject({ op: z.literal('wal'), name: databaseName }),
 ]);
 export type DatabaseRequest = z.infer<typeof databaseRequestSchema>;

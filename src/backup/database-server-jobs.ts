@@ -28,10 +28,11 @@ import type { EstablishedDatabase } from './database-server.js';
 import { orAborted } from './deadline.js';
 import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
 import { SEGMENT_PIECE_BYTES } from './limits.js';
-import { PLAIN_MEDIA } from './media-data.js';
+import { bothAccesses, PLAIN_MEDIA } from './media-data.js';
 import { Mover } from './mover.js';
 import { moverLink } from './mover-link.js';
 import { reasonOf } from './reason.js';
+import { openIdentities } from './sealed-identities.js';
 import { agree } from './server.js';
 import { throttleOf } from './throttle.js';
 
@@ -188,6 +189,18 @@ function setOf(library: Library, host: string, { set, name }: Fetch): StoredSet 
   return library.openSet(one.id);
 }
 
+/** What opens encrypted sets, for this session. @throws EACCES */
+function identitiesOf(
+  { identities }: Fetch,
+  host: string,
+  { hosts }: ServerConfig,
+): readonly string[] {
+  if (identities === undefined) return [];
+  const key = hosts.get(host)?.key;
+  if (!key) throw stpError('EACCES', `there is no key that opens the identities of client ${host}`);
+  return openIdentities(key, host, identities);
+}
+
 async function fetchSet(
   session: EstablishedDatabase,
   request: Fetch,
@@ -198,7 +211,9 @@ async function fetchSet(
   const set = setOf(Library.open(config.library, options.library), host, request);
   const { roots, bytes } = set.summary;
   await control.send({ type: 'ready', set: set.id, roots, bytes });
-  const { access } = config.media ?? PLAIN_MEDIA;
+  const access = bothAccesses((config.media ?? PLAIN_MEDIA).access, {
+    identities: identitiesOf(request, host, config),
+  });
   const what = { library: config.library, set: set.id, selected: [] };
   const job: SendSetJob = { ...what, dryRun: false, access };
   const mover = Mover.start<SendSetJob, null>(

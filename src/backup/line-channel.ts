@@ -4,7 +4,7 @@
  * Sends keep their order and may be called without waiting; the first that fails fails all later
  * ones. One reader at a time. Event loop only.
  */
-import type { z } from 'zod';
+import type * as z from 'zod';
 import type { STPConnect } from '../connect/stp-connect.js';
 import { messageOf, stpError } from '../errors.js';
 import { LINE_BYTES_MAX } from './limits.js';

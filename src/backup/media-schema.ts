@@ -1,7 +1,7 @@
 /**
  * The part `media` of the server's configuration: what may stand there. Any thread.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { VOLUME_BYTES_MIN } from '../library/media-plan.js';
 import { recipientProblem } from './media-data.js';
 

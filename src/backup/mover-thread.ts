@@ -1,6 +1,7 @@
 /**
- * The worker's half of a mover: opens the stream, runs the job, and says how it ended. A job that
- * throws resets its stream, so that the peer notices at once. Worker threads only.
+ * The worker's half of a mover: opens the stream, runs the job, says how it ended, and waits for the
+ * next one. A job that throws resets its stream, so that the peer notices at once, and ends the
+ * thread. Worker threads only.
  */
 import { type MessagePort, parentPort } from 'node:worker_threads';
 import { assert } from '../assert.js';
@@ -137,10 +138,17 @@ export async function hold<T>(totals: Totals): Promise<T> {
   return ((await released) as Release).release as T;
 }
 
-/** Runs the one job of this worker and ends it. */
+/** Runs the jobs of this worker one after the other; it ends with the first that fails. */
 export async function runMover<J, R>(
   run: (job: J, stream: MoverStream) => MoverResult<R> | Promise<MoverResult<R>>,
 ): Promise<void> {
+  while (await runJob(run));
+}
+
+/** False if it failed. */
+async function runJob<J, R>(
+  run: (job: J, stream: MoverStream) => MoverResult<R> | Promise<MoverResult<R>>,
+): Promise<boolean> {
   const { link, job, progress, throttle } = (await nextMessage()) as MoverData<J>;
   const stream = openLink(link);
   try {
@@ -149,8 +157,10 @@ export async function runMover<J, R>(
     const { totals, result } = await run(job, new MoverStream(stream, progress, pacer));
     stream.close();
     post({ type: 'done', totals, result });
+    return true;
   } catch (e) {
     stream.abort();
     post({ type: 'failed', ...reasonOf(e) });
+    return false;
   }
 }

@@ -9,6 +9,7 @@
 import { type MessagePort, Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
 import type { VolumeHome } from '../library/media-plan.js';
+import { workerFile } from '../package-files.js';
 import { dropLink, type MoverLink } from './mover-link.js';
 import { MOVER_NUMBERS, type MoverTimes, sumTimes, timesOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
@@ -99,45 +100,70 @@ function deferred<T>(): {
   return { promise, resolve, reject };
 }
 
-/**
- * Threads that have loaded their code and wait for a job, at most one an entry: loading takes longer
- * than a handshake. They keep no process alive.
- */
-const spares = new Map<MoverEntry, Worker>();
+/** A thread that nobody has used for so long ends. */
+const IDLE_MS = 10 * 60_000;
 
-function startWorker(entry: MoverEntry): Worker {
-  return new Worker(new URL(`../../workers/${entry}.js`, import.meta.url), { name: entry });
+/**
+ * Threads that wait for a job, at most one an entry: loading takes longer than a handshake, and code
+ * that has run before is compiled. They keep no process alive.
+ */
+const idle = new Map<MoverEntry, { readonly worker: Worker; readonly timer: NodeJS.Timeout }>();
+
+const startWorker = (entry: MoverEntry): Worker => new Worker(workerFile(entry), { name: entry });
+
+function keepIdle(entry: MoverEntry, worker: Worker): void {
+  if (idle.has(entry)) {
+    void worker.terminate();
+    return;
+  }
+  worker.unref();
+  const timer = setTimeout(() => void worker.terminate(), IDLE_MS).unref();
+  idle.set(entry, { worker, timer });
+  const forget = (): void => {
+    clearTimeout(timer);
+    if (idle.get(entry)?.worker === worker) idle.delete(entry);
+  };
+  worker.once('error', forget);
+  worker.once('exit', forget);
+}
+
+function takeWorker(entry: MoverEntry): Worker {
+  const found = idle.get(entry);
+  if (found === undefined) return startWorker(entry);
+  idle.delete(entry);
+  clearTimeout(found.timer);
+  found.worker.removeAllListeners();
+  found.worker.ref();
+  return found.worker;
 }
 
 export class Mover<R> {
-  readonly #worker: Worker;
+  /** Null when its job is done: the thread may have another one by then. */
+  #worker: Worker | null;
   readonly #begun = deferred<SetPlaceFacts>();
   readonly #held = deferred<Totals>();
   readonly #done = deferred<MoverResult<R>>();
 
   private constructor(
+    private readonly entry: MoverEntry,
     worker: Worker,
+    private readonly link: MoverLink,
     private readonly numbers: Float64Array,
     private readonly onComplaint: (complaint: Complaint) => void,
   ) {
     this.#worker = worker;
     worker.on('message', (message: MoverMessage<R>) => this.#onMessage(message));
     worker.on('error', (e) => this.#fail(e));
-    // Does nothing after `done` or `failed`.
-    worker.on('exit', () => this.#fail(stpError('ECANCELED', 'the mover was stopped')));
+    worker.on('exit', () => {
+      dropLink(link);
+      // Does nothing after `failed`.
+      this.#fail(stpError('ECANCELED', 'the mover was stopped'));
+    });
   }
 
   /** Has a thread ready for the next `start` of this entry. Call it when a session begins. */
   static prepare(entry: MoverEntry): void {
-    if (spares.has(entry)) return;
-    const spare = startWorker(entry);
-    spare.unref();
-    const forget = (): void => {
-      if (spares.get(entry) === spare) spares.delete(entry);
-    };
-    spare.once('error', forget);
-    spare.once('exit', forget);
-    spares.set(entry, spare);
+    if (!idle.has(entry)) keepIdle(entry, startWorker(entry));
   }
 
   static start<J, R>(
@@ -148,14 +174,12 @@ export class Mover<R> {
     { throttle = { paces: [] }, ports = [] }: MoverOptions = {},
   ): Mover<R> {
     const progress = new Float64Array(new SharedArrayBuffer(MOVER_NUMBERS * 8));
-    const worker = spares.get(entry) ?? startWorker(entry);
-    spares.delete(entry);
-    worker.ref();
-    worker.on('exit', () => dropLink(link));
+    const worker = takeWorker(entry);
+    const mover = new Mover<R>(entry, worker, link, progress, onComplaint);
     const data: MoverData<J> = { type: 'job', link, job, progress, throttle };
     const handles = link.mechanism === 'stp' ? [link.handle.port] : [];
     worker.postMessage(data, [...handles, ...ports]);
-    return new Mover<R>(worker, progress, onComplaint);
+    return mover;
   }
 
   get progress(): Progress {
@@ -187,12 +211,22 @@ export class Mover<R> {
   /** Lets a mover that holds go on: both sides agree. */
   release(value: unknown = null): void {
     const message: Release = { release: value };
-    this.#worker.postMessage(message);
+    this.#worker?.postMessage(message);
   }
 
-  /** Ends the thread wherever it is, and resets its stream. Again is no error. */
+  /** Ends the thread wherever it is, and resets its stream; nothing if its job is done. */
   async stop(): Promise<void> {
-    await this.#worker.terminate();
+    await this.#worker?.terminate();
+  }
+
+  /** The thread has closed its stream, and waits for another job. */
+  #finish(result: MoverResult<R>): void {
+    const worker = this.#worker as Worker;
+    this.#worker = null;
+    worker.removeAllListeners();
+    dropLink(this.link);
+    keepIdle(this.entry, worker);
+    this.#done.resolve(result);
   }
 
   #fail(e: unknown): void {
@@ -213,7 +247,7 @@ export class Mover<R> {
         this.#held.resolve(message.totals);
         break;
       case 'done':
-        this.#done.resolve({ totals: message.totals, result: message.result });
+        this.#finish({ totals: message.totals, result: message.result });
         break;
       case 'failed':
         this.#fail(stpError(message.code, message.message));

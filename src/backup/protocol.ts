@@ -11,7 +11,7 @@
  * Every line is foreign input: it passes its schema or ends the session with the reason. Names that
  * are not UTF-8 travel as base64. Any thread.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { DELTA_FROM_DEFAULT } from '../library/blocks.js';
 import { MEDIA_MAX } from '../library/manifest.js';
 import { overwriteModes } from '../library/restore-plan.js';

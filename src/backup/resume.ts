@@ -12,6 +12,7 @@ import type { Adopted } from '../library/kept-lines.js';
 import type { Library } from '../library/library.js';
 import { MEDIA_MAX } from '../library/manifest.js';
 import type { ParentList } from '../library/tree-merge.js';
+import { workerFile } from '../package-files.js';
 import type { AdoptJob, AdoptMessage } from './jobs.js';
 
 export interface Resumed {
@@ -70,7 +71,7 @@ function refusalOf(adopted: Adopted, streams: number): string | null {
 
 function runChecker(job: AdoptJob, signal: AbortSignal): Promise<AdoptMessage> {
   signal.throwIfAborted();
-  const worker = new Worker(new URL('../../workers/interrupted-checker.js', import.meta.url), {
+  const worker = new Worker(workerFile('interrupted-checker'), {
     workerData: job,
     name: 'interrupted-checker',
   });

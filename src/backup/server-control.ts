@@ -23,7 +23,7 @@ import { rmSync } from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { fastify } from 'fastify';
-import { z } from 'zod';
+import * as z from 'zod';
 import { messageOf, stpError } from '../errors.js';
 import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';

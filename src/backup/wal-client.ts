@@ -13,7 +13,7 @@
  */
 import { chownSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isCoded, messageOf, stpError } from '../errors.js';
 import type { Log } from './client.js';
 import { type DatabaseClientOptions, DatabaseSession } from './database-client.js';

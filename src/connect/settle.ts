@@ -49,7 +49,7 @@ function withResolvers(): {
 
 const hints: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nobody listens there',
-  EADDRINUSE: 'the port is taken; choose another one, or 0 for a free one',
+  EADDRINUSE: 'another process has that port; stop it, or choose another port',
   EADDRNOTAVAIL: 'the address is not one of this machine',
   EACCES: 'not permitted',
   ENOTFOUND: 'no such host name',

@@ -69,13 +69,23 @@ export const typedNumbers = (
 export const flagOf = (key: string): string =>
   `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
+let outlivesReader = false;
+
+/**
+ * For verbs that do more than print: when the reader of their output goes away (`| head`), the work
+ * goes on, and the exit code tells of the work.
+ */
+export function outliveReader(): void {
+  outlivesReader = true;
+}
+
 /**
  * Parses, runs the verb and sets the exit code. A reader that went away (`| head`) is no failure.
  */
 export async function runProgram(program: Command, argv: readonly string[]): Promise<void> {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(EXIT_OK);
-    throw error;
+    if (error.code !== 'EPIPE') throw error;
+    if (!outlivesReader) process.exit(EXIT_OK);
   });
   try {
     await program.parseAsync([...argv]);

@@ -1,13 +1,5 @@
 #!/usr/bin/env node
 /** stpbackup: the backup application, both roles and what people ask of the server. */
+import { mainOf } from './entry.js';
 
-const [, , verb = ''] = process.argv;
-// PostgreSQL calls these once a segment: they must not load what the others need.
-if (verb === 'wal-push' || verb === 'wal-fetch') {
-  const { runWal } = await import('./stpbackup/wal.js');
-  process.exitCode = await runWal(process.argv.slice(2));
-} else {
-  const { runProgram } = await import('./command-line.js');
-  const { stpbackupProgram } = await import('./stpbackup/program.js');
-  await runProgram(await stpbackupProgram(verb), process.argv);
-}
+await import(mainOf('stpbackup'));

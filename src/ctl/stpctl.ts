@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 /** stpctl: what is in the array, and changes to it. */
-import { runProgram } from './command-line.js';
-import { stpctlProgram } from './stpctl/program.js';
+import { mainOf } from './entry.js';
 
-await runProgram(stpctlProgram(), process.argv);
+await import(mainOf('stpctl'));

@@ -1,18 +1,5 @@
 #!/usr/bin/env node
 /** stpd: the daemon and its control from a terminal. */
-import { fileURLToPath } from 'node:url';
-import type { ArrayFactory } from '../daemon/reports.js';
-import { native } from '../native.js';
-import type { LockFile } from '../run-directory.js';
-import { runProgram } from './command-line.js';
-import { stpdProgram } from './stpd/program.js';
+import { mainOf } from './entry.js';
 
-/** Loaded by the daemon only: the other verbs need no array. */
-const createArray: ArrayFactory = async (options) => {
-  const { StorageArray } = await import('../daemon/array.js');
-  return new StorageArray(options);
-};
-
-const lockFile: LockFile = (fd) => native().lockFile(fd);
-const script = fileURLToPath(import.meta.url);
-await runProgram(stpdProgram({ script, createArray, lockFile }), process.argv);
+await import(mainOf('stpd'));

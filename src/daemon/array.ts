@@ -50,6 +50,7 @@ import {
 import { ArrayRegister } from '../memory/register.js';
 import { Segment } from '../memory/segment.js';
 import { native } from '../native.js';
+import { workerFile } from '../package-files.js';
 import { ATTACH_SOCKET } from '../run-directory.js';
 import { ATTACH_VERSION, type AttachRequest } from '../socket/attach-protocol.js';
 import { decodeFigures, decodeSockets } from '../view/decode.js';
@@ -183,7 +184,7 @@ export class StorageArray implements ArrayControl {
       onFatal: this.#options.onFatal,
     });
     this.#claimers = new Piscina({
-      filename: new URL('../../workers/claim-memory.js', import.meta.url).href,
+      filename: workerFile('claim-memory').href,
       minThreads: 0,
       maxThreads: 1,
       idleTimeout: 1000,
@@ -231,8 +232,11 @@ export class StorageArray implements ArrayControl {
 
   async stop(): Promise<void> {
     this.#segment?.store(SUPERBLOCK.at.state, 2);
-    this.#attach.close();
+    this.#attach.closeDoor();
+    // Before hosts hear of it: a director would take who lets go of it for dead, and their streams,
+    // which are to go on, with them.
     await this.#directors?.stop();
+    this.#attach.close();
     await this.#claimers?.destroy();
     this.#directors = undefined;
     this.#claimers = undefined;

@@ -173,12 +173,23 @@ export class AttachServer {
     if (visitor !== undefined) this.#end(visitor);
   }
 
-  close(): void {
+  /** Nobody new comes in; who is there stays. */
+  closeDoor(): void {
     if (this.#fd < 0) return;
     native().watchStop(this.#watch);
     native().closeDescriptor(this.#fd);
     this.#fd = -1;
-    for (const visitor of [...this.#visitors.values()]) this.#end(visitor);
+  }
+
+  /** The end of stpd, not of the hosts: nothing of theirs is reclaimed. */
+  close(): void {
+    this.closeDoor();
+    for (const visitor of this.#visitors.values()) {
+      clearTimeout(visitor.timer);
+      native().watchStop(visitor.watch);
+      native().closeDescriptor(visitor.fd);
+    }
+    this.#visitors.clear();
   }
 }
 

@@ -20,7 +20,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { isAbsolute } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { isCoded, messageOf } from '../errors.js';
 import { PAGE_BYTES } from '../layout/tables.js';
 import {
@@ -34,15 +34,9 @@ import {
   STG_CONNECTIONS_DEFAULT,
   STG_CONNECTIONS_MAX,
 } from '../limits.js';
+import { shown } from './shown.js';
 import { formatSize, parseSize } from './size.js';
-import {
-  idList,
-  objectError,
-  shown,
-  ValidationError,
-  validate,
-  wholeNumber,
-} from './validation.js';
+import { idList, objectError, ValidationError, validate, wholeNumber } from './validation.js';
 
 export const CONFIGURATION_FILE_DEFAULT = '/etc/stpd/stpd.json';
 

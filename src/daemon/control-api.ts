@@ -37,8 +37,9 @@ import type {
   StgsDocument,
   TraceDocument,
 } from './reports.js';
+import { shown } from './shown.js';
 import { checkGrowBody, checkStgBody, checkStgName, type StgBody } from './stg-request.js';
-import { shown, ValidationError } from './validation.js';
+import { ValidationError } from './validation.js';
 
 /** A request is a few hundred bytes; access lists are what may make it longer. */
 const BODY_BYTES_MAX = 256 << 10;

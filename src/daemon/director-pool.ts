@@ -15,6 +15,7 @@ import type {
 import { messageOf, stpError } from '../errors.js';
 import { POLL_BUDGET_US_DEFAULT } from '../memory/event-loop.js';
 import type { Segment } from '../memory/segment.js';
+import { workerFile } from '../package-files.js';
 
 interface Director {
   readonly port: MessagePort;
@@ -46,7 +47,7 @@ export class DirectorPool {
   constructor(options: DirectorPoolOptions) {
     this.#onMemberGone = options.onMemberGone;
     this.#pool = new Piscina({
-      filename: new URL('../../workers/channel-director.js', import.meta.url).href,
+      filename: workerFile('channel-director').href,
       minThreads: options.count,
       maxThreads: options.count,
       idleTimeout: Number.POSITIVE_INFINITY,

@@ -1,5 +1,5 @@
 /** Amounts of memory as people write and read them. Powers of two only. Pure; any thread. */
-import { shown } from './validation.js';
+import { shown } from './shown.js';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 const FORM = /^([0-9]+) ?(B|KiB|MiB|GiB|TiB)?$/;

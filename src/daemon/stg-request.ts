@@ -2,7 +2,7 @@
  * The rules of `stg create` and `stg grow`, the same for `stpctl` (before anything is sent) and for the control
  * API (whatever was sent). Pure; any thread.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import {
   BOARDS_MAX,
   STG_BOARDS_MIN,
@@ -10,14 +10,8 @@ import {
   STG_NAME_PATTERN,
   STG_PORTS_MAX,
 } from '../limits.js';
-import {
-  idList,
-  objectError,
-  shown,
-  ValidationError,
-  validate,
-  wholeNumber,
-} from './validation.js';
+import { shown } from './shown.js';
+import { idList, objectError, ValidationError, validate, wholeNumber } from './validation.js';
 
 const NAME_RULE =
   'an STG name has 1 to 63 of A-Z a-z 0-9 . _ - and starts with a letter or a digit';

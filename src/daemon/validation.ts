@@ -2,7 +2,8 @@
  * One validator for everything people and programs hand in: configuration, flags, requests.
  * A problem names the value and the rule. Pure; any thread.
  */
-import { z } from 'zod';
+import * as z from 'zod';
+import { shown } from './shown.js';
 
 /** Values that break a rule. Nothing was tried. Each problem is one line that starts with a name. */
 export class ValidationError extends Error {
@@ -11,15 +12,6 @@ export class ValidationError extends Error {
   constructor(readonly problems: readonly string[]) {
     super(problems.join('\n'));
   }
-}
-
-const SHOWN_CHARACTERS_MAX = 80;
-
-/** A foreign value for a message: quoted, on one line, not too long. */
-export function shown(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > SHOWN_CHARACTERS_MAX ? `${text.slice(0, SHOWN_CHARACTERS_MAX)}...` : text;
 }
 
 export interface CountRule {

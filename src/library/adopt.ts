@@ -44,6 +44,7 @@ import { MANIFEST_FILE } from './set-writer.js';
 import { isAtOrBelow } from './stored-path.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
 import { type ParentList, TreeMerge } from './tree-merge.js';
+import { Xxh3Hasher } from './xxh3.js';
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
 
@@ -82,7 +83,7 @@ function tile(tiling: MediaTiling, record: ManifestEntry | ManifestVoid): void {
 class Medium {
   readonly cursor: MediaCursor;
   end = 0;
-  readonly #whole = new Blake3Hasher();
+  readonly #whole = new Xxh3Hasher();
   #broken: string | null = null;
   #hasVoid = false;
 
@@ -97,7 +98,7 @@ class Medium {
   facts(): KeptMedium {
     const isKnown = this.#broken === null && !this.#hasVoid;
     this.#whole.update(new Uint8Array(TAR_END_BYTES));
-    return { bytes: this.end, blake3: isKnown ? this.#whole.digest('hex') : null };
+    return { bytes: this.end, xxh3: isKnown ? this.#whole.text() : null };
   }
 
   /** True if the member is what its line says. */

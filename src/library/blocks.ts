@@ -3,7 +3,7 @@
  * which blocks changed (docs/decisions/0035-block-deltas.md).
  *
  * Blocks have a fixed size and begin at multiples of it; the last one may be short. A hole counts as
- * zeros. A hash is the first 16 bytes of the block's BLAKE3. The lists of a medium lie one behind
+ * zeros. A hash is the block's XXH3, little-endian (xxh3.ts). The lists of a medium lie one behind
  * the other in a file beside it, in the order of the manifest's lines; a line has offset and BLAKE3
  * of its list. Valid if and only if each list has its digest. All of it follows from the data and can be made again.
  *
@@ -16,15 +16,19 @@ import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import type { FrameReader } from './frames.js';
 import type { MediaPlan } from './media-plan.js';
+import { XXH3_BYTES, Xxh3Hasher } from './xxh3.js';
 
-/** Half a digest: nobody finds a second block with the same 128 bits. */
-export const BLOCK_HASH_BYTES = 16;
+/**
+ * A block that changed looks unchanged once in 2^64, and then the digest of the whole file tells. Who
+ * can find two blocks with the same hash can as well leave the second one out of the backup.
+ */
+export const BLOCK_HASH_BYTES = XXH3_BYTES;
 /**
  * Files from this size on have block lists, unless told otherwise. Hashing twice is what it costs,
  * and smaller files are stored again in little time.
  */
 export const DELTA_FROM_DEFAULT = 4 << 20;
-/** Blocks of one file: its list has 8 MiB at most, which both sides hold in memory. */
+/** Blocks of one file: its list has 4 MiB at most, which both sides hold in memory. */
 export const BLOCKS_MAX = 2 ** 19;
 export const BLOCK_LIST_BYTES_MAX = BLOCKS_MAX * BLOCK_HASH_BYTES;
 /** For files up to SMALL_FILE_BYTES: what is changed there is often a page of a database. */
@@ -79,23 +83,34 @@ export const isBlocksFile = (name: string): boolean => /^blocks(-\d+)?\.bin$/.te
 
 const ZEROS = new Uint8Array(1 << 20);
 
+/** Of whole blocks; one a thread is enough. */
+const blockHasher = new Xxh3Hasher();
+
+function putValue(list: Buffer, index: number, hasher: Xxh3Hasher): void {
+  list.writeBigUInt64LE(hasher.value(), index * BLOCK_HASH_BYTES);
+}
+
 /** Puts the hash of a block into `list` at place `index`. */
 export function putHash(list: Buffer, index: number, block: Uint8Array): void {
-  blake3(block).copy(list, index * BLOCK_HASH_BYTES, 0, BLOCK_HASH_BYTES);
+  blockHasher.reset();
+  putValue(list, index, blockHasher.update(block));
 }
 
 /** The hash of `bytes` zeros. */
 export function hashOfZeros(bytes: number): Buffer {
-  const hasher = new Blake3Hasher();
+  blockHasher.reset();
   for (let left = bytes; left > 0; left -= ZEROS.length) {
-    hasher.update(left < ZEROS.length ? ZEROS.subarray(0, left) : ZEROS);
+    blockHasher.update(left < ZEROS.length ? ZEROS.subarray(0, left) : ZEROS);
   }
-  return hasher.digestBuffer().subarray(0, BLOCK_HASH_BYTES);
+  const hash = Buffer.alloc(BLOCK_HASH_BYTES);
+  putValue(hash, 0, blockHasher);
+  return hash;
 }
 
 /** Makes a list from a file's bytes as they come by, in pieces of any length. */
 export class BlockLister {
-  readonly #hasher = new Blake3Hasher();
+  /** Of a block that comes in pieces. */
+  readonly #hasher = new Xxh3Hasher();
   #list = Buffer.alloc(0);
   #zeroHash: Buffer | null = null;
   #blockBytes = 0;
@@ -118,7 +133,6 @@ export class BlockLister {
     for (let at = 0; at < bytes.length; ) {
       const count = Math.min(bytes.length - at, this.#leftOfBlock());
       if (count === this.#blockBytes) {
-        // A block in one piece: one call in place of three.
         putHash(this.#list, this.#at / count, bytes.subarray(at, at + count));
         at += count;
         this.#at += count;
@@ -161,8 +175,7 @@ export class BlockLister {
     this.#at += count;
     assert(this.#at <= this.#size, 'no more bytes than the file has');
     if (this.#at % this.#blockBytes !== 0 && this.#at !== this.#size) return;
-    const hash = this.#hasher.digestBuffer();
-    hash.copy(this.#list, index * BLOCK_HASH_BYTES, 0, BLOCK_HASH_BYTES);
+    putValue(this.#list, index, this.#hasher);
     this.#hasher.reset();
   }
 }

@@ -37,6 +37,7 @@ import type { VolumeFacts } from './media-plan.js';
 import type { VolumePlace } from './media-volumes.js';
 import { paddedBytes, TAR_BLOCK_BYTES, TAR_END_BYTES } from './pax.js';
 import { MemberError, memberDifference, readMember, voidBytes } from './tar-member.js';
+import { Xxh3Hasher } from './xxh3.js';
 
 export type CheckDepth =
   | { readonly kind: 'structure' }
@@ -85,8 +86,8 @@ interface OpenMedium {
   readonly medium: number;
   readonly media: MediaReader;
   readonly cursor: MediaCursor;
-  readonly whole: Blake3Hasher | null;
-  readonly blake3: string;
+  readonly whole: Xxh3Hasher | null;
+  readonly xxh3: string;
 }
 
 class SetChecker {
@@ -201,10 +202,10 @@ class SetChecker {
 
   #wholeMedia(): void {
     this.#guard('media', () => {
-      for (const [medium, { blake3 }] of this.set.media.entries()) {
+      for (const [medium, { xxh3 }] of this.set.media.entries()) {
         const media = this.set.openMediaAsIs(medium);
         try {
-          if (digestOfMedia(media) === blake3) continue;
+          if (digestOfMedia(media) === xxh3) continue;
           this.#problem('media', null, `${media.name} does not have its digest`);
         } finally {
           media.close();
@@ -253,11 +254,11 @@ class SetChecker {
   #openMedia(): void {
     // Volumes have digests of their own, which were compared.
     const isWhole = this.depth.kind === 'data' && this.set.summary.coding === undefined;
-    for (const [medium, { blake3 }] of this.set.media.entries()) {
+    for (const [medium, { xxh3 }] of this.set.media.entries()) {
       const media = this.set.openMedia(medium);
-      const whole = isWhole ? new Blake3Hasher() : null;
+      const whole = isWhole ? new Xxh3Hasher() : null;
       const cursor = new MediaCursor(media, whole);
-      this.#media.push({ medium, media, blake3, whole, cursor });
+      this.#media.push({ medium, media, xxh3, whole, cursor });
     }
   }
 
@@ -370,12 +371,12 @@ class SetChecker {
     }
   }
 
-  #end({ medium, cursor, whole, media, blake3 }: OpenMedium): void {
+  #end({ medium, cursor, whole, media, xxh3 }: OpenMedium): void {
     if (!this.#isThere(medium, cursor.offset, cursor.offset + TAR_END_BYTES)) return;
     if (cursor.take(TAR_END_BYTES).some((byte) => byte !== 0)) {
       this.#problem('media', null, `${media.name} does not end in two blocks of zeros`);
     }
-    if (whole === null || whole.digest('hex') === blake3) return;
+    if (whole === null || whole.text() === xxh3) return;
     this.#problem('media', null, `${media.name} does not have its digest`);
   }
 
@@ -395,7 +396,7 @@ class SetChecker {
   #compareTrailer(manifest: ManifestReader): void {
     const { summary } = this.set;
     const { trailer } = manifest;
-    const keys = ['entries', 'bytes', 'mediaBytes', 'mediaBlake3', 'warnings'] as const;
+    const keys = ['entries', 'bytes', 'mediaBytes', 'mediaXxh3', 'warnings'] as const;
     const same =
       trailer !== null &&
       keys.every((key) => trailer[key] === summary[key]) &&

@@ -90,9 +90,11 @@ export interface Pruned {
   readonly bytes: number;
 }
 
-function sizeOf(directory: string): number {
-  return readdirSync(directory).reduce((sum, n) => sum + statSync(join(directory, n)).size, 0);
-}
+/** Of its files; those that another prune has removed meanwhile are none. */
+const sizeOf = (directory: string): number =>
+  namesIn(directory)
+    .map((name) => statSync(join(directory, name), { throwIfNoEntry: false })?.size ?? 0)
+    .reduce((sum, size) => sum + size, 0);
 
 /** A full disk may have no room for the lock of `prune`, which is there to make room. */
 const fullCodes: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT']);
@@ -107,12 +109,33 @@ function tryLock(library: Library, id: string): (() => void) | null | 'full' {
   }
 }
 
+/** Told of bytes that are gone, of how many that are to go. */
+export type PruneProgress = (bytes: number, total: number) => void;
+
+/** File by file: a large one takes its time. */
+function removeSet(directory: string, onBytes: (bytes: number) => void): void {
+  for (const name of namesIn(directory)) {
+    const path = join(directory, name);
+    const bytes = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+    rmSync(path, { recursive: true, force: true });
+    onBytes(bytes);
+  }
+  rmSync(directory, { recursive: true, force: true });
+}
+
 /** Removes what is forgotten. Safe beside everything else, itself included. */
-export function prune(library: Library, dryRun: boolean): Pruned {
+export function prune(library: Library, dryRun: boolean, onProgress?: PruneProgress): Pruned {
   const home = join(library.directory, 'forgotten');
   const names = namesIn(home).filter((name) => ID_PATTERN.test(name.slice(0, 23)));
   const sets: string[] = [];
   let bytes = 0;
+  let gone = 0;
+  const total =
+    onProgress === undefined ? 0 : names.reduce((sum, name) => sum + sizeOf(join(home, name)), 0);
+  const onBytes = (more: number): void => {
+    gone += more;
+    onProgress?.(gone, total);
+  };
   for (const name of names) {
     const id = name.slice(0, 23);
     const lock = dryRun ? null : tryLock(library, id);
@@ -123,14 +146,14 @@ export function prune(library: Library, dryRun: boolean): Pruned {
       if (dryRun) continue;
       if (lock === 'full') {
         // Where it lies: who is killed here leaves the rest to the next prune.
-        rmSync(join(home, name), { recursive: true, force: true });
+        removeSet(join(home, name), onBytes);
         continue;
       }
       const partial = join(library.directory, 'tmp', `${id}.partial`);
       rmSync(partial, { recursive: true, force: true });
       renameSync(join(home, name), partial);
       syncDirectory(home);
-      rmSync(partial, { recursive: true, force: true });
+      removeSet(partial, onBytes);
     } catch (e) {
       // Another prune was faster.
       if ((e as { code?: unknown }).code !== 'ENOENT') throw e;

@@ -36,7 +36,7 @@ import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { native } from '../native.js';
 import { BLOCK_LIST_BYTES_MAX } from './blocks.js';
-import { paddedBytes, TAR_BLOCK_BYTES } from './pax.js';
+import { TAR_BLOCK_BYTES } from './pax.js';
 
 export const FRAME_HEADER_BYTES = 16;
 
@@ -191,33 +191,32 @@ export class FrameWriter {
     this.begin(FRAME_MEDIA, bytes);
   }
 
-  /**
-   * A member that fits what is left of the page, header and data, as part of the open MEDIA frame or
-   * of a new one.
-   * @param read puts the data at a place of the page; where it says no, nothing is sent
-   * @returns false if nothing was sent
-   */
-  putMember(
-    header: Uint8Array,
-    dataBytes: number,
-    read: (view: Uint8Array, at: number) => boolean,
-    digest: Digest,
-  ): boolean {
-    assert(this.#owed === 0, 'the frame before is complete');
-    const paddedEnd = header.length + paddedBytes(dataBytes);
-    const room = this.#room();
+  /** True if so much of a member fits what is left of the page. */
+  hasRoomFor(memberBytes: number): boolean {
     const frameHeader = this.#openAt >= 0 ? 0 : FRAME_HEADER_BYTES;
-    if (room < frameHeader + paddedEnd) return false;
-    const start = this.#filled + frameHeader;
-    const dataAt = start + header.length;
-    if (!read(this.#view, dataAt)) return false;
+    return this.#room() >= frameHeader + memberBytes;
+  }
+
+  /** A member that is at hand. */
+  putWhole(member: Uint8Array): void {
+    this.beginMedia(member.length);
+    this.put(member, 0, member.length);
+  }
+
+  /**
+   * A member that fits what is left of the page (`hasRoomFor`), as part of the open MEDIA frame or of
+   * a new one.
+   * @param make puts it at a place of the page; where it says no, nothing is sent
+   * @returns the member as it lies there, until more is put; null if nothing was sent
+   */
+  putMember(bytes: number, make: (view: Uint8Array, at: number) => boolean): Uint8Array | null {
+    assert(this.#owed === 0, 'the frame before is complete');
+    assert(this.hasRoomFor(bytes), 'the member fits the page');
+    const start = this.#filled + (this.#openAt >= 0 ? 0 : FRAME_HEADER_BYTES);
+    if (!make(this.#view, start)) return null;
     if (this.#openAt < 0) this.#openAt = this.#filled;
-    const dataEnd = dataAt + dataBytes;
-    native().copyBytes(header, 0, header.length, this.#view, start);
-    digest.update(this.#view.subarray(dataAt, dataEnd));
-    this.#filled = start + paddedEnd;
-    this.#view.fill(0, dataEnd, this.#filled);
-    return true;
+    this.#filled = start + bytes;
+    return this.#view.subarray(start, this.#filled);
   }
 
   /** Starts a frame of known length; its payload must follow. */

@@ -31,7 +31,7 @@ export interface KeptMedium {
   /** Up to behind its last good member; the end of the archive is still to come. */
   readonly bytes: number;
   /** With that end; null if it is to be found again. */
-  readonly blake3: string | null;
+  readonly xxh3: string | null;
 }
 
 /** Plain data: it is posted between threads. */

@@ -40,9 +40,9 @@ export function endKeptMedia(
   } finally {
     for (const fd of fds) closeSync(fd);
   }
-  return media.map(({ bytes, blake3 }, medium) => ({
+  return media.map(({ bytes, xxh3 }, medium) => ({
     bytes: bytes + TAR_END_BYTES,
-    blake3: blake3 === null || changed.has(medium) ? digestOf(directory, medium) : blake3,
+    xxh3: xxh3 === null || changed.has(medium) ? digestOf(directory, medium) : xxh3,
   }));
 }
 

@@ -26,6 +26,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -158,8 +159,8 @@ export class StoredSet {
   }
   /** Length and digest of each of its media, by their numbers. */
   get media(): readonly FurtherMedium[] {
-    const { mediaBytes: bytes, mediaBlake3: blake3, moreMedia = [] } = this.summary;
-    return [{ bytes, blake3 }, ...moreMedia];
+    const { mediaBytes: bytes, mediaXxh3: xxh3, moreMedia = [] } = this.summary;
+    return [{ bytes, xxh3 }, ...moreMedia];
   }
   /** The caller closes it. @throws EINVAL if there is none, or its size is not what the summary says */
   openMedia(medium = 0): MediaReader {
@@ -391,8 +392,11 @@ export class Library {
       return null;
     }
     return () => {
-      rmSync(path, { force: true });
-      closeSync(fd);
+      try {
+        rmSync(path, { force: true });
+      } finally {
+        closeSync(fd);
+      }
     };
   }
 
@@ -405,8 +409,21 @@ export class Library {
       const release = this.takeLock(id);
       if (release === null) continue;
       const partial = join(room, `${id}.partial`);
-      if (!keepInterrupted(this, id, partial)) rmSync(partial, { recursive: true, force: true });
-      release();
+      try {
+        if (!this.#isKept(id, partial)) rmSync(partial, { recursive: true, force: true });
+      } finally {
+        release();
+      }
+    }
+  }
+
+  /** False if it is not worth keeping, or a disk that is full has no room to keep it in. */
+  #isKept(id: string, partial: string): boolean {
+    try {
+      return keepInterrupted(this, id, partial);
+    } catch (e) {
+      if (!isCoded(e)) throw e;
+      return false;
     }
   }
 }
@@ -421,6 +438,10 @@ function newSetId(now: Date): string {
 }
 
 function createLibrary(path: string): void {
+  const there = statSync(path, { throwIfNoEntry: false });
+  if (there !== undefined && !there.isDirectory()) {
+    throw stpError('ENOTDIR', `the library ${path} is not a directory; name another one`);
+  }
   mkdirSync(path, { recursive: true, mode: 0o700 });
   const found = readdirSync(path);
   // Half a library of a process that died while it made it is still ours to finish.

@@ -7,7 +7,7 @@
  *               tombstones {"deleted":true,"path" | "pathB64"}: incremental sets only
  *               voids     {"void":BYTES,"medium","headerOffset"}: what tar passes over; resumed sets
  *               warnings {"warning":CODE,"path" | "pathB64","message"}, where they happened
- *   last line   trailer  {"entries","bytes","mediaBytes","mediaBlake3","moreMedia","warnings",
+ *   last line   trailer  {"entries","bytes","mediaBytes","mediaXxh3","moreMedia","warnings",
  *                        "volumes"}
  *
  * The fields are described in docs/library.md. Valid if and only if every line passes the rules
@@ -27,7 +27,9 @@ import { BLOCKS_MAX, type BlockList, blocksOf as blocksIn, isBlockSize } from '.
 import { type ByteFile, PlainFile } from './bytes.js';
 import { LINE_BYTES_MAX } from './frames.js';
 import { decodeCoding, decodeVolumes, type MediaCoding, type VolumeFacts } from './media-plan.js';
+import { nanosecondsText } from './nanoseconds.js';
 import { paddedBytes, TAR_BLOCK_BYTES, type TarMember } from './pax.js';
+import { XXH3_TEXT } from './xxh3.js';
 
 export const MANIFEST_FORMAT = 'stpd-manifest';
 export const MANIFEST_VERSION = 1;
@@ -159,7 +161,7 @@ export interface ManifestTrailer {
   readonly bytes: number;
   /** Of medium 0. */
   readonly mediaBytes: number;
-  readonly mediaBlake3: string;
+  readonly mediaXxh3: string;
   /** Of the media from 1 on; left out where there are none. */
   readonly moreMedia?: readonly FurtherMedium[];
   readonly warnings: number;
@@ -167,10 +169,10 @@ export interface ManifestTrailer {
   readonly volumes?: readonly VolumeFacts[];
 }
 
-/** As `mediaBytes` and `mediaBlake3` of medium 0. */
+/** As `mediaBytes` and `mediaXxh3` of medium 0. */
 export interface FurtherMedium {
   readonly bytes: number;
-  readonly blake3: string;
+  readonly xxh3: string;
   /** Until the set is complete; then all volumes stand together. */
   readonly volumes?: readonly VolumeFacts[];
 }
@@ -207,10 +209,32 @@ export interface RareFacts {
   readonly blocks?: BlockList | null;
 }
 
-const field = (name: string, bytes: Buffer): string =>
-  isUtf8(bytes)
+/** What JSON has as it is. */
+const PLAIN_TEXT = /^[ !#-[\]-~]+$/;
+
+function field(name: string, bytes: Buffer): string {
+  const text = bytes.toString('latin1');
+  if (PLAIN_TEXT.test(text)) return `"${name}":"${text}"`;
+  return isUtf8(bytes)
     ? `"${name}":${JSON.stringify(bytes.toString())}`
     : `"${name}B64":"${bytes.toString('base64')}"`;
+}
+
+let lastDevice = -1n;
+let lastDeviceText = '-1';
+
+/** That of the entry before, mostly. */
+function deviceText(dev: bigint): string {
+  if (dev !== lastDevice) {
+    lastDevice = dev;
+    lastDeviceText = String(dev);
+  }
+  return lastDeviceText;
+}
+
+/** As a number, where it is one without loss: BigInt prints slowly. */
+const inodeText = (ino: bigint): string => String(ino <= SAFE_MAX ? Number(ino) : ino);
+const SAFE_MAX = BigInt(Number.MAX_SAFE_INTEGER);
 
 /** An entry's line, newline included. */
 export function encodeEntry(
@@ -227,8 +251,9 @@ export function encodeEntry(
   const digest = blake3 === null ? '' : `,"blake3":"${blake3}"`;
   return (
     `{${field('path', e.path)},"type":"${e.type}","mode":${e.mode},"uid":${e.uid},"gid":${e.gid}` +
-    `,"size":${e.size},"mtimeNs":"${e.mtimeNs}","ctimeNs":"${e.ctimeNs}","ino":"${e.ino}"` +
-    `,"dev":"${e.dev}"${link}${device},"headerOffset":${headerOffset},"dataOffset":${dataOffset}` +
+    `,"size":${e.size},"mtimeNs":"${nanosecondsText(e.mtimeNs)}"` +
+    `,"ctimeNs":"${nanosecondsText(e.ctimeNs)}","ino":"${inodeText(e.ino)}"` +
+    `,"dev":"${deviceText(e.dev)}"${link}${device},"headerOffset":${headerOffset},"dataOffset":${dataOffset}` +
     `${digest}${changed ? ',"changed":true' : ''}${rare === null ? '' : encodeRare(rare)}}\n`
   );
 }
@@ -282,8 +307,8 @@ export const encodeHeader = (h: ManifestHeader): string =>
   `${JSON.stringify({ format: MANIFEST_FORMAT, version: MANIFEST_VERSION, ...h })}\n`;
 
 export function encodeTrailer(t: Omit<ManifestTrailer, 'kind'>): string {
-  const { entries, bytes, mediaBytes, mediaBlake3, moreMedia, warnings, volumes } = t;
-  const media = { mediaBytes, mediaBlake3, moreMedia };
+  const { entries, bytes, mediaBytes, mediaXxh3, moreMedia, warnings, volumes } = t;
+  const media = { mediaBytes, mediaXxh3, moreMedia };
   return `${JSON.stringify({ entries, bytes, ...media, warnings, volumes })}\n`;
 }
 
@@ -364,6 +389,8 @@ const types: ReadonlySet<unknown> = new Set<EntryType>([
 const HEX = /^[0-9a-f]{64}$/;
 /** uid_t and gid_t; the highest stands for "none". */
 const ID_MAX = 2 ** 32 - 2;
+const MODE_MAX = 0o7777;
+const DOT = 0x2e;
 
 const flag = (o: Fields, name: string): boolean => {
   const value = o[name];
@@ -469,7 +496,7 @@ function entryOf(o: Fields): ManifestEntry {
     kind: 'entry',
     path: pathOf(o, 'path'),
     type,
-    mode: integer(o, 'mode', 0o7777),
+    mode: integer(o, 'mode', MODE_MAX),
     uid: integer(o, 'uid', ID_MAX),
     gid: integer(o, 'gid', ID_MAX),
     size: integer(o, 'size', isFile ? Number.MAX_SAFE_INTEGER : 0),
@@ -492,7 +519,7 @@ function entryOf(o: Fields): ManifestEntry {
   }
   if (dataOffset <= headerOffset) throw new LineError('dataOffset is not behind headerOffset');
   if (blake3 !== null && !HEX.test(blake3)) throw new LineError('blake3 is not 64 hex digits');
-  if (entry.path.length === 1 && entry.path[0] === 0x2e && type !== 'directory') {
+  if (entry.path.length === 1 && entry.path[0] === DOT && type !== 'directory') {
     throw new LineError('path is . and not a directory');
   }
   return entry;
@@ -513,12 +540,12 @@ function trailerOf(o: Fields): ManifestTrailer {
     entries: integer(o, 'entries', Number.MAX_SAFE_INTEGER),
     bytes: integer(o, 'bytes', Number.MAX_SAFE_INTEGER),
     mediaBytes: integer(o, 'mediaBytes', Number.MAX_SAFE_INTEGER),
-    mediaBlake3: text(o, 'mediaBlake3'),
+    mediaXxh3: text(o, 'mediaXxh3'),
     ...(o.moreMedia !== undefined && { moreMedia: moreMediaOf(o.moreMedia) }),
     warnings: integer(o, 'warnings', Number.MAX_SAFE_INTEGER),
     ...(o.volumes !== undefined && { volumes: ruled(() => decodeVolumes(o.volumes)) }),
   };
-  if (!HEX.test(trailer.mediaBlake3)) throw new LineError('mediaBlake3 is not 64 hex digits');
+  if (!XXH3_TEXT.test(trailer.mediaXxh3)) throw new LineError('mediaXxh3 is not 16 hex digits');
   return trailer;
 }
 
@@ -531,9 +558,10 @@ export function moreMediaOf(value: unknown): FurtherMedium[] {
     const o = (typeof item === 'object' && item !== null ? item : {}) as Fields;
     const facts = {
       bytes: integer(o, 'bytes', Number.MAX_SAFE_INTEGER),
-      blake3: text(o, 'blake3'),
+      xxh3: text(o, 'xxh3'),
     };
-    if (!HEX.test(facts.blake3)) throw new LineError('a digest of moreMedia is not 64 hex digits');
+    if (!XXH3_TEXT.test(facts.xxh3))
+      throw new LineError('a digest of moreMedia is not 16 hex digits');
     return facts;
   });
 }
@@ -593,11 +621,81 @@ function objectOf(line: string): Fields {
 export type ManifestItem = ManifestEntry | ManifestTombstone | ManifestVoid | ManifestWarning;
 export type ManifestRecord = ManifestItem | ManifestScan;
 
+/** A whole number as JSON has it, exact in JavaScript. */
+const COUNT = '(0|[1-9][0-9]{0,14})';
+/** What 64 bits may need. */
+const LONG = '"(0|[1-9][0-9]{0,18})"';
+/** What `encodeEntry` makes of a file about which nothing is unusual: most lines of most sets. */
+const COMMON_FILE = new RegExp(
+  `^\\{"path":"([ !#-[\\]-~]+)","type":"file","mode":${COUNT},"uid":${COUNT},"gid":${COUNT}` +
+    `,"size":${COUNT},"mtimeNs":${LONG},"ctimeNs":${LONG},"ino":${LONG},"dev":${LONG}` +
+    `,"headerOffset":${COUNT},"dataOffset":${COUNT},"blake3":"([0-9a-f]{64})"\\}$`,
+);
+
+/** The device of the file before: that of the next, too. */
+let lastDevText = '';
+let lastDev = 0n;
+
+/**
+ * The entry of a line in the form of `COMMON_FILE`; null for any other, and for one that breaks a rule,
+ * which `decodeLine` then names. Several times as fast: JSON.parse and a look at each field take a
+ * third of the time of a backup of small files.
+ */
+function commonFileOf(line: string): ManifestEntry | null {
+  const m = COMMON_FILE.exec(line);
+  if (m === null) return null;
+  const path = Buffer.from(m[1] as string, 'latin1');
+  const [mode, uid, gid, size] = [Number(m[2]), Number(m[3]), Number(m[4]), Number(m[5])];
+  const [headerOffset, dataOffset] = [Number(m[10]), Number(m[11])];
+  const isWhole = headerOffset % TAR_BLOCK_BYTES === 0 && dataOffset % TAR_BLOCK_BYTES === 0;
+  const isGood = mode <= MODE_MAX && uid <= ID_MAX && gid <= ID_MAX && dataOffset > headerOffset;
+  if (!isWhole || !isGood || pathProblem(path) !== null) return null;
+  if (path.length === 1 && path[0] === DOT) return null;
+  const devText = m[9] as string;
+  if (devText !== lastDevText) {
+    lastDev = BigInt(devText);
+    lastDevText = devText;
+  }
+  return {
+    kind: 'entry',
+    path,
+    type: 'file',
+    mode,
+    uid,
+    gid,
+    size,
+    mtimeNs: BigInt(m[6] as string),
+    ctimeNs: BigInt(m[7] as string),
+    ino: BigInt(m[8] as string),
+    dev: lastDev,
+    link: null,
+    major: 0,
+    minor: 0,
+    headerOffset,
+    dataOffset,
+    blake3: m[12] as string,
+    changed: false,
+    stored: size,
+    sparse: false,
+    superseded: false,
+    sameData: false,
+    again: false,
+    medium: 0,
+    xattrs: null,
+    delta: null,
+    blocks: null,
+  };
+}
+
 /**
  * Any line after the first.
  * @throws LineError with the rule that it breaks
  */
-export function decodeLine(line: string): ManifestRecord | ManifestTrailer {
+export const decodeLine = (line: string): ManifestRecord | ManifestTrailer =>
+  commonFileOf(line) ?? decodeAnyLine(line);
+
+/** The same, whatever form the line has. */
+export function decodeAnyLine(line: string): ManifestRecord | ManifestTrailer {
   const o = objectOf(line);
   if (o.type !== undefined) return entryOf(o);
   if (o.deleted === true) return { kind: 'deleted', path: pathOf(o, 'path') };

@@ -34,6 +34,7 @@ import {
   volumeText,
 } from './media-plan.js';
 import {
+  BrokenZstd,
   Compressor,
   FrameTable,
   lastAtMost,
@@ -43,6 +44,7 @@ import {
   ZstdFile,
 } from './media-zstd.js';
 import { TAR_BLOCK_BYTES } from './pax.js';
+import { Xxh3Hasher } from './xxh3.js';
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 const SKIPPABLE_HEAD_BYTES = 8;
@@ -151,7 +153,7 @@ class VolumeFile {
 
 export class VolumesWriter implements MediaWriter {
   readonly #place: VolumesPlace;
-  readonly #digest = new Blake3Hasher();
+  readonly #digest = new Xxh3Hasher();
   readonly #volumes: VolumeFacts[] = [];
   readonly #compressor: Compressor | null;
   readonly #frame: Buffer;
@@ -235,7 +237,7 @@ export class VolumesWriter implements MediaWriter {
     this.#end();
     return {
       mediaBytes: this.bytes,
-      mediaBlake3: this.#digest.digest('hex'),
+      mediaXxh3: this.#digest.text(),
       volumes: this.#volumes,
     };
   }
@@ -307,6 +309,20 @@ function openVolume(set: VolumesOf, facts: VolumeFacts, path: string, access: Me
     'EBADMSG',
     `${path} is damaged: ${file.bytes - head} bytes in it, not ${facts.length}`,
   );
+}
+
+/** The same of a damaged volume, for repair alone. */
+export function openBrokenVolume(
+  set: VolumesOf,
+  facts: VolumeFacts,
+  path: string,
+  access: MediaAccess,
+): { payload: ByteFile; age: AgeFile | null; zstd: BrokenZstd | null; head: number } {
+  const { compress, encrypt } = set.coding;
+  const age = encrypt ? new AgeFile(new PlainFile(path), access.identities, true) : null;
+  const inner = age ?? new PlainFile(path);
+  const zstd = compress ? new BrokenZstd(inner, encrypt ? 0 : LABEL_BYTES, facts.length) : null;
+  return { payload: zstd ?? inner, age, zstd, head: compress || encrypt ? 0 : LABEL_BYTES };
 }
 
 export class VolumesReader implements MediaReader {

@@ -72,6 +72,156 @@ export class Compressor {
   }
 }
 
+const FRAME_MAGIC = 0xfd2fb528;
+const BLOCK_HEAD_BYTES = 3;
+const RLE_BLOCK = 1;
+const CHECKSUM_BYTES = 4;
+/** Most bytes of a frame's header after its magic. */
+const HEADER_BYTES_MAX = 14;
+
+/** Bytes of the frame at `start` by its own blocks (RFC 8878, 3.1.1); 0 if there is none. */
+function frameBytes(file: ByteFile, start: number): number {
+  const head = Buffer.alloc(4 + HEADER_BYTES_MAX);
+  if (start + 9 > file.bytes) return 0;
+  file.read(head, 0, head.length, start);
+  if (head.readUInt32LE(0) !== FRAME_MAGIC) return 0;
+  const descriptor = head[4] as number;
+  const isSingle = (descriptor & 0x20) !== 0;
+  const sizeFlag = descriptor >> 6;
+  const sizeBytes = sizeFlag === 0 ? Number(isSingle) : 1 << sizeFlag;
+  const dictionaryBytes = [0, 1, 2, 4][descriptor & 3] as number;
+  let at = start + 5 + (isSingle ? 0 : 1) + dictionaryBytes + sizeBytes;
+  for (let isLast = false; !isLast; ) {
+    if (at + BLOCK_HEAD_BYTES > file.bytes) return 0;
+    readAll(file, head.subarray(0, BLOCK_HEAD_BYTES), at);
+    const block = head.readUIntLE(0, BLOCK_HEAD_BYTES);
+    isLast = (block & 1) !== 0;
+    at += BLOCK_HEAD_BYTES + (((block >> 1) & 3) === RLE_BLOCK ? 1 : block >> 3);
+  }
+  const end = at + ((descriptor & 4) !== 0 ? CHECKSUM_BYTES : 0);
+  return end > file.bytes ? 0 : end - start;
+}
+
+/** One frame of a file, as a table has it. */
+export interface Frame {
+  readonly start: number;
+  readonly compressed: number;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** A damaged file of frames, for repair alone: what it has in spite of that. */
+export class BrokenZstd implements ByteFile {
+  readonly name: string;
+  readonly frames: readonly Frame[];
+  readonly bytes: number;
+  readonly #file: ByteFile;
+  readonly #decoder = new zstd.Decoder();
+  #held = -1;
+  #content: Uint8Array = Buffer.alloc(0);
+
+  /**
+   * @param file closed with this; also when it throws
+   * @param labelBytes of a label in front of the frames
+   * @param bytes decompressed, as is known from elsewhere
+   * @throws EBADMSG if neither its frames nor its table tell where they are
+   */
+  constructor(file: ByteFile, labelBytes: number, bytes: number) {
+    this.#file = file;
+    this.name = file.name;
+    this.bytes = bytes;
+    const frames = this.#byTable() ?? this.#byFrames(labelBytes);
+    if (frames === null) {
+      file.close();
+      throw stpError('EBADMSG', `${this.name} is damaged: its frames are not to be found`);
+    }
+    this.frames = frames.filter((frame) => frame.bytes > 0);
+  }
+
+  /** Null if the table cannot be that of the file. */
+  #byTable(): Frame[] | null {
+    const count = Buffer.alloc(FOOTER_BYTES);
+    const { bytes } = this.#file;
+    if (bytes < tableBytes(0)) return null;
+    readAll(this.#file, count, bytes - FOOTER_BYTES);
+    const whole = tableBytes(count.readUInt32LE(0));
+    if (whole > bytes) return null;
+    const table = Buffer.alloc(whole);
+    readAll(this.#file, table, bytes - whole);
+    const sizes: [number, number][] = [];
+    for (let at = FRAME_HEAD_BYTES; at < whole - FOOTER_BYTES; at += ENTRY_BYTES) {
+      sizes.push([table.readUInt32LE(at), table.readUInt32LE(at + 4)]);
+    }
+    return this.#framesOf(sizes, bytes - whole);
+  }
+
+  /** Null if they are not whole, one behind the other. */
+  #byFrames(labelBytes: number): Frame[] | null {
+    const sizes: [number, number][] = labelBytes > 0 ? [[labelBytes, 0]] : [];
+    let at = labelBytes;
+    for (;;) {
+      const length = frameBytes(this.#file, at);
+      if (length === 0) return this.#framesOf(sizes, at);
+      const content = this.#decode(at, length);
+      if (content === null) return null;
+      sizes.push([length, content.length]);
+      at += length;
+    }
+  }
+
+  #framesOf(sizes: readonly (readonly [number, number])[], end: number): Frame[] | null {
+    let [start, offset] = [0, 0];
+    const frames = sizes.map(([compressed, bytes]) => {
+      const frame = { start, compressed, offset, bytes };
+      start += compressed;
+      offset += bytes;
+      return frame;
+    });
+    const fit = frames.every(({ bytes }) => bytes <= ZSTD_FRAME_BYTES);
+    return fit && start === end && offset === this.bytes ? frames : null;
+  }
+
+  #decode(start: number, length: number): Buffer | null {
+    try {
+      return this.#decoder.decodeSync(this.raw({ start, compressed: length }));
+    } catch (e) {
+      if (e instanceof Error && 'syscall' in e) throw e;
+      return null;
+    }
+  }
+
+  /** As it is in the file. */
+  raw({ start, compressed }: Pick<Frame, 'start' | 'compressed'>): Buffer {
+    const bytes = Buffer.allocUnsafeSlow(compressed);
+    readAll(this.#file, bytes, start);
+    return bytes;
+  }
+
+  /** What it decompresses to; null if it does not. */
+  content(frame: Frame): Buffer | null {
+    const content = this.#decode(frame.start, frame.compressed);
+    return content?.length === frame.bytes ? content : null;
+  }
+
+  /** Zeros where a frame does not decompress. */
+  read(into: Uint8Array, at: number, bytes: number, offset: number): number {
+    const frame = this.frames.findLast((f) => f.offset <= offset);
+    if (frame === undefined || offset >= this.bytes) return 0;
+    if (this.#held !== frame.start) {
+      this.#content = this.content(frame) ?? Buffer.alloc(frame.bytes);
+      this.#held = frame.start;
+    }
+    const from = offset - frame.offset;
+    const count = Math.min(bytes, frame.bytes - from);
+    into.set(this.#content.subarray(from, from + count), at);
+    return count;
+  }
+
+  close(): void {
+    this.#file.close();
+  }
+}
+
 /** What is compressed in a file of frames. */
 export class ZstdFile implements ByteFile {
   readonly name: string;

@@ -10,7 +10,6 @@
  */
 import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { type ByteFile, PlainFile } from './bytes.js';
 import { writeAll } from './frames.js';
 import {
@@ -23,6 +22,7 @@ import {
   type VolumeHome,
 } from './media-plan.js';
 import { VolumesReader, VolumesWriter } from './media-volumes.js';
+import { Xxh3Hasher } from './xxh3.js';
 
 /** Medium 0 of a set where it is plain and one file. */
 export const MEDIA_FILE = 'media.tar';
@@ -35,8 +35,8 @@ export const mediumFile = (medium: number): string =>
 export interface MediumFacts {
   /** Logical. */
   readonly mediaBytes: number;
-  /** Of the logical bytes; lower-case hex. */
-  readonly mediaBlake3: string;
+  /** Of the logical bytes; see xxh3.ts. */
+  readonly mediaXxh3: string;
   /** Where it is not one plain file. */
   readonly volumes?: readonly VolumeFacts[];
 }
@@ -62,7 +62,7 @@ const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | const
 
 class PlainWriter implements MediaWriter {
   readonly #fd: number;
-  readonly #digest = new Blake3Hasher();
+  readonly #digest = new Xxh3Hasher();
   #open = true;
   bytes = 0;
 
@@ -79,7 +79,7 @@ class PlainWriter implements MediaWriter {
   finish(): MediumFacts {
     fsyncSync(this.#fd);
     this.close();
-    return { mediaBytes: this.bytes, mediaBlake3: this.#digest.digest('hex') };
+    return { mediaBytes: this.bytes, mediaXxh3: this.#digest.text() };
   }
 
   close(): void {
@@ -132,13 +132,13 @@ export function openMedia(
 
 const SLICE_BYTES = 1 << 20;
 
-/** BLAKE3 of all logical bytes, as lower-case hex. @throws EIO, ... */
+/** Of all logical bytes. @throws EIO, ... */
 export function digestOfMedia(media: MediaReader): string {
   const slice = Buffer.allocUnsafeSlow(SLICE_BYTES);
-  const hasher = new Blake3Hasher();
+  const hasher = new Xxh3Hasher();
   for (let offset = 0; ; ) {
     const moved = media.read(slice, 0, SLICE_BYTES, offset);
-    if (moved === 0) return hasher.digest('hex');
+    if (moved === 0) return hasher.text();
     hasher.update(slice.subarray(0, moved));
     offset += moved;
   }

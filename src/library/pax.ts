@@ -23,12 +23,13 @@ import { isUtf8 } from 'node:buffer';
 import { assert } from '../assert.js';
 import { type EntryType, PATH_BYTES_MAX } from '../source/names.js';
 import { ACL_ACCESS, ACL_DEFAULT, aclText, type Xattr } from '../source/xattrs.js';
+import { SplitTime } from './nanoseconds.js';
 
 export const TAR_BLOCK_BYTES = 512;
 /** The end of an archive. */
 export const TAR_END_BYTES = 2 * TAR_BLOCK_BYTES;
 /** Two headers, and records with a path, a link and numbers; the rest makes its room when needed. */
-const TAR_HEADER_BYTES = 2 * TAR_BLOCK_BYTES + paddedBytes(2 * (PATH_BYTES_MAX + 32) + 1024);
+export const TAR_HEADER_BYTES = 2 * TAR_BLOCK_BYTES + paddedBytes(2 * (PATH_BYTES_MAX + 32) + 1024);
 
 const OCTAL7_MAX = 0o7777777;
 const OCTAL11_MAX = 0o77777777777;
@@ -147,7 +148,7 @@ function globalHeader(size: number): Buffer {
 export function paxRecordBytes(keyBytes: number, valueBytes: number): number {
   const rest = 3 + keyBytes + valueBytes;
   let digits = 1;
-  while (String(rest + digits).length > digits) digits++;
+  for (let end = 10; rest + digits >= end; end *= 10) digits++;
   return rest + digits;
 }
 
@@ -163,13 +164,20 @@ export function paxSeconds(ns: bigint): string {
   return ns < 0n ? `-${text}` : text;
 }
 
-/** `digits` octal digits and a NUL; over 31 bits too, hence no shifts. */
+const INT31_MAX = 2 ** 31 - 1;
+
+/** `digits` octal digits and a NUL. */
 function putOctal(into: Buffer, at: number, digits: number, value: number): void {
   let rest = value;
-  for (let i = at + digits - 1; i >= at; i--) {
+  let i = at + digits - 1;
+  for (; i >= at && rest > INT31_MAX; i--) {
     const high = Math.floor(rest / 8);
     into[i] = ZERO + (rest - high * 8);
     rest = high;
+  }
+  for (; i >= at; i--) {
+    into[i] = ZERO + (rest & 7);
+    rest >>>= 3;
   }
   into[at + digits] = 0;
 }
@@ -185,8 +193,8 @@ function sumText(block: Buffer, from: number, end: number): number {
   return sum;
 }
 
-/** Sums what may be other than zero: most of a header is empty, and there is one a file. */
-function putChecksum(into: Buffer, at: number): void {
+/** Sums what may be other than zero: most of a header is empty. */
+function putChecksum(into: Buffer, at: number): number {
   let sum = 8 * SPACE + (into[at + TYPE] as number);
   sum += sumText(into, at + NAME, at + NAME + NAME_BYTES);
   for (let i = at + MODE; i < at + CHECKSUM; i++) sum += into[i] as number;
@@ -196,6 +204,7 @@ function putChecksum(into: Buffer, at: number): void {
   sum += sumText(into, at + PREFIX, at + PREFIX + PREFIX_BYTES);
   putOctal(into, at + CHECKSUM, 6, sum);
   into[at + CHECKSUM + 7] = SPACE;
+  return sum;
 }
 
 /**
@@ -240,6 +249,7 @@ export class TarHeaderWriter {
     if (bytes <= this.buffer.length) return;
     this.buffer = Buffer.alloc(paddedBytes(bytes));
     this.#recordsHeader = 0;
+    this.#lastAt = -1;
   }
 
   /** Puts the records behind the first block; returns their bytes. */
@@ -260,9 +270,7 @@ export class TarHeaderWriter {
     if (uid > OCTAL7_MAX) this.#putRecord('uid', Buffer.from(String(uid)), false);
     if (gid > OCTAL7_MAX) this.#putRecord('gid', Buffer.from(String(gid)), false);
     if (size > OCTAL11_MAX) this.#putRecord('size', Buffer.from(String(size)), false);
-    if (ustarSeconds(mtimeNs) < 0) {
-      this.#putRecord('mtime', Buffer.from(paxSeconds(mtimeNs)), false);
-    }
+    if (!this.#setTime(mtimeNs)) this.#putTime();
     if (sparse !== undefined) {
       this.#putRecord('GNU.sparse.major', Buffer.from('1'), false);
       this.#putRecord('GNU.sparse.minor', Buffer.from('0'), false);
@@ -272,8 +280,36 @@ export class TarHeaderWriter {
     for (const xattr of member.xattrs ?? []) this.#putXattr(xattr);
     if (member.dumpdir) this.#putRecord('GNU.dumpdir', member.dumpdir, false);
     const end = this.#recordsEnd;
-    if (end > start) this.buffer.fill(0, end, start + paddedBytes(end - start));
+    // Behind records that are as long as those of the file before there are zeros already.
+    const isNew = end > start && end - start !== this.#recordsHeader;
+    if (isNew) this.buffer.fill(0, end, start + paddedBytes(end - start));
     return end - start;
+  }
+
+  /** True if ustar's field can say it without loss. */
+  #setTime(ns: bigint): boolean {
+    const time = this.#time;
+    if (!time.set(ns)) {
+      time.seconds = ns < 0n ? 0 : OCTAL11_MAX;
+      this.#timeText = paxSeconds(ns);
+      return false;
+    }
+    if (time.nanos === 0 && time.seconds <= OCTAL11_MAX) return true;
+    let end = time.nanos === 0 ? -1 : 9;
+    const { fraction } = time;
+    while (end > 0 && fraction.charCodeAt(end - 1) === ZERO) end--;
+    this.#timeText = end < 0 ? String(time.seconds) : `${time.seconds}.${fraction.slice(0, end)}`;
+    return false;
+  }
+  readonly #time = new SplitTime();
+  #timeText = '';
+
+  /** Nearly every file has this one. */
+  #putTime(): void {
+    const text = this.#timeText;
+    const bytes = paxRecordBytes('mtime'.length, text.length);
+    this.buffer.write(`${bytes} mtime=${text}\n`, this.#recordsEnd, 'latin1');
+    this.#recordsEnd += bytes;
   }
 
   #putXattr({ name, value }: Xattr): void {
@@ -319,20 +355,71 @@ export class TarHeaderWriter {
 
   #writeUstar(member: TarMember, at: number): void {
     const { buffer } = this;
-    const { type, link, uid, gid, size, mtimeNs } = member;
+    const { type, link, uid, gid, size } = member;
+    if (this.#isLikeLast(member, at)) {
+      this.#rewriteUstar(member.path, size, at);
+      return;
+    }
     buffer.fill(0, at, at + TAR_BLOCK_BYTES);
     this.#putName(member, at);
     putOctal(buffer, at + MODE, 7, member.mode & 0o7777);
     putOctal(buffer, at + UID, 7, uid > OCTAL7_MAX ? ID_NOBODY : uid);
     putOctal(buffer, at + GID, 7, gid > OCTAL7_MAX ? ID_NOBODY : gid);
-    putOctal(buffer, at + SIZE, 11, size > OCTAL11_MAX ? 0 : size);
-    putOctal(buffer, at + MTIME, 11, wholeSeconds(mtimeNs));
+    this.#putSizeAndTime(size, at);
     buffer[at + TYPE] = typeFlags[type];
     if (link !== null) link.copy(buffer, at + LINK, 0, LINK_BYTES);
     MAGIC_AND_VERSION.copy(buffer, at + MAGIC);
     putOctal(buffer, at + MAJOR, 7, member.major);
     putOctal(buffer, at + MINOR, 7, member.minor);
-    putChecksum(buffer, at);
+    const sum = putChecksum(buffer, at);
+    const isShort = type === 'file' && link === null && member.path.length <= NAME_BYTES;
+    this.#lastAt = isShort && member.sparseBytes === undefined ? at : -1;
+    this.#lastMode = member.mode;
+    this.#lastUid = uid;
+    this.#lastGid = gid;
+    this.#lastSum = sum - this.#sumOfVarying(at);
+  }
+  /** Where the last header stands, if it is that of a file with a short name; else -1. */
+  #lastAt = -1;
+  #lastMode = 0;
+  #lastUid = 0;
+  #lastGid = 0;
+  /** Of its checksum, what does not come from name, size and time. */
+  #lastSum = 0;
+
+  /** True if only name, size and time of the header that stands there are others. */
+  #isLikeLast({ type, path, mode, uid, gid, link, sparseBytes }: TarMember, at: number): boolean {
+    return (
+      at === this.#lastAt &&
+      type === 'file' &&
+      path.length <= NAME_BYTES &&
+      mode === this.#lastMode &&
+      uid === this.#lastUid &&
+      gid === this.#lastGid &&
+      link === null &&
+      sparseBytes === undefined
+    );
+  }
+
+  #rewriteUstar(path: Buffer, size: number, at: number): void {
+    const { buffer } = this;
+    buffer.fill(0, at + NAME, at + NAME + NAME_BYTES);
+    path.copy(buffer, at + NAME);
+    this.#putSizeAndTime(size, at);
+    putOctal(buffer, at + CHECKSUM, 6, this.#lastSum + this.#sumOfVarying(at));
+  }
+
+  #putSizeAndTime(size: number, at: number): void {
+    putOctal(this.buffer, at + SIZE, 11, size > OCTAL11_MAX ? 0 : size);
+    // Rounded down and clamped: a record says the rest.
+    putOctal(this.buffer, at + MTIME, 11, Math.min(this.#time.seconds, OCTAL11_MAX));
+  }
+
+  #sumOfVarying(at: number): number {
+    const { buffer } = this;
+    let sum = sumText(buffer, at + NAME, at + NAME + NAME_BYTES);
+    for (let i = at + SIZE; i < at + CHECKSUM; i++) sum += buffer[i] as number;
+    return sum;
   }
 
   #putName(member: TarMember, at: number): void {
@@ -355,17 +442,4 @@ export class TarHeaderWriter {
     start += copied;
     if (isDirectory && copied < NAME_BYTES) buffer[start] = SLASH;
   }
-}
-
-/** Whole seconds if ustar's field can say the time without loss, else -1. */
-function ustarSeconds(ns: bigint): number {
-  if (ns < 0n || ns % 1_000_000_000n !== 0n) return -1;
-  const seconds = Number(ns / 1_000_000_000n);
-  return seconds <= OCTAL11_MAX ? seconds : -1;
-}
-
-/** Seconds for the field, rounded down and clamped: a record says the rest. */
-function wholeSeconds(ns: bigint): number {
-  if (ns < 0n) return 0;
-  return Math.min(Number(ns / 1_000_000_000n), OCTAL11_MAX);
 }

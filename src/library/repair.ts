@@ -33,7 +33,7 @@ import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf } from '../errors.js';
 import { SparseMapParser } from '../source/sparse.js';
 import { BlockLister, blocksFile, isBlocksFile, listBytesOf, readBlockList } from './blocks.js';
-import { checkSet, type SetProblem } from './check.js';
+import { checkSet, logicalBytes, type SetProblem } from './check.js';
 import { digestOfFile } from './digest.js';
 import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
 import { moveSet } from './forget.js';
@@ -48,26 +48,24 @@ import {
   type ManifestEntry,
   ManifestReader,
   type ManifestTrailer,
-  mediaDataBytes,
-  mediaDigest,
-  memberOf,
 } from './manifest.js';
-import { createPlainMedia, MEDIA_FILE, openMedia } from './media.js';
+import { MEDIA_FILE, openMedia } from './media.js';
 import { MediaCursor } from './media-cursor.js';
+import { mendMedia } from './mend-media.js';
 
 import { NewFile } from './new-file.js';
 import { type EntryData, OpenMedia } from './open-media.js';
-import {
-  paddedBytes,
-  TAR_BLOCK_BYTES,
-  TAR_END_BYTES,
-  TarHeaderWriter,
-  type TarMember,
-} from './pax.js';
+import { paddedBytes, TAR_BLOCK_BYTES, type TarMember } from './pax.js';
 import { indexPathOf, openChain, treeOf } from './set-tree.js';
-import { INDEX_FILE, MANIFEST_FILE, type SetSummary } from './set-writer.js';
+import {
+  INDEX_FILE,
+  listName,
+  MANIFEST_FILE,
+  manifestName,
+  type SetSummary,
+} from './set-writer.js';
 import { encodeSummary, parentOf, readSummary, SUMMARY_FILE } from './summary.js';
-import { MemberError, memberDifference, readMember } from './tar-member.js';
+import { MemberError, readMember } from './tar-member.js';
 import { TreeMerge } from './tree-merge.js';
 
 export interface Repair {
@@ -86,8 +84,8 @@ interface Remedy {
   readonly make: (stage: string) => SetSummary;
 }
 
-/** In the order in which they take their places. */
-const REPLACED = [MEDIA_FILE, MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE];
+/** In the order in which they take their places, after media and block hashes. */
+const REPLACED = [MANIFEST_FILE, INDEX_FILE, SUMMARY_FILE];
 const BLOCKS_FILE = blocksFile(0);
 /** media.tar, media.tar.zst, ID.v0001.tar.age: see media-plan.ts. */
 const MEDIA_NAME = /\.tar(\.zst)?(\.age)?$/;
@@ -123,10 +121,37 @@ function attempt<T>(work: () => T): T | null {
   }
 }
 
-function problemOf(set: StoredSet): string | null {
+function problemOf(set: StoredSet, onProgress: (bytes: number) => void): string | null {
   let first: string | null = null;
-  checkSet(set, { kind: 'data' }, { onProblem: (p) => (first ??= p.message) });
+  checkSet(set, { kind: 'data' }, { onProblem: (p) => (first ??= p.message), onProgress });
   return first;
+}
+
+/** What is being done, and bytes of media dealt with, of how many. Called often. */
+export type RepairProgress = (what: 'checking' | 'mending', bytes: number, total: number) => void;
+
+/** How far all of it is; what is damaged is more work than was known when it began. */
+class Meter {
+  #done = 0;
+  #total = 0;
+
+  constructor(private readonly onProgress: RepairProgress | undefined) {}
+
+  expect(bytes: number): void {
+    this.#total += bytes;
+  }
+
+  /** Runs one of the parts that were expected. */
+  part<T>(what: 'checking' | 'mending', bytes: number, work: (tell: (b: number) => void) => T): T {
+    const tell = (done: number): void => this.onProgress?.(what, this.#done + done, this.#total);
+    tell(0);
+    try {
+      return work(tell);
+    } finally {
+      tell(bytes);
+      this.#done += bytes;
+    }
+  }
 }
 
 /** Hard links of what is there; `media` and `blocks` stand for those of all media. */
@@ -290,7 +315,7 @@ function newManifest(
     const {
       finishedAt,
       mediaBytes,
-      mediaBlake3,
+      mediaXxh3,
       volumes,
       manifestBytes: _m,
       manifestBlake3: _d,
@@ -302,7 +327,7 @@ function newManifest(
     file.put(Buffer.from(encodeHeader({ setId: id, ...h })));
     file.put(Buffer.from(encodeWarning(Buffer.from('.'), 'EBADMSG', LOST)));
     const counted = copyMembers(new MediaCursor(media, null), file);
-    const medium = { mediaBytes, mediaBlake3, ...(volumes !== undefined && { volumes }) };
+    const medium = { mediaBytes, mediaXxh3, ...(volumes !== undefined && { volumes }) };
     const totals = { ...counted, ...medium, warnings: 1 };
     file.put(Buffer.from(encodeTrailer(totals)));
     const manifestBlake3 = file.finish();
@@ -361,64 +386,12 @@ function copyMembers(cursor: MediaCursor, file: NewFile): { entries: number; byt
   }
 }
 
-/**
- * The header blocks of an entry. What only the media say, the names that a directory has in an
- * incremental set, stays as it is there; all else is made from the manifest.
- */
-function headerOf(writer: TarHeaderWriter, entry: ManifestEntry, old: Buffer): Uint8Array {
-  if (entry.type === 'directory') {
-    let at = 0;
-    const found = attempt(() =>
-      readMember((bytes) => {
-        if (at + bytes > old.length) throw new MemberError('it is too long');
-        at += bytes;
-        return old.subarray(at - bytes, at);
-      }),
-    );
-    const isWhole = found !== null && at === old.length;
-    if (isWhole && memberDifference(found, memberOf(entry)) === null) return old;
-  }
-  const bytes = writer.write(memberOf(entry));
-  if (bytes !== old.length) throw new MemberError('its header has another length');
-  return writer.buffer.subarray(0, bytes);
-}
-
 /** Headers and padding from the manifest, data as it is. @throws MemberError: data is damaged, too */
-function newMedia(set: StoredSet, stage: string): SetSummary {
-  if (set.summary.coding !== undefined) {
-    throw new MemberError('media that are cut or coded are not made anew');
-  }
-  const media = set.openMediaAsIs();
-  const file = createPlainMedia(stage);
-  const header = new TarHeaderWriter();
-  try {
-    const cursor = new MediaCursor(media, null);
-    for (const entry of set.manifest()) {
-      if (entry.kind !== 'entry') continue;
-      file.append(headerOf(header, entry, cursor.take(entry.dataOffset - cursor.offset)));
-      const stored = mediaDataBytes(entry);
-      const digest = new Blake3Hasher();
-      cursor.pass(stored, {
-        update(bytes) {
-          digest.update(bytes);
-          file.append(bytes);
-        },
-      });
-      if (stored > 0 && digest.digest('hex') !== mediaDigest(entry)) {
-        throw new MemberError('its data is damaged');
-      }
-      cursor.skip(paddedBytes(stored) - stored);
-      file.append(new Uint8Array(paddedBytes(stored) - stored));
-    }
-    file.append(new Uint8Array(TAR_END_BYTES));
-    file.finish();
-    const list = set.summary.indexBytes === undefined ? [] : [INDEX_FILE];
-    link(set.directory, stage, [MANIFEST_FILE, SUMMARY_FILE, BLOCKS_FILE, ...list]);
-    return set.summary;
-  } finally {
-    file.close();
-    media.close();
-  }
+function newMedia(library: Library, set: StoredSet, stage: string): SetSummary {
+  const { summary } = set;
+  link(set.directory, stage, [manifestName(summary), listName(summary), SUMMARY_FILE, BLOCKS_FILE]);
+  mendMedia(set, stage, library.access);
+  return set.summary;
 }
 
 /** What could be tried, the cheapest first. */
@@ -441,7 +414,7 @@ function remediesOf(library: Library, directory: string, id: string): Remedy[] {
   }
   return [
     { part: 'blocks', make: (stage) => newBlocks(library, set, stage) },
-    { part: 'media', make: (stage) => newMedia(set, stage) },
+    { part: 'media', make: (stage) => newMedia(library, set, stage) },
   ];
 }
 
@@ -453,22 +426,32 @@ class Repairer {
   readonly #mended = new Set<string>();
   readonly #moving: { id: string; message: string }[] = [];
 
+  readonly #meter: Meter;
+
   constructor(
     private readonly library: Library,
     private readonly dryRun: boolean,
-  ) {}
+    onProgress?: RepairProgress,
+  ) {
+    this.#meter = new Meter(onProgress);
+  }
 
   run(): Repair[] {
     const sets = join(this.library.directory, 'sets');
-    for (const id of this.#idsIn(sets)) this.#examine(sets, id);
+    const listed = this.#idsIn(sets);
     const damaged = join(this.library.directory, 'damaged');
-    for (const id of this.#idsIn(damaged)) {
-      if (!isIn(sets, id) && isIn(join(damaged, id), SUMMARY_FILE)) {
-        this.#examineMoved(damaged, id);
-      }
-    }
+    const moved = this.#idsIn(damaged).filter((id) => isIn(join(damaged, id), SUMMARY_FILE));
+    for (const id of listed) this.#meter.expect(this.#bytesAt(sets, id));
+    for (const id of moved) this.#meter.expect(this.#bytesAt(damaged, id));
+    for (const id of listed) this.#examine(sets, id);
+    for (const id of moved) if (!isIn(sets, id)) this.#examineMoved(damaged, id);
     this.#moveAll();
     return this.done;
+  }
+
+  /** Of media; 0 where the summary does not say. */
+  #bytesAt(room: string, id: string): number {
+    return attempt(() => logicalBytes(this.#setAt(room, id))) ?? 0;
   }
 
   #idsIn(room: string): string[] {
@@ -482,11 +465,15 @@ class Repairer {
     this.done.push({ set, action, part, message });
   }
 
+  /** @throws what its summary is damaged with */
+  #setAt(room: string, id: string): StoredSet {
+    return new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access);
+  }
+
   #problemAt(room: string, id: string): string | null {
     try {
-      return problemOf(
-        new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access),
-      );
+      const set = this.#setAt(room, id);
+      return this.#meter.part('checking', logicalBytes(set), (tell) => problemOf(set, tell));
     } catch (e) {
       if (!isCoded(e) || !isDamage(e)) throw e;
       return messageOf(e);
@@ -506,8 +493,9 @@ class Repairer {
 
   /** Volumes that are elsewhere are no damage, and no reason to come back either. */
   #lacksMedia(room: string, id: string): boolean {
-    const set = new StoredSet(join(room, id), readSummary(join(room, id), id), this.library.access);
-    return set.volumes().some(({ path }) => path === null);
+    return this.#setAt(room, id)
+      .volumes()
+      .some(({ path }) => path === null);
   }
 
   /** A set that was moved comes back when it is whole; its parent is looked at with the others. */
@@ -543,8 +531,11 @@ class Repairer {
     try {
       work(stage);
     } finally {
-      rmSync(stage, { recursive: true, force: true });
-      release();
+      try {
+        rmSync(stage, { recursive: true, force: true });
+      } finally {
+        release();
+      }
     }
   }
 
@@ -553,11 +544,7 @@ class Repairer {
       rmSync(stage, { recursive: true, force: true });
       mkdirSync(stage, { mode: 0o700 });
       const summary = attempt(() => onFile(stage, () => make(stage)));
-      if (
-        summary === null ||
-        problemOf(new StoredSet(stage, summary, this.library.access)) !== null
-      )
-        continue;
+      if (summary === null || this.#problemOfStage(stage, summary) !== null) continue;
       this.#say(id, 'repaired', part, problem);
       (part === 'manifest' ? this.#remade : this.#mended).add(id);
       if (!this.dryRun) this.#replace(directory, id, stage);
@@ -566,13 +553,20 @@ class Repairer {
     return false;
   }
 
+  #problemOfStage(stage: string, summary: SetSummary): string | null {
+    const set = new StoredSet(stage, summary, this.library.access);
+    const bytes = logicalBytes(set);
+    this.#meter.expect(bytes);
+    return this.#meter.part('mending', bytes, (tell) => problemOf(set, tell));
+  }
+
   /** The summary last: until then the set is as damaged as it was. */
   #replace(directory: string, id: string, stage: string): void {
     syncDirectory(stage);
     const lists = readdirSync(directory).filter(isBlocksFile);
     // Those that no line names any more would only be in the way.
     const gone = lists.filter((name) => !isIn(stage, name));
-    const made = readdirSync(stage).filter(isBlocksFile);
+    const made = readdirSync(stage).filter((name) => isBlocksFile(name) || MEDIA_NAME.test(name));
     const changed = [...made, ...REPLACED].filter(
       (name) => isIn(stage, name) && !isSame(join(directory, name), join(stage, name)),
     );
@@ -637,5 +631,8 @@ function keep(path: string, home: string, name: string): void {
  * @param dryRun only says what would be done; it still needs room in `tmp` for what it tries
  * @throws ENOSPC, EIO, EBUSY: what was not reached is as it was
  */
-export const repairLibrary = (library: Library, dryRun: boolean): Repair[] =>
-  new Repairer(library, dryRun).run();
+export const repairLibrary = (
+  library: Library,
+  dryRun: boolean,
+  onProgress?: RepairProgress,
+): Repair[] => new Repairer(library, dryRun, onProgress).run();

@@ -6,7 +6,7 @@
  * its parent with O_NOFOLLOW (`/proc/self/fd/N/NAME`, Node's only openat), so a symlink leads
  * nowhere, whoever planted it and when. Worker thread: all of it blocks.
  */
-import { closeSync, constants, mkdirSync, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, mkdirSync, openSync } from 'node:fs';
 import { isCoded } from '../errors.js';
 import { displayPath } from '../source/names.js';
 
@@ -70,6 +70,8 @@ export class TargetTree {
   readonly #rootFd: number;
   /** Open directories by stored path (one character a byte), the one used longest ago first. */
   readonly #parents = new Map<string, number>();
+  /** An open directory of each file system that was met, by its device number. */
+  readonly #fileSystems = new Map<number, number>();
   #closed = false;
   /** Not closed to make room: another parent is being opened beside it. */
   pinned: string | null = null;
@@ -83,6 +85,18 @@ export class TargetTree {
     make = true,
   ) {
     this.#rootFd = openFromRoot(directory, make);
+    this.#meet(this.#rootFd);
+  }
+
+  /** A directory of each file system that entries may have gone to; open until `close`. */
+  fileSystems(): Iterable<number> {
+    return this.#fileSystems.values();
+  }
+
+  #meet(fd: number): void {
+    const { dev } = fstatSync(fd);
+    if (this.#fileSystems.has(dev)) return;
+    this.#fileSystems.set(dev, openSync(procPath(fd), O_RDONLY | O_DIRECTORY));
   }
 
   get rootFd(): number {
@@ -144,6 +158,7 @@ export class TargetTree {
 
   #remember(key: string, fd: number): void {
     this.#parents.set(key, fd);
+    this.#meet(fd);
     if (this.#parents.size <= OPEN_PARENTS_MAX) return;
     for (const [oldest, oldFd] of this.#parents) {
       if (oldest === this.pinned || oldest === key) continue;
@@ -159,6 +174,7 @@ export class TargetTree {
     this.#closed = true;
     for (const fd of this.#parents.values()) closeSync(fd);
     this.#parents.clear();
+    for (const fd of this.#fileSystems.values()) closeSync(fd);
     closeSync(this.#rootFd);
   }
 }

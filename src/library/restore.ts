@@ -7,8 +7,9 @@
  * Into an empty target (`refuse`) files are made where they belong, and an entry that would lead
  * outside is an attack or damage, not bad luck: the restore stops there. With another `overwrite`
  * each entry but a directory is made under a name of its own (`.stp-restore-...`), is complete, and
- * on the disk if it replaces something, before it is renamed into place: whoever looks, also after a
- * crash, finds the old or the new, never a mix. What is in the way may be the target's own doing
+ * on the disk if it replaces something, before it is renamed into place (replaced-files.ts): whoever
+ * looks, also after a crash, finds the old or the new, never a mix. When `finish` returns, all of it
+ * is on the disk. What is in the way may be the target's own doing
  * then, so an entry behind it is a problem, and the rest goes on.
  *
  * What merely fails (a name the file system does not take, a device without the right to make it)
@@ -26,7 +27,6 @@ import {
   constants,
   fchmodSync,
   fchownSync,
-  fsyncSync,
   ftruncateSync,
   lchownSync,
   linkSync,
@@ -59,6 +59,7 @@ import {
 } from './frames.js';
 import { BLAKE3_EMPTY, decodeLine, LineError, type ManifestEntry } from './manifest.js';
 import { TAR_BLOCK_BYTES } from './pax.js';
+import { ReplacedFiles } from './replaced-files.js';
 import {
   differences,
   isAtOrBelowAny,
@@ -72,6 +73,10 @@ import { EscapeError, parentKey, procPath, TargetTree } from './restore-target.j
 export interface RestoreNative {
   /** utimensat(2): sets mtime (and atime to the same); exact to the nanosecond. */
   readonly setTimesNs: (path: Buffer | string, mtimeNs: bigint, followSymlink: boolean) => void;
+  /** fsync(2) of many files at once: an error number for each, or 0; else each file waits alone. */
+  readonly syncFiles?: (fds: readonly number[]) => number[];
+  /** syncfs(2) of an open file's file system; without it nothing is waited for at the end. */
+  readonly syncFileSystem?: (fd: number) => void;
   /**
    * mknod(2); `mode` has the type bits. Without it FIFOs and devices are reported as not restored.
    */
@@ -141,6 +146,7 @@ const CREATE_FILE = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
 const TEMPORARY = '.stp-restore-';
 const ROOT_UID = 0;
 
+const SLASH = 0x2f;
 const SET_ID_BITS = 0o6000;
 const nodeTypeBits = { fifo: 0o010000, char: 0o020000, block: 0o060000 } as const;
 
@@ -154,6 +160,12 @@ const fatalCodes: ReadonlySet<string> = new Set([
   'ENFILE',
   'ENOMEM',
 ]);
+const fatalReasons: Readonly<Record<string, string>> = {
+  ENOSPC: 'the disk of the target is full',
+  EDQUOT: "the quota on the target's disk is used up",
+  EROFS: "the target's disk is read-only",
+  EIO: "the target's disk failed: look at the kernel's log",
+};
 /** link(2) where a file system, or the rules for other users' files, have no second names. */
 const linkLacks: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK']);
 /** chown(2) without the right to it, or to a user whom this user namespace does not know. */
@@ -227,8 +239,10 @@ export class RestoreWriter {
   readonly #tree: TargetTree | null;
   readonly #isRoot = process.geteuid?.() === ROOT_UID;
   readonly #pending: PendingDirectory[] = [];
+  readonly #replaced: ReplacedFiles;
   /** Dry run: directories that would stand where something else is; nothing below them is there. */
   readonly #wouldBeMade = new Set<string>();
+  #isClosed = false;
   #entries = 0;
   #bytes = 0;
   #problems = 0;
@@ -247,6 +261,7 @@ export class RestoreWriter {
     this.#overwrite = overwrite;
     this.#targetPath = resolve(targetDirectory);
     this.#tree = openTarget(this.#targetPath, overwrite, dryRun);
+    this.#replaced = new ReplacedFiles(options.native.syncFiles);
   }
 
   /**
@@ -319,7 +334,11 @@ export class RestoreWriter {
     }
     // Errors of the stream have no path: they are not this entry's.
     if (!isCoded(e) || !('path' in e || diskCalls.has(e.syscall))) throw e;
-    if (fatalCodes.has(e.code)) throw stpError(e.code, `${path} could not be restored`, e.syscall);
+    if (fatalCodes.has(e.code)) {
+      const why = fatalReasons[e.code] ?? `${e.code} from ${e.syscall}`;
+      const what = `${path} could not be restored: ${why}`;
+      throw stpError(e.code, `${what}; what was restored before it stays`, e.syscall);
+    }
     this.#problem(entry.path, e.code, `${path} could not be restored: ${e.code} from ${e.syscall}`);
   }
 
@@ -359,8 +378,43 @@ export class RestoreWriter {
       this.#count(action, entry);
       return this.#overwrite === 'if-changed';
     }
+    if (entry.type === 'file' && there !== null) return this.#replaceFile(entry, access, receive);
     if (!this.#replace(entry, access, there, receive)) return false;
     this.#count(action, entry);
+    return true;
+  }
+
+  /** The same of a file in the place of something: it waits for others, which the disk gets with it. */
+  #replaceFile(entry: ManifestEntry, access: Buffer, receive: ReceiveData): boolean {
+    const temporary = temporaryBeside(access);
+    const name = temporary.subarray(access.lastIndexOf(SLASH) + 1);
+    const parent = entry.path.subarray(0, entry.path.lastIndexOf(SLASH) + 1);
+    const path = Buffer.concat([parent, name]);
+    // Directories are closed and opened again while it waits.
+    const temporaryNow = (): Buffer => this.#target.accessOf(path, false);
+    const fd = openSync(temporary, CREATE_FILE, 0o600);
+    let isGood = false;
+    try {
+      isGood = this.#fillFile(entry, fd, temporary, receive);
+    } finally {
+      if (!isGood) {
+        closeSync(fd);
+        discard(temporary);
+      }
+    }
+    if (!isGood) return false;
+    this.#replaced.add({
+      fd,
+      bytes: entry.stored,
+      place: () => {
+        const place = this.#target.accessOf(entry.path, false);
+        if (lookAt(place)?.isDirectory()) this.#removeDirectory(entry.path, place);
+        renameSync(temporaryNow(), place);
+        this.#count('replace', entry);
+      },
+      discard: () => discard(temporaryNow()),
+      onFailure: (e) => this.#settle(entry, e),
+    });
     return true;
   }
 
@@ -431,7 +485,7 @@ export class RestoreWriter {
     if (isTarget(entry.path)) throw stpError('EISDIR', 'it is the target itself', 'rename');
     const temporary = temporaryBeside(access);
     try {
-      if (!this.#make(entry, temporary, receive, there !== null)) return false;
+      if (!this.#make(entry, temporary, receive)) return false;
       if (there?.isDirectory()) this.#removeDirectory(entry.path, access);
       if (this.#overwrite === 'never') appear(temporary, access);
       else renameSync(temporary, access);
@@ -502,10 +556,10 @@ export class RestoreWriter {
   }
 
   /** Makes anything but a directory under the name `access`. False if it is not as in the set. */
-  #make(entry: ManifestEntry, access: Buffer, receive: ReceiveData, toDisk = false): boolean {
+  #make(entry: ManifestEntry, access: Buffer, receive: ReceiveData): boolean {
     switch (entry.type) {
       case 'file':
-        return this.#makeFile(entry, access, receive, toDisk);
+        return this.#makeFile(entry, access, receive);
       case 'hardlink':
         return this.#makeHardLink(entry, access);
       case 'symlink': {
@@ -522,24 +576,27 @@ export class RestoreWriter {
     }
   }
 
-  #makeFile(entry: ManifestEntry, access: Buffer, receive: ReceiveData, toDisk: boolean): boolean {
+  #makeFile(entry: ManifestEntry, access: Buffer, receive: ReceiveData): boolean {
     const fd = openSync(access, CREATE_FILE, 0o600);
     try {
-      const { stored, size, sparse } = entry;
-      const digest = stored === 0 ? BLAKE3_EMPTY : receive(fd, stored, sparse ? size : -1);
-      const isGood = digest === entry.blake3;
-      if (!isGood) this.#reportDigest(entry);
-      const owned = this.#own(() => fchownSync(fd, entry.uid, entry.gid));
-      fchmodSync(fd, owned ? entry.mode : entry.mode & ~SET_ID_BITS);
-      // After the owner, which takes capabilities away, and the mode, which an ACL has, too.
-      this.#setXattrs(entry.path, entry.xattrs, fd);
-      this.#setTime(access, entry.mtimeNs, false);
-      // What it replaces is gone with the rename: until then the disk must have it.
-      if (toDisk && isGood) fsyncSync(fd);
-      return isGood;
+      return this.#fillFile(entry, fd, access, receive);
     } finally {
       closeSync(fd);
     }
+  }
+
+  /** False if its data is not what it should be. */
+  #fillFile(entry: ManifestEntry, fd: number, access: Buffer, receive: ReceiveData): boolean {
+    const { stored, size, sparse } = entry;
+    const digest = stored === 0 ? BLAKE3_EMPTY : receive(fd, stored, sparse ? size : -1);
+    const isGood = digest === entry.blake3;
+    if (!isGood) this.#reportDigest(entry);
+    const owned = this.#own(() => fchownSync(fd, entry.uid, entry.gid));
+    fchmodSync(fd, owned ? entry.mode : entry.mode & ~SET_ID_BITS);
+    // After the owner, which takes capabilities away, and the mode, which an ACL has, too.
+    this.#setXattrs(entry.path, entry.xattrs, fd);
+    this.#setTime(access, entry.mtimeNs, false);
+    return isGood;
   }
 
   #reportDigest(entry: ManifestEntry): void {
@@ -569,6 +626,8 @@ export class RestoreWriter {
   /** Null: it is not there. What was opened for the entry's own name stays open. */
   #firstNameOf(entry: ManifestEntry): { access: Buffer; stat: BigIntStats } | null {
     if (entry.link === null) return null;
+    // It may be one that waits.
+    this.#replaced.flush();
     this.#target.pinned = parentKey(entry.path);
     try {
       const access = this.#target.accessOf(entry.link, false);
@@ -637,7 +696,9 @@ export class RestoreWriter {
 
   /** Sets what directories had to wait for, deepest first, and closes. */
   finish(): RestoreReport {
+    this.#replaced.flush();
     for (const directory of this.#pending.reverse()) this.#finishDirectory(directory);
+    this.#toDisk();
     this.close();
     const { make, replace, leave } = this.#actions;
     return {
@@ -650,6 +711,17 @@ export class RestoreWriter {
       skipped: this.#skipped,
       ownersNotSet: this.#ownersNotSet,
     };
+  }
+
+  /** Once for each file system, whatever the number of files. */
+  #toDisk(): void {
+    if (this.#options.dryRun || this.#tree === null) return;
+    try {
+      for (const fd of this.#tree.fileSystems()) this.#native.syncFileSystem?.(fd);
+    } catch (e) {
+      if (!isCoded(e)) throw e;
+      throw stpError(e.code, `the disk of ${this.#targetPath} did not take all of it`, 'syncfs');
+    }
   }
 
   #finishDirectory(directory: PendingDirectory): void {
@@ -672,6 +744,9 @@ export class RestoreWriter {
 
   /** Closes all descriptors; what was restored so far stays. Harmless when done twice. */
   close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#replaced.abandon();
     this.#tree?.close();
   }
 }
@@ -688,6 +763,7 @@ const diskCalls: ReadonlySet<unknown> = new Set([
   'utimensat',
   'mknod',
   'rename',
+  'fsync',
 ]);
 
 export interface ReceiveOptions {

@@ -43,7 +43,7 @@ import {
   type PageSink,
 } from './frames.js';
 import { BLAKE3_EMPTY, encodeEntry, type RareFacts } from './manifest.js';
-import { paddedBytes, TarHeaderWriter } from './pax.js';
+import { paddedBytes, TAR_HEADER_BYTES, TarHeaderWriter } from './pax.js';
 import { type Content, DeltaSender, type KnownFile } from './send-delta.js';
 
 /** Large files report progress this often. */
@@ -53,8 +53,8 @@ const READS_MAX = 3;
 /** ... if it is not larger: each reading stands in the media. */
 const AGAIN_BYTES_MAX = 64 << 20;
 
-/** Larger ones seldom fit what is left of a page. */
-const SMALL_BYTES_MAX = 48 << 10;
+/** Larger ones are read page by page: a call more is nothing beside so much data. */
+const SMALL_BYTES_MAX = 256 << 10;
 
 /** Of a manifest line, beside two paths with every byte escaped. */
 const XATTRS_LINE_BYTES_MAX = LINE_BYTES_MAX - 220 * 1024;
@@ -77,6 +77,9 @@ export interface MediumOptions {
   /** Bytes of a block of a new list, where the file has pages; see `blockBytesFor`. */
   readonly blockBytes?: number | undefined;
 }
+
+/** `TreeWalk.readWhole` of one entry. */
+type ReadWhole = (header: Uint8Array, headerBytes: number, view: Uint8Array, at: number) => boolean;
 
 /** A file whose data has gone. */
 interface SentFile {
@@ -115,6 +118,8 @@ export abstract class MemberSender {
   readonly #deltas: DeltaSender;
   /** Hashes of the file and of its blocks. */
   readonly #both: Digest;
+  /** Where members of small files are made that do not fit the page. */
+  readonly #aside = Buffer.allocUnsafeSlow(SMALL_BYTES_MAX + TAR_HEADER_BYTES);
   /** Of this medium, so far. */
   protected mediaBytes = 0;
   /** Of block hashes that were sent for it. */
@@ -208,23 +213,31 @@ export abstract class MemberSender {
   }
 
   /**
-   * The common case, in one call of `readWhole`: header and data fit a page, and nothing about the
-   * file is unusual. False: nothing was sent.
+   * The common case: a small file about which nothing is unusual. Its member is made where it goes in
+   * the page; or aside, if it does not fit what is left of that. False: nothing was sent.
+   * @param readWhole puts the header, the data and what is missing to whole blocks
    */
-  protected sendSmall(
-    entry: TreeEntry,
-    readWhole: (view: Uint8Array, at: number) => boolean,
-  ): boolean {
+  protected sendSmall(entry: TreeEntry, readWhole: ReadWhole): boolean {
     const { size } = entry;
     if (size > SMALL_BYTES_MAX || isSparse(size, entry.blocks)) return false;
     if (this.fitsDelta(size, blockBytesFor(size, this.#blockBytes))) return false;
     const headerBytes = this.#headers.write(entry);
-    this.hasher.reset();
-    const header = this.#headers.buffer.subarray(0, headerBytes);
-    if (!this.frames.putMember(header, size, readWhole, this.hasher)) return false;
+    const header = this.#headers.buffer;
+    const bytes = headerBytes + paddedBytes(size);
+    const make = (view: Uint8Array, at: number) => readWhole(header, headerBytes, view, at);
+    let member: Uint8Array | null;
+    if (this.frames.hasRoomFor(bytes)) {
+      member = this.frames.putMember(bytes, make);
+      if (member === null) return false;
+    } else {
+      if (!make(this.#aside, 0)) return false;
+      member = this.#aside.subarray(0, bytes);
+      this.frames.putWhole(member);
+    }
     this.#headerBytes = headerBytes;
     this.progress[1] = (this.progress[1] as number) + size;
-    this.line(entry, size, this.hasher.digest('hex'), false, null);
+    const data = member.subarray(headerBytes, headerBytes + size);
+    this.line(entry, size, blake3(data).toString('hex'), false, null);
     return true;
   }
 

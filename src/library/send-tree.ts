@@ -282,8 +282,10 @@ class TreeSender extends MemberSender {
       return true;
     }
     if (known === null) {
-      const read = (view: Uint8Array, at: number) => this.#walk.readWhole(entry, view, at);
-      if (this.sendSmall(entry, read)) return true;
+      const isSent = this.sendSmall(entry, (header, headerBytes, view, at) =>
+        this.#walk.readWhole(entry, header, headerBytes, view, at),
+      );
+      if (isSent) return true;
     }
     let blocks: KnownFile | null | undefined;
     for (let reads = 1; ; reads++) {

@@ -70,7 +70,7 @@ export interface SetSummary extends Omit<ManifestHeader, 'setId'> {
   readonly bytes: number;
   readonly warnings: number;
   readonly mediaBytes: number;
-  readonly mediaBlake3: string;
+  readonly mediaXxh3: string;
   /** Of the media from 1 on; left out where there are none. */
   readonly moreMedia?: readonly FurtherMedium[];
   readonly manifestBytes: number;
@@ -391,16 +391,16 @@ export class SetWriter {
     this.#writeGathered();
     const kept = endKeptMedia(directory, manifest, this.#keptMedia, this.#voids > 0);
     this.#media.append(new Uint8Array(TAR_END_BYTES));
-    const { volumes, mediaBytes, mediaBlake3 } = this.#media.finish();
-    const further = more.map(({ bytes, blake3 }) => ({ bytes, blake3 }));
-    const all = [...kept, { bytes: mediaBytes, blake3: mediaBlake3 }, ...further];
+    const { volumes, mediaBytes, mediaXxh3 } = this.#media.finish();
+    const further = more.map(({ bytes, xxh3 }) => ({ bytes, xxh3 }));
+    const all = [...kept, { bytes: mediaBytes, xxh3: mediaXxh3 }, ...further];
     const [first, ...moreMedia] = all as [FurtherMedium, ...FurtherMedium[]];
     const allVolumes = [...(volumes ?? []), ...more.flatMap((m) => m.volumes ?? [])];
     const totals = {
       entries: this.#entries,
       bytes: this.#bytes,
       mediaBytes: first.bytes,
-      mediaBlake3: first.blake3,
+      mediaXxh3: first.xxh3,
       ...(moreMedia.length > 0 && { moreMedia }),
       warnings: this.#warnings,
       ...(volumes !== undefined && { volumes: allVolumes }),

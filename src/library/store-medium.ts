@@ -50,8 +50,8 @@ export function storeMedium(source: PageSource, place: MediumPlace): FurtherMedi
           assertTotals(frames.payload(), mediumTotals(media.bytes));
           media.append(new Uint8Array(TAR_END_BYTES));
           blocks.finish();
-          const { mediaBytes: bytes, mediaBlake3: blake3, volumes } = media.finish();
-          return { bytes, blake3, ...(volumes !== undefined && { volumes }) };
+          const { mediaBytes: bytes, mediaXxh3: xxh3, volumes } = media.finish();
+          return { bytes, xxh3, ...(volumes !== undefined && { volumes }) };
         } else {
           throw protocolError(`a ${frameName(frames.type)} frame has no place in a medium`);
         }

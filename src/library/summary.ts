@@ -33,7 +33,7 @@ export function encodeSummary(summary: SetSummary): string {
 }
 
 const numbers = ['entries', 'bytes', 'warnings', 'mediaBytes', 'manifestBytes'] as const;
-const texts = ['host', 'startedAt', 'finishedAt', 'stpd', 'mediaBlake3', 'manifestBlake3'] as const;
+const texts = ['host', 'startedAt', 'finishedAt', 'stpd', 'mediaXxh3', 'manifestBlake3'] as const;
 /** Sets of file trees only. */
 const listNumbers = ['treeEntries', 'indexBytes'] as const;
 

@@ -88,54 +88,72 @@ export interface IndexPlace {
   readonly dataOffset: number;
 }
 
-/** A record is made here: there is one for each file, and writes through Buffer's methods are slow. */
-const scratch = Buffer.allocUnsafeSlow(RECORD_BYTES_MAX);
-const view = new DataView(scratch.buffer);
+/** Where records are made one behind the other. */
+export class RecordBuffer {
+  readonly bytes: Buffer;
+  /** There is a record for each file, and Buffer's own methods are slow for so many fields. */
+  readonly #view: DataView;
+  length = 0;
 
-/** @returns valid until the next call */
-export function encodeRecord(
-  e: ManifestEntry,
-  place: IndexPlace,
-  scanNs: bigint,
-  extra: Extra = NO_EXTRA,
-  isKept = false,
-): Buffer {
-  const linkBytes = e.link?.length ?? 0;
-  const more = encodeExtra(extra);
-  const bytes = RECORD_BYTES + e.path.length + linkBytes + more.length;
-  assert(bytes <= scratch.length, 'a record has its bounds');
-  const fresh = e.ctimeNs >= scanNs - TICK_NS || e.mtimeNs >= scanNs - TICK_NS;
-  scratch.fill(0, 0, RECORD_BYTES);
-  view.setUint32(0, bytes, true);
-  view.setUint8(4, types.indexOf(e.type));
-  view.setUint8(
-    5,
-    (fresh || e.changed ? UNTRUSTED : 0) |
-      (e.sparse ? SPARSE : 0) |
-      (isKept ? KEPT : 0) |
-      (isKept && (e.xattrs?.length ?? 0) > 0 ? XATTRS : 0),
-  );
-  view.setUint16(6, e.path.length, true);
-  view.setUint16(8, linkBytes, true);
-  view.setUint16(10, e.mode, true);
-  view.setUint16(12, place.set, true);
-  view.setUint16(14, place.dataSet, true);
-  view.setUint32(16, e.uid, true);
-  view.setUint32(20, e.gid, true);
-  view.setFloat64(24, e.size, true);
-  view.setFloat64(32, e.stored, true);
-  view.setBigInt64(40, e.mtimeNs, true);
-  view.setBigInt64(48, e.ctimeNs, true);
-  view.setBigUint64(56, e.ino, true);
-  view.setFloat64(64, place.lineOffset, true);
-  view.setUint32(72, place.lineBytes, true);
-  view.setUint16(76, place.dataMedium, true);
-  view.setFloat64(80, place.dataOffset, true);
-  if (e.blake3 !== null) scratch.write(e.blake3, 88, 'hex');
-  e.path.copy(scratch, RECORD_BYTES);
-  e.link?.copy(scratch, RECORD_BYTES + e.path.length);
-  more.copy(scratch, RECORD_BYTES + e.path.length + linkBytes);
-  return scratch.subarray(0, bytes);
+  constructor(bytes: number) {
+    this.bytes = Buffer.allocUnsafeSlow(bytes + RECORD_BYTES_MAX);
+    this.#view = new DataView(this.bytes.buffer);
+  }
+
+  /** Anything that is made already: a header, records of another list. */
+  put(made: Buffer): void {
+    made.copy(this.bytes, this.length);
+    this.length += made.length;
+  }
+
+  /** @param trustedBeforeNs entries with a later time are looked at next time */
+  add(
+    e: ManifestEntry,
+    place: IndexPlace,
+    trustedBeforeNs: bigint,
+    extra: Extra,
+    isKept: boolean,
+  ): void {
+    const { bytes, length: at } = this;
+    const view = this.#view;
+    const linkBytes = e.link?.length ?? 0;
+    const more = extra === NO_EXTRA ? null : encodeExtra(extra);
+    const end = at + RECORD_BYTES + e.path.length + linkBytes + (more?.length ?? 0);
+    assert(end <= bytes.length, 'a record has its bounds');
+    const fresh = e.ctimeNs >= trustedBeforeNs || e.mtimeNs >= trustedBeforeNs;
+    view.setUint32(at, end - at, true);
+    view.setUint8(at + 4, types.indexOf(e.type));
+    view.setUint8(
+      at + 5,
+      (fresh || e.changed ? UNTRUSTED : 0) |
+        (e.sparse ? SPARSE : 0) |
+        (isKept ? KEPT : 0) |
+        (isKept && (e.xattrs?.length ?? 0) > 0 ? XATTRS : 0),
+    );
+    view.setUint16(at + 6, e.path.length, true);
+    view.setUint16(at + 8, linkBytes, true);
+    view.setUint16(at + 10, e.mode, true);
+    view.setUint16(at + 12, place.set, true);
+    view.setUint16(at + 14, place.dataSet, true);
+    view.setUint32(at + 16, e.uid, true);
+    view.setUint32(at + 20, e.gid, true);
+    view.setFloat64(at + 24, e.size, true);
+    view.setFloat64(at + 32, e.stored, true);
+    view.setBigInt64(at + 40, e.mtimeNs, true);
+    view.setBigInt64(at + 48, e.ctimeNs, true);
+    view.setBigUint64(at + 56, e.ino, true);
+    view.setFloat64(at + 64, place.lineOffset, true);
+    view.setUint32(at + 72, place.lineBytes, true);
+    view.setUint16(at + 76, place.dataMedium, true);
+    view.setUint16(at + 78, 0, true);
+    view.setFloat64(at + 80, place.dataOffset, true);
+    if (e.blake3 !== null) bytes.write(e.blake3, at + 88, 'hex');
+    else bytes.fill(0, at + 88, at + RECORD_BYTES);
+    e.path.copy(bytes, at + RECORD_BYTES);
+    e.link?.copy(bytes, at + RECORD_BYTES + e.path.length);
+    more?.copy(bytes, at + RECORD_BYTES + e.path.length + linkBytes);
+    this.length = end;
+  }
 }
 
 /** Puts up to `bytes` into `into` at `at`; 0 at the end. */

@@ -12,11 +12,15 @@ import { type ByteFile, PlainFile } from './bytes.js';
 import { type Extra, LEVELS_MAX, NO_EXTRA } from './levels.js';
 import { LineError, type ManifestEntry } from './manifest.js';
 import { NewFile } from './new-file.js';
-import { encodeIndexHeader, encodeRecord, type IndexPlace, TreeIndexReader } from './tree-index.js';
+import {
+  encodeIndexHeader,
+  type IndexPlace,
+  RecordBuffer,
+  TICK_NS,
+  TreeIndexReader,
+} from './tree-index.js';
 
 const GATHER_BYTES = 1 << 20;
-/** The longest record. */
-const SLACK_BYTES = 1 << 18;
 
 /** What an incremental set builds on. */
 export interface ParentList {
@@ -45,10 +49,10 @@ export class TreeMerge {
   readonly #file: NewFile;
   readonly #parentFile: ByteFile | null;
   readonly #parent: TreeIndexReader | null = null;
-  readonly #gathered = Buffer.allocUnsafeSlow(GATHER_BYTES + SLACK_BYTES);
-  #gatheredBytes = 0;
+  readonly #gathered = new RecordBuffer(GATHER_BYTES);
   #entries = 0;
   #scanNs: bigint | null = null;
+  #trustedBeforeNs = 0n;
   #last: Buffer | null = null;
   #closed = false;
 
@@ -66,6 +70,7 @@ export class TreeMerge {
   begin(scanNs: bigint): void {
     if (this.#scanNs !== null) throw new LineError('scanNs comes twice, or behind an entry');
     this.#scanNs = scanNs;
+    this.#trustedBeforeNs = scanNs - TICK_NS;
     this.#write(encodeIndexHeader(scanNs));
   }
 
@@ -82,11 +87,12 @@ export class TreeMerge {
     let dataSet = this.#options.ordinal;
     let { medium: dataMedium, dataOffset } = entry;
     if (entry.sameData) ({ dataSet, dataMedium, dataOffset } = this.#dataOf(entry, match));
-    const at = { set: this.#options.ordinal, lineOffset, lineBytes };
-    const place = { ...at, dataSet, dataMedium, dataOffset };
+    const set = this.#options.ordinal;
+    const place = { set, lineOffset, lineBytes, dataSet, dataMedium, dataOffset };
     const extra = this.#extraOf(entry, match);
-    const { isKept } = this.#options;
-    this.#write(encodeRecord(entry, place, this.#scanNs ?? 0n, extra, isKept));
+    const { isKept = false } = this.#options;
+    this.#gathered.add(entry, place, this.#trustedBeforeNs, extra, isKept);
+    this.#flushIfFull();
     this.#entries++;
     if (match) this.#parent?.next();
   }
@@ -192,14 +198,17 @@ export class TreeMerge {
   }
 
   #write(bytes: Buffer): void {
-    bytes.copy(this.#gathered, this.#gatheredBytes);
-    this.#gatheredBytes += bytes.length;
-    if (this.#gatheredBytes >= GATHER_BYTES) this.#flush();
+    this.#gathered.put(bytes);
+    this.#flushIfFull();
+  }
+
+  #flushIfFull(): void {
+    if (this.#gathered.length >= GATHER_BYTES) this.#flush();
   }
 
   #flush(): void {
-    this.#file.put(this.#gathered.subarray(0, this.#gatheredBytes));
-    this.#gatheredBytes = 0;
+    this.#file.put(this.#gathered.bytes.subarray(0, this.#gathered.length));
+    this.#gathered.length = 0;
   }
 
   /** Harmless when done twice. */

@@ -3,15 +3,25 @@
  * gone with it. Blocks; any thread.
  */
 import { closeSync, constants, openSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { monotonicMs } from '../clock.js';
-import { stpError } from '../errors.js';
+import { isCoded, stpError } from '../errors.js';
 import { holderOf } from './lock-holder.js';
 
 /** What is held longer than this is held by something that is stuck. */
 export const LOCK_WAIT_MS = 30_000;
 const RETRY_MS = 10;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+function openLock(path: string): number {
+  try {
+    return openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  } catch (e) {
+    if (!isCoded(e) || !['EROFS', 'EACCES'].includes(e.code)) throw e;
+    const why = e.code === 'EROFS' ? 'its file system is read-only' : 'this user may not write it';
+    throw stpError(e.code, `the library ${dirname(path)} cannot be changed: ${why}`, 'open');
+  }
+}
 
 /**
  * Runs `work` while `LIBRARY/NAME` is locked. The file stays: it has no content and no meaning.
@@ -25,7 +35,7 @@ export function withLock<T>(
   waitMs = LOCK_WAIT_MS,
 ): T {
   const path = join(directory, name);
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  const fd = openLock(path);
   try {
     const startMs = monotonicMs();
     while (!lockFile(fd)) {

@@ -2,7 +2,7 @@
  * What a host and stpd say over the attach socket: JSON in one SOCK_SEQPACKET message each way,
  * the answer with the descriptors. Both sides validate what they receive.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { PAGE_BYTES, STG_EXTENTS_MAX } from '../layout/tables.js';
 import { BOARDS_MAX, STG_BOARDS_MIN, STG_CONNECTIONS_MAX, STG_NAME_PATTERN } from '../limits.js';
 

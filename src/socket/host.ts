@@ -10,7 +10,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { join } from 'node:path';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { codeOfErrno, isCoded, stpError } from '../errors.js';
 import {
   firstExtent,

@@ -49,6 +49,26 @@ function realParentPath(path: Buffer): Buffer {
   );
 }
 
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: 'is not there',
+  ENOTDIR: 'is no directory',
+  EACCES: 'may not be entered',
+  ELOOP: 'is a circle of symlinks',
+};
+
+/** The first part of a path that cannot be passed, and why: what to look at. */
+function whyNot(path: Buffer, failure: { readonly code: string }): string {
+  for (let end = path.indexOf(SLASH, 1); end > 0; end = path.indexOf(SLASH, end + 1)) {
+    const part = path.subarray(0, end);
+    try {
+      realPath(part);
+    } catch (e) {
+      if (isCoded(e)) return `${displayPath(part)} ${reasons[e.code] ?? e.code}`;
+    }
+  }
+  return `${displayPath(path)} ${reasons[failure.code] ?? failure.code}`;
+}
+
 /**
  * @param path what the server asked for
  * @param allowedRoots what this client's configuration lists; one that is itself a symlink stands
@@ -71,6 +91,7 @@ export function assertBelowRoots(
   };
   let real: Buffer | undefined;
   let failure: unknown;
+  let absent: Error | undefined;
   try {
     real = realParentPath(asked);
   } catch (e) {
@@ -82,18 +103,23 @@ export function assertBelowRoots(
     // Only who may see the path learns why it cannot be resolved.
     if (real === undefined) {
       if (lexical && isCoded(failure)) {
-        throw stpError(failure.code, `${displayPath(asked)} cannot be resolved`, 'realpath');
+        const what = `${displayPath(asked)} cannot be reached: ${whyNot(asked, failure)}`;
+        throw stpError(failure.code, what, 'realpath');
       }
       continue;
     }
     let realRoot: Buffer;
     try {
       realRoot = realPath(root);
-    } catch {
+    } catch (e) {
+      if (!lexical || !isCoded(e)) continue;
+      const what = `${displayPath(root)}, a root of this client's configuration`;
+      // Another root may have the path, too.
+      absent ??= stpError(e.code, `${what}, ${reasons[e.code] ?? e.code}`, 'realpath');
       continue;
     }
     if (asked.equals(root)) return realRoot;
     if (isAtOrBelow(real, realRoot)) return real;
   }
-  throw refused();
+  throw absent ?? refused();
 }

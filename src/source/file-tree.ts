@@ -173,7 +173,7 @@ function openRealDirectory(path: Buffer): number {
       const hint =
         code === 'ENOTDIR' || code === 'ELOOP'
           ? ' (one of its parents is a symlink or a file)'
-          : '';
+          : whyOf(code);
       throw stpError(code, `the root ${displayPath(path)} cannot be reached${hint}`, 'open');
     } finally {
       closeSync(fd);
@@ -190,6 +190,9 @@ interface FoundRoot {
   readonly stat: FileStat;
 }
 
+const whyOf = (code: string): string =>
+  `: ${code === 'EACCES' ? 'the user of the client may not' : code}`;
+
 function findRoot(root: Buffer, record: StatRecord): FoundRoot {
   const slash = root.lastIndexOf(0x2f);
   const name = root.length === 1 ? DOT : root.subarray(slash + 1);
@@ -199,7 +202,7 @@ function findRoot(root: Buffer, record: StatRecord): FoundRoot {
   } catch (e) {
     closeSync(parentFd);
     const code = codeOf(e);
-    const what = code === 'ENOENT' ? 'does not exist' : 'cannot be looked at';
+    const what = code === 'ENOENT' ? 'does not exist' : `cannot be looked at${whyOf(code)}`;
     throw stpError(code, `the root ${displayPath(root)} ${what}`, 'lstat');
   }
 }
@@ -264,7 +267,8 @@ export class TreeWalk implements Iterable<TreeEntry> {
       const access = accessOf({ dirFd: found.parentFd, name: found.name });
       if (typeOf(found.stat) === 'directory') readdirSync(access);
     } catch (e) {
-      throw stpError(codeOf(e), `the root ${displayPath(root)} cannot be read`, 'scandir');
+      const code = codeOf(e);
+      throw stpError(code, `the root ${displayPath(root)} cannot be read${whyOf(code)}`, 'scandir');
     } finally {
       closeSync(found.parentFd);
     }
@@ -471,17 +475,26 @@ export class TreeWalk implements Iterable<TreeEntry> {
   }
 
   /**
-   * All of a small file at `offset` of `view`, in one call, if it is what the walk saw before and
-   * after it is read; and has no extended attributes. False: take it step by step, from `open` on.
+   * The member of a small file at `offset` of `view`, in one call: `headerBytes` of `header`, all of
+   * its data, and zeros up to whole blocks of 512; if it is what the walk saw before and after it is
+   * read, and has no extended attributes. False: take it step by step, from `open` on.
    */
-  readWhole(entry: TreeEntry, view: Uint8Array, offset: number): boolean {
+  readWhole(
+    entry: TreeEntry,
+    header: Uint8Array,
+    headerBytes: number,
+    view: Uint8Array,
+    offset: number,
+  ): boolean {
     assert(
       entry.type === 'file' && this.#record.words[6] === BigInt.asIntN(64, entry.ino),
       'of the walk',
     );
     const isOwn = this.#euid === 0 || entry.uid === this.#euid;
     const flags = isOwn ? OPEN_FILE | O_NOATIME : OPEN_FILE;
-    return native().readWhole(entry.dirFd, entry.name, flags, this.#record.words, view, offset);
+    const { words } = this.#record;
+    const { dirFd, name } = entry;
+    return native().readWhole(dirFd, name, flags, words, header, headerBytes, view, offset);
   }
 }
 

@@ -1,10 +1,10 @@
 /**
  * Asks the running `stpbackup server` over its control socket. Main thread.
  */
-import { type IncomingMessage, request } from 'node:http';
+import { type IncomingMessage, type RequestOptions, request } from 'node:http';
 import type { Command } from 'commander';
-import { loadControlPath } from '../../backup/config.js';
 import { ConfigurationError } from '../../backup/config-error.js';
+import { controlPathOf } from '../../backup/control-path.js';
 import type { ServerEvent } from '../../backup/server-control.js';
 import { isCoded, stpError } from '../../errors.js';
 import { ownerOf } from '../../run-directory.js';
@@ -20,9 +20,9 @@ export const withServer = (command: Command): Command =>
     .option('--config <file>', "the server's configuration, for the path of its control socket")
     .option('--control <socket>', "the server's control socket itself");
 
-function controlPath(options: ServerOptions): string {
+async function controlPath(options: ServerOptions): Promise<string> {
   if (options.control !== undefined) return options.control;
-  if (options.config !== undefined) return loadControlPath(options.config);
+  if (options.config !== undefined) return controlPathOf(options.config);
   throw new ConfigurationError("name the server: --config FILE (the server's) or --control SOCKET");
 }
 
@@ -50,15 +50,19 @@ function connectError(e: Error, socketPath: string): Error {
   );
 }
 
-function open(options: ServerOptions, path: string, body?: object): Promise<IncomingMessage> {
-  const socketPath = controlPath(options);
+async function open(options: ServerOptions, path: string, body?: object): Promise<IncomingMessage> {
+  const socketPath = await controlPath(options);
+  // Without `servername` node:http looks whether the host is an IP address, for TLS, and compiles
+  // the expression for that, which takes longer than connecting.
+  const where: RequestOptions & { servername: string } = {
+    socketPath,
+    path,
+    servername: '',
+    method: body === undefined ? 'GET' : 'POST',
+    headers: { host: 'stpbackup', 'content-type': 'application/json' },
+  };
   return new Promise((resolve, reject) => {
-    const asked = request({
-      socketPath,
-      path,
-      method: body === undefined ? 'GET' : 'POST',
-      headers: { host: 'stpbackup', 'content-type': 'application/json' },
-    });
+    const asked = request(where);
     asked.on('response', resolve);
     asked.on('error', (e) => reject(connectError(e, socketPath)));
     asked.end(body === undefined ? undefined : JSON.stringify(body));

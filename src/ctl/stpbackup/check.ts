@@ -6,23 +6,15 @@ import { monotonicMs } from '../../clock.js';
 import type { CheckDepth, SetProblem } from '../../library/check.js';
 import { checkLibrary, type LibraryCheck } from '../../library/check-library.js';
 import { EXIT_DAMAGED } from '../command-line.js';
-import {
-  humanDuration,
-  humanSize,
-  type OutputOptions,
-  print,
-  printable,
-  sheet,
-} from '../output.js';
+import { humanSize, printable, sheet } from '../output.js';
 import { type LibraryPlace, readLibrary, withLibrary, withMedia } from './open-library.js';
-import { ProgressView, secondsLeft, shareDone } from './progress-view.js';
+import { type WorkOptions, WorkView, withWork } from './work-view.js';
 
-interface CheckOptions extends LibraryPlace, OutputOptions {
+interface CheckOptions extends LibraryPlace, WorkOptions {
   readonly structure?: true;
   readonly data?: true;
   readonly share?: string;
   readonly seed?: string;
-  readonly quiet?: true;
 }
 
 interface CheckDocument extends LibraryCheck {
@@ -72,15 +64,6 @@ function seedOf(options: CheckOptions): number {
   throw new ConfigurationError(`--seed ${options.seed} is not a whole number up to ${SEED_MAX}`);
 }
 
-/** `12 % of 3.1 GiB, 512.0 MiB/s, 5 s left`. */
-function shareText(bytes: number, total: number, elapsedMs: number): string {
-  const done = { entries: 0, bytes, moved: bytes, total };
-  const left = secondsLeft(done, elapsedMs);
-  const rate = humanSize(Math.round((1000 * bytes) / Math.max(1, elapsedMs)));
-  const eta = left === null ? '' : `, ${humanDuration(Math.ceil(left))} left`;
-  return `${Math.floor(100 * (shareDone(done) ?? 0))} % of ${humanSize(total)}, ${rate}/s${eta}`;
-}
-
 function volumeRows({ volumes, absentVolumes, sealedSets }: CheckDocument): [string, string][] {
   const rows: [string, string][] = [];
   if (volumes > 0) rows.push(['volumes', `${volumes}, ${absentVolumes} not here`]);
@@ -111,42 +94,42 @@ function check(names: readonly string[], options: CheckOptions): void {
   const seed = seedOf(options);
   const depth = depthOf(options, seed);
   const startMs = monotonicMs();
-  const progress = new ProgressView(options.quiet || options.json);
+  const view = new WorkView('check', options);
   const found: SetProblem[] = [];
   const absent: { set: string; volume: string; name: string }[] = [];
-  const result = checkLibrary(readLibrary(options), names, depth, {
-    onAbsent(set, { text, name }) {
-      absent.push({ set, volume: text, name });
-      if (options.json) return;
-      progress.say(`${set}: not here: ${printable(text)}, the file ${name}`);
-    },
-    onProblem(problem) {
-      if (found.length < PROBLEMS_KEPT_MAX) found.push(problem);
-      if (options.json) return;
-      progress.say(`${problem.set}: ${problem.part}: ${printable(problem.message)}`);
-    },
-    onProgress: (bytes, total) => progress.draw(() => shareText(bytes, total, progress.elapsedMs)),
-  });
-  progress.end();
-  const document: CheckDocument = {
-    ...result,
-    depth: depth.kind,
-    seed: depth.kind === 'share' ? seed : null,
-    seconds: (monotonicMs() - startMs) / 1000,
-    found,
-    absent,
+  const work = (): CheckDocument => {
+    const result = checkLibrary(readLibrary(options), names, depth, {
+      onAbsent(set, { text, name }) {
+        absent.push({ set, volume: text, name });
+        view.problem(set, 'ENOENT', `not here: ${printable(text)}, the file ${name}`);
+      },
+      onProblem(problem) {
+        if (found.length < PROBLEMS_KEPT_MAX) found.push(problem);
+        view.problem(problem.set, 'EUCLEAN', `${problem.part}: ${printable(problem.message)}`);
+      },
+      onProgress: (bytes, total) => view.progress(bytes, total),
+    });
+    return {
+      ...result,
+      depth: depth.kind,
+      seed: depth.kind === 'share' ? seed : null,
+      seconds: (monotonicMs() - startMs) / 1000,
+      found,
+      absent,
+    };
   };
-  if (options.json || !options.quiet) print(options, document, summaryText);
-  if (result.problems > 0) process.exitCode = EXIT_DAMAGED;
+  if (view.run(work, summaryText).problems > 0) process.exitCode = EXIT_DAMAGED;
 }
 
 export function addCheck(program: Command): void {
-  withMedia(
-    withLibrary(
-      program
-        .command('check')
-        .description('checks that sets hold what they promise; all sets when none is named')
-        .argument('[set...]', 'ids of sets, the beginning of just one, or latest'),
+  withWork(
+    withMedia(
+      withLibrary(
+        program
+          .command('check')
+          .description('checks that sets hold what they promise; all sets when none is named')
+          .argument('[set...]', 'ids of sets, the beginning of just one, or latest'),
+      ),
     ),
   )
     .option(
@@ -156,7 +139,5 @@ export function addCheck(program: Command): void {
     .option('--data', 'structure, each digest of a file, and the digest of the whole media')
     .option('--share <percent>', 'structure, and the data of a random share of the files')
     .option('--seed <number>', 'draw the same share again')
-    .option('--quiet', 'say nothing unless something is wrong')
-    .option('--json', 'print one JSON object')
     .action(check);
 }

@@ -19,9 +19,10 @@ import { StorageAccess } from '../../backup/storage-access.js';
 import { monotonicMs } from '../../clock.js';
 import { STPConnect } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
-import { EXIT_WARNINGS } from '../command-line.js';
+import { EXIT_WARNINGS, outliveReader } from '../command-line.js';
 import { humanSize, sheet } from '../output.js';
 import { EventOutput } from './events.js';
+import { accessOptions, withIdentity } from './open-library.js';
 import { ProgressView } from './progress-view.js';
 import { withOutput } from './session-verb.js';
 import { complaintText } from './session-view.js';
@@ -47,6 +48,7 @@ interface RestoreOptions extends Common {
   readonly toCommand?: string;
   readonly toFile?: string;
   readonly toDirectory?: string;
+  readonly identity?: readonly string[];
 }
 
 /** The server of that name, or the only one. */
@@ -69,6 +71,7 @@ async function run(
 ): Promise<void> {
   const config = loadClientConfig(options.config);
   const server = serverOf(config, serverName);
+  outliveReader();
   const view = new ProgressView(options.quiet || options.json);
   const events = options.json ? new EventOutput() : undefined;
   const say = (line: string): void => view.say(line);
@@ -174,7 +177,8 @@ async function restore(
   if ([toCommand, toFile, toDirectory].filter((to) => to !== undefined).length !== 1) {
     throw new ConfigurationError('say where to: --to-command, --to-file or --to-directory');
   }
-  const order = { set, name };
+  const { identities } = accessOptions(options);
+  const order = { set, name, identities };
   await run(options, server, (client) => {
     if (toCommand !== undefined) return restoreToCommand(client, order, toCommand);
     if (toFile !== undefined) return restoreToFile(client, order, toFile);
@@ -206,14 +210,16 @@ export function addDb(program: Command): void {
       .option('--spread', 'let PostgreSQL take its time for the checkpoint'),
   ).action(backUp);
   common(
-    db
-      .command('restore')
-      .description('restores a set of this host')
-      .argument('<set>', 'id of a set, the beginning of just one, or latest')
-      .argument('[server]', 'name of a server of the configuration, if it has several')
-      .option('--name <name>', 'of this database only')
-      .option('--to-command <line>', 'a line for the shell, which gets the data on its input')
-      .option('--to-file <path>', 'a file, which appears when it is whole')
-      .option('--to-directory <path>', 'a new or empty directory'),
+    withIdentity(
+      db
+        .command('restore')
+        .description('restores a set of this host')
+        .argument('<set>', 'id of a set, the beginning of just one, or latest')
+        .argument('[server]', 'name of a server of the configuration, if it has several')
+        .option('--name <name>', 'of this database only')
+        .option('--to-command <line>', 'a line for the shell, which gets the data on its input')
+        .option('--to-file <path>', 'a file, which appears when it is whole')
+        .option('--to-directory <path>', 'a new or empty directory'),
+    ),
   ).action(restore);
 }

@@ -1,5 +1,5 @@
 /** What the events of `--json` look like: for docs/events.schema.json, and for tests. Any thread. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { TIME_NAMES } from '../../backup/mover-times.js';
 import { pathSchema } from '../../backup/protocol.js';
 
@@ -20,8 +20,8 @@ export const eventSchema = z.discriminatedUnion('event', [
       event: z.literal('progress'),
       seconds: amount.describe('since the session began'),
       entries: count,
-      bytes: count.describe('of file data'),
-      moved: count.describe('through the array, all together'),
+      bytes: count.describe('of file data; of media, with --events'),
+      moved: count.describe('through the array, all together; the same as bytes, with --events'),
       bytesPerSecond: count.describe('moved, on the average'),
       totalEntries: count.nullable().describe('as the set, or the last one of these trees, has it'),
       totalBytes: count.nullable(),
@@ -85,6 +85,13 @@ export const eventSchema = z.discriminatedUnion('event', [
     .describe('the last line, if it is done: exit code 0, or 3 with warnings'),
   z
     .object({
+      event: z.literal('document'),
+      verb: z.enum(['check', 'repair', 'forget', 'prune']),
+      document: z.looseObject({}).describe('what the verb prints with --json'),
+    })
+    .describe('the last line of --events, if it is done'),
+  z
+    .object({
       event: z.literal('error'),
       code: z.string(),
       message: z.string(),
@@ -94,6 +101,8 @@ export const eventSchema = z.discriminatedUnion('event', [
 ]);
 
 export const eventDocument = (): object => ({
-  title: 'Events of stpbackup fs, restore and db with --json: one object a line on stdout',
+  title:
+    'Events of stpbackup fs, restore and db with --json, and of check, repair, forget and prune ' +
+    'with --events: one object a line on stdout',
   ...z.toJSONSchema(eventSchema, { io: 'output' }),
 });

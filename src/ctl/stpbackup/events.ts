@@ -1,6 +1,6 @@
 /**
- * `--json` of a session: one object a line on stdout, as it happens. The last one is `summary` or
- * `error`. docs/events.schema.json says what may stand in them; names stay. Main thread.
+ * `--json` of a session, and `--events` of what works on the library: one object a line on stdout, as
+ * it happens. The last one is `summary`, `document` or `error`. docs/events.schema.json says what may stand in them; names stay. Main thread.
  */
 import type { Complaint } from '../../backup/protocol.js';
 import { isCoded } from '../../errors.js';
@@ -42,6 +42,11 @@ export class EventOutput {
 
   summary(report: object): void {
     put({ event: 'summary', ...report });
+  }
+
+  /** What a verb on the library prints with `--json`. */
+  document(verb: string, document: object): void {
+    put({ event: 'document', verb, document });
   }
 
   error(e: unknown): void {

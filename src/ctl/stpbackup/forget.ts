@@ -10,11 +10,12 @@ import {
   ruleNames,
   type Verdict,
 } from '../../library/retention.js';
-import { type OutputOptions, print, printable, table, text } from '../output.js';
+import { printable, table, text } from '../output.js';
 import { changeLibrary, type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
 import { type PruneDocument, prunedText } from './prune.js';
+import { type WorkOptions, WorkView, withWork } from './work-view.js';
 
-interface ForgetOptions extends LibraryPlace, OutputOptions, Readonly<Record<string, unknown>> {
+interface ForgetOptions extends LibraryPlace, WorkOptions, Readonly<Record<string, unknown>> {
   readonly host?: string;
   readonly dryRun?: true;
   readonly prune?: true;
@@ -90,25 +91,29 @@ export function addForget(program: Command): void {
     .option('--host <name>', 'only sets of this host')
     .option('--dry-run', 'only say what would be forgotten')
     .option('--prune', 'remove what is forgotten at once')
-    .option('--json', 'print one JSON object')
     .action((names: string[], options: ForgetOptions) => {
-      const dryRun = options.dryRun === true;
       const judge = judgeOf(names, options, (name) => readLibrary(options).openSet(name).id);
-      const library = dryRun ? readLibrary(options) : changeLibrary(options);
-      const verdicts = forgetSets(library, { judge, dryRun });
-      const pruned =
-        options.prune === undefined || dryRun ? null : { ...prune(library, false), dryRun: false };
-      const document: ForgetDocument = {
-        dryRun,
-        kept: verdicts
-          .filter((v) => v.reasons.length > 0)
-          .map(({ set, reasons }) => ({ set: set.id, reasons })),
-        forgotten: verdicts.filter((v) => v.reasons.length === 0).map((v) => v.set.id),
-        pruned,
+      const view = new WorkView('forget', options);
+      let verdicts: readonly Verdict[] = [];
+      const work = (): ForgetDocument => {
+        const dryRun = options.dryRun === true;
+        const library = dryRun ? readLibrary(options) : changeLibrary(options);
+        verdicts = forgetSets(library, { judge, dryRun });
+        const prunes = options.prune === true && !dryRun;
+        const onBytes = (bytes: number, total: number) => view.progress(bytes, total);
+        return {
+          dryRun,
+          kept: verdicts
+            .filter((v) => v.reasons.length > 0)
+            .map(({ set, reasons }) => ({ set: set.id, reasons })),
+          forgotten: verdicts.filter((v) => v.reasons.length === 0).map((v) => v.set.id),
+          pruned: prunes ? { ...prune(library, false, onBytes), dryRun: false } : null,
+        };
       };
-      print(options, document, () => {
+      view.run(work, ({ pruned }) => {
         const rest = pruned === null ? '' : prunedText(pruned);
         return table(columns, verdicts) + rest;
       });
     });
+  withWork(command);
 }

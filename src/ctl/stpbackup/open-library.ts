@@ -22,19 +22,31 @@ export interface LibraryPlace {
 
 const collect = (value: string, before: readonly string[]): string[] => [...before, value];
 
+/** Adds keys of encrypted sets. */
+export const withIdentity = (command: Command): Command =>
+  command.option(
+    '--identity <file>',
+    'identity of age that opens encrypted sets; repeatable',
+    collect,
+    [],
+  );
+
 /** Adds where volumes are that were moved off, and keys of encrypted sets. */
 export const withMedia = (command: Command): Command =>
-  command
-    .option('--media <directory>', 'where volumes are that were moved off; repeatable', collect, [])
-    .option(
-      '--identity <file>',
-      'identity of age that opens encrypted sets; repeatable',
+  withIdentity(
+    command.option(
+      '--media <directory>',
+      'where volumes are that were moved off; repeatable',
       collect,
       [],
-    );
+    ),
+  );
 
 /** What these options give. @throws ConfigurationError for a file that holds no identity */
-export function accessOptions({ media = [], identity = [] }: LibraryPlace): AccessData {
+export function accessOptions({
+  media = [],
+  identity = [],
+}: Pick<LibraryPlace, 'media' | 'identity'>): AccessData {
   const identities = identity.flatMap((file) => {
     try {
       return readIdentityFile(file).map(({ text }) => text);

@@ -42,6 +42,7 @@ export async function stpbackupProgram(named = ''): Promise<Command> {
     .exitOverride()
     .showHelpAfterError('(add --help for help)')
     .addHelpText('after', EXIT_CODES_HELP + WAL_HELP);
+  if (named === '--version' || named === '-V') return program;
   const verb = Object.hasOwn(VERBS, named) ? VERBS[named] : undefined;
   for (const load of verb === undefined ? Object.values(VERBS) : [verb]) (await load())(program);
   return program;

@@ -1,8 +1,9 @@
 /** stpbackup prune */
 import type { Command } from 'commander';
 import { type Pruned, prune } from '../../library/forget.js';
-import { humanSize, type OutputOptions, print, sheet } from '../output.js';
+import { humanSize, sheet } from '../output.js';
 import { changeLibrary, type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
+import { type WorkOptions, WorkView, withWork } from './work-view.js';
 
 export interface PruneDocument extends Pruned {
   readonly dryRun: boolean;
@@ -15,12 +16,16 @@ export const prunedText = ({ sets, bytes, dryRun }: PruneDocument): string =>
   ]);
 
 export function addPrune(program: Command): void {
-  withLibrary(program.command('prune').description('removes what was forgotten from the disk'))
+  withWork(
+    withLibrary(program.command('prune').description('removes what was forgotten from the disk')),
+  )
     .option('--dry-run', 'only say what would be removed')
-    .option('--json', 'print one JSON object')
-    .action((options: LibraryPlace & OutputOptions & { dryRun?: true }) => {
+    .action((options: LibraryPlace & WorkOptions & { dryRun?: true }) => {
       const dryRun = options.dryRun === true;
-      const library = dryRun ? readLibrary(options) : changeLibrary(options);
-      print(options, { ...prune(library, dryRun), dryRun }, prunedText);
+      const view = new WorkView('prune', options);
+      view.run(() => {
+        const library = dryRun ? readLibrary(options) : changeLibrary(options);
+        return { ...prune(library, dryRun, (b, total) => view.progress(b, total)), dryRun };
+      }, prunedText);
     });
 }

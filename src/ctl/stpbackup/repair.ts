@@ -2,8 +2,9 @@
 import type { Command } from 'commander';
 import { type Repair, repairLibrary } from '../../library/repair.js';
 import { EXIT_DAMAGED } from '../command-line.js';
-import { type OutputOptions, orDash, print, printable, table, text } from '../output.js';
+import { orDash, printable, table, text } from '../output.js';
 import { changeLibrary, type LibraryPlace, withLibrary, withMedia } from './open-library.js';
+import { type WorkOptions, WorkView, withWork } from './work-view.js';
 
 const columns = [
   text<Repair>('SET', (r) => r.set),
@@ -12,24 +13,37 @@ const columns = [
   text<Repair>('WHY', (r) => printable(r.message)),
 ];
 
+const isBad = (action: Repair['action']): boolean => action === 'moved' || action === 'busy';
+
 export function addRepair(program: Command): void {
-  withMedia(
-    withLibrary(
-      program
-        .command('repair')
-        .description('makes damaged sets whole where it can, and moves the others to damaged/'),
+  withWork(
+    withMedia(
+      withLibrary(
+        program
+          .command('repair')
+          .description('makes damaged sets whole where it can, and moves the others to damaged/'),
+      ),
     ),
   )
     .option('--dry-run', 'only say what would be done')
-    .option('--json', 'print one JSON object')
-    .action((options: LibraryPlace & OutputOptions & { dryRun?: true }) => {
+    .action((options: LibraryPlace & WorkOptions & { dryRun?: true }) => {
       const dryRun = options.dryRun === true;
-      const repairs = repairLibrary(changeLibrary(options), dryRun);
-      print(options, { dryRun, repairs }, () =>
-        repairs.length === 0 ? 'every set is sound\n' : table(columns, repairs),
+      const view = new WorkView('repair', options);
+      // By the table.
+      const isTold = !options.quiet && !options.events;
+      const { repairs } = view.run(
+        () => {
+          const done = repairLibrary(changeLibrary(options), dryRun, (what, bytes, total) =>
+            view.progress(bytes, total, `${what}: `),
+          );
+          for (const { set, action, message } of done) {
+            if (isBad(action) && !isTold)
+              view.problem(set, 'EUCLEAN', `${action}: ${printable(message)}`);
+          }
+          return { dryRun, repairs: done };
+        },
+        (d) => (d.repairs.length === 0 ? 'every set is sound\n' : table(columns, d.repairs)),
       );
-      if (repairs.some((r) => r.action === 'moved' || r.action === 'busy')) {
-        process.exitCode = EXIT_DAMAGED;
-      }
+      if (repairs.some((r) => isBad(r.action))) process.exitCode = EXIT_DAMAGED;
     });
 }

@@ -4,6 +4,7 @@ import { ConfigurationError } from '../../backup/config-error.js';
 import { parseRate, RATE_RULE } from '../../backup/rate.js';
 import type { Use } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
+import { outliveReader } from '../command-line.js';
 import { askSession, type ServerOptions } from './ask-server.js';
 import { SessionView, type ViewOptions } from './session-view.js';
 
@@ -58,6 +59,7 @@ export async function runSession(
   path: string,
   body: object,
 ): Promise<void> {
+  outliveReader();
   const view = new SessionView(options);
   try {
     await follow(view, options, path, body);

@@ -1,6 +1,7 @@
 /** `--interval`: seconds between two samples. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { shown, ValidationError } from '../../daemon/validation.js';
+import { shown } from '../../daemon/shown.js';
+import { ValidationError } from '../../daemon/validation.js';
 import type { Figures } from '../../view/figures.js';
 import { withRates } from '../../view/rates.js';
 import type { ViewSource } from './view-source.js';

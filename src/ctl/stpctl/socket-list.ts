@@ -1,6 +1,7 @@
 /** `stpctl socket list`: the sockets of all hosts; a connection has two lines, one for each end. */
 import type { Command } from 'commander';
-import { shown, ValidationError } from '../../daemon/validation.js';
+import { shown } from '../../daemon/shown.js';
+import { ValidationError } from '../../daemon/validation.js';
 import { resolveRunDirectory } from '../../run-directory.js';
 import type { Figures, SocketReport, SocketState } from '../../view/figures.js';
 import { print, table } from '../output.js';

@@ -2,7 +2,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { NotRunningError } from '../../daemon/control-client.js';
-import { shown, ValidationError } from '../../daemon/validation.js';
+import { shown } from '../../daemon/shown.js';
+import { ValidationError } from '../../daemon/validation.js';
 import { stpError } from '../../errors.js';
 import { resolveRunDirectory } from '../../run-directory.js';
 import { isoTime } from '../../view/decode.js';

@@ -1,6 +1,6 @@
 /** `stpd stop`: ends the daemon of a run directory and waits until it is gone. */
 import type { Command } from 'commander';
-import { z } from 'zod';
+import * as z from 'zod';
 import { type StopOptions, stopDaemon } from '../../daemon/background.js';
 import { validate, wholeNumber } from '../../daemon/validation.js';
 import { type Holder, type LockFile, resolveRunDirectory } from '../../run-directory.js';

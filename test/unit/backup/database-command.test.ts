@@ -44,6 +44,22 @@ test.serial('a program is backed up, listed, read by tar, and restored both ways
   t.is(readFileSync(`${file}.0`).length, 0);
 });
 
+test.serial(
+  'nobody reads the events any more: the backup goes on, and the exit code tells of it',
+  async (t) => {
+    const h = await startDatabaseHouse(t);
+    const line = 'head -c 3000000 /dev/zero; sleep 3; head -c 3000000 /dev/zero';
+    const { child, ended } = h.spawnDb('--command', line, '--name', 'flow', '--json');
+    child.stdout?.destroy();
+    const { code, stderr } = await ended;
+    t.is(code, 0, stderr);
+    t.is((await h.list())[0]?.bytes, 6_000_000);
+    const failing = h.spawnDb('--command', 'sleep 2; exit 3', '--name', 'bad', '--json');
+    failing.child.stdout?.destroy();
+    t.is((await failing.ended).code, 1);
+  },
+);
+
 test.serial('while data flows there is no TCP connection between the two', async (t) => {
   const h = await startDatabaseHouse(t);
   const go = join(h.base, 'go');
@@ -99,6 +115,19 @@ test.serial('what is refused, and what a failed restore leaves', async (t) => {
   const refused = await h.db('restore', 'latest', '--to-command', 'head -c 10 >/dev/null; exit 9');
   t.is(refused.code, 1);
   t.regex(refused.stderr, /failed with exit status 9/);
+
+  const deaf = await h.db('restore', 'latest', '--to-command', 'head -c 10 >/dev/null');
+  t.is(deaf.code, 1);
+  t.regex(deaf.stderr, /ended well, but did not read all of the data/);
+  for (const [place, reason] of [
+    [join(h.base, 'none/r'), /none is not there; make it first/],
+    [h.base, /is a directory; name a file, or use --to-directory/],
+    [join(h.clientConfig, 'r'), /client\.json is no directory/],
+  ] as const) {
+    const nowhere = await h.db('restore', 'latest', '--to-file', place);
+    t.is(nowhere.code, 1);
+    t.regex(nowhere.stderr, reason);
+  }
 
   // A flipped byte of the media is found, and no file appears.
   const media = join(h.base, 'library/sets', set?.id ?? '', 'media.tar');

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { z } from 'zod';
+import * as z from 'zod';
 import { LINE_BYTES_MAX } from '../../../src/backup/limits.js';
 import { LineChannel } from '../../../src/backup/line-channel.js';
 import { pathFromBytes, pathToBytes } from '../../../src/backup/wire-path.js';

@@ -150,6 +150,16 @@ test.serial(
     t.is(missing.code, 1);
     t.true(missing.stderr.includes(name) && missing.stderr.includes('--media'));
     t.is(await compare('latest', ...identity, '--media', shelf), '');
+
+    // A database is restored from its host, with the same key.
+    await done('db', 'backup', 'server1', '--command', 'seq 100000', '--name', 'numbers');
+    const out = join(base, 'numbers');
+    const back = ['db', 'restore', 'latest', 'server1', '--name', 'numbers', '--to-file', out];
+    const closed = await ask(...back);
+    t.is(closed.code, 1);
+    t.regex(closed.stderr, /is encrypted.*--identity FILE/s);
+    await done(...back, ...identity);
+    t.is(readFileSync(out, 'latin1'), run('seq', ['100000']).toString());
   },
 );
 

@@ -3,8 +3,10 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { eventSchema } from '../../../src/ctl/stpbackup/events-schema.js';
 import { Library } from '../../../src/library/library.js';
 import { runProgram } from '../../support/array.js';
+import { eventsOf } from '../../support/events.js';
 import { backUp } from '../library/flips.js';
 import { lockFile } from '../library/stand-ins.js';
 
@@ -101,4 +103,41 @@ test('forget and prune: rules, names, a dry run, wrong usage', async (t) => {
   const last = await ask('forget', ids()[0] as string, '--prune', '--json');
   t.is(JSON.parse(last.stdout).pruned.sets.length, 1);
   t.deepEqual(ids(), []);
+});
+
+test('events: each by its schema, the document last; --quiet says only what is wrong', async (t) => {
+  const { directory, library, source, id, ask } = makeLibrary(t);
+  const child = backUp(library, source, { parent: id });
+  const of = async (...args: string[]) => {
+    const { code, stdout, stderr } = await ask(...args, '--events');
+    const events = eventsOf(stdout);
+    for (const event of events) t.notThrows(() => eventSchema.parse(event));
+    return { code, stderr, events, last: events.at(-1) };
+  };
+  const sound = await of('check', '--data');
+  t.like(sound.last, { event: 'document', verb: 'check', document: { sets: 2, problems: 0 } });
+  t.deepEqual((await of('repair')).last.document.repairs, []);
+
+  const media = join(directory, 'sets', id, 'media.tar');
+  const bytes = readFileSync(media);
+  bytes.fill(0x58, 0, bytes.length);
+  writeFileSync(media, bytes);
+  const found = await of('check', '--data');
+  t.is(found.code, 4);
+  t.like(found.events[0], { event: 'warning', path: id, code: 'EUCLEAN' });
+  const moved = await of('repair');
+  t.is(moved.code, 4);
+  t.deepEqual(
+    moved.events.slice(0, -1).map((e) => e.path),
+    [child, id],
+  );
+  t.is((await of('forget', '--keep-last', '1')).last.document.pruned, null);
+  t.is((await of('prune')).last.verb, 'prune');
+  t.like((await of('check', 'nothing')).last, { event: 'error', exitCode: 1 });
+  t.is((await ask('check', '--json', '--events')).code, 2);
+
+  for (const verb of [['check', '--data'], ['repair'], ['prune'], ['forget', '--keep-last', '1']]) {
+    const { code, stdout, stderr } = await ask(...verb, '--quiet');
+    t.deepEqual([code, stdout, stderr], [0, '', ''], verb.join(' '));
+  }
 });

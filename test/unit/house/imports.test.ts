@@ -34,6 +34,7 @@ const baseFiles = [
   'limits',
   'native',
   'notify',
+  'package-files',
   'run-directory',
 ];
 /** The library's face: imports from rooms, is imported by none. */

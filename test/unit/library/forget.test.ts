@@ -112,7 +112,15 @@ test('forget takes a set out of the listing, prune removes it; a dry run does ne
     const dry = prune(library, true);
     t.deepEqual(dry.sets, [id]);
     t.true(dry.bytes > 5000);
-    t.deepEqual(prune(library, false), dry);
+    const told: [number, number][] = [];
+    const done = prune(library, false, (bytes, total) => told.push([bytes, total]));
+    t.deepEqual(done, dry);
+    // File by file, and all of it at the end.
+    t.true(told.length >= 3);
+    t.true(
+      told.every(([bytes, total], i) => total === dry.bytes && bytes >= (told[i - 1]?.[0] ?? 0)),
+    );
+    t.is(told.at(-1)?.[0], dry.bytes);
     t.deepEqual(readdirSync(join(library.directory, 'forgotten')), []);
     t.deepEqual(prune(library, false), { sets: [], bytes: 0, interrupted: [] });
     t.false(readdirSync(join(library.directory, 'tmp')).some((name) => name.endsWith('.partial')));

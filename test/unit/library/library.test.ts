@@ -14,10 +14,11 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { blake3 } from '@napi-rs/blake-hash';
+import { xxh3 } from '@node-rs/xxhash';
 import test from 'ava';
 import { FRAME_END, FRAME_ENTRY, FRAME_MEDIA, FrameWriter } from '../../../src/library/frames.js';
 import { Library } from '../../../src/library/library.js';
-import { BLAKE3_EMPTY, encodeEntry } from '../../../src/library/manifest.js';
+import { encodeEntry } from '../../../src/library/manifest.js';
 import { sendTree } from '../../../src/library/send-tree.js';
 import type { SetWriter } from '../../../src/library/set-writer.js';
 import { storeSet } from '../../../src/library/store-set.js';
@@ -73,6 +74,18 @@ test('a directory with something else in it is refused and left alone', (t) => {
   });
 });
 
+test('a library that is a file is refused and left alone', (t) => {
+  inDirectory((directory) => {
+    const file = join(directory, 'file');
+    writeFileSync(file, 'mine');
+    t.throws(() => open(file), {
+      code: 'ENOTDIR',
+      message: /file is not a directory; name another/,
+    });
+    t.is(readFileSync(file, 'utf8'), 'mine');
+  });
+});
+
 test('a library of a later version is refused', (t) => {
   withLibrary((library) => {
     const marker = '{"format":"stpd-library","version":2}';
@@ -99,7 +112,8 @@ test('the summary has the digests of the files', (t) => {
   withLibrary((library, source) => {
     const stored = library.openSet(store(library, source));
     const digest = (path: string) => blake3(readFileSync(path)).toString('hex');
-    t.is(stored.summary.mediaBlake3, digest(stored.mediaPath));
+    const media = xxh3.xxh64(readFileSync(stored.mediaPath));
+    t.is(stored.summary.mediaXxh3, media.toString(16).padStart(16, '0'));
     t.is(stored.summary.manifestBlake3, digest(stored.manifestPath));
     t.is(stored.summary.manifestBytes, statSync(stored.manifestPath).size);
     t.is(stored.summary.mediaBytes, statSync(stored.mediaPath).size);
@@ -263,7 +277,7 @@ const lies: [string, (f: FrameWriter) => void, RegExp][] = [
       f.frame(
         FRAME_ENTRY,
         Buffer.from(
-          `{"entries":0,"bytes":0,"mediaBytes":0,"mediaBlake3":"${BLAKE3_EMPTY}","warnings":0}\n`,
+          `{"entries":0,"bytes":0,"mediaBytes":0,"mediaXxh3":"2d06800538d394c2","warnings":0}\n`,
         ),
       ),
     /kind entry/,

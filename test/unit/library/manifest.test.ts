@@ -151,7 +151,9 @@ test('refused: what is no object', (t) => {
 const head = encodeHeader({ setId: 'i', host: 'h', roots: ['/r'], startedAt: 's', stpd: 'v' });
 const second = encodeEntry({ ...facts, size: 0 }, 1024, 1536, BLAKE3_EMPTY, false);
 const warning = encodeWarning(Buffer.from([0xff]), 'EACCES', 'not read');
-const totals = { entries: 2, bytes: 3, mediaBytes: 2560, mediaBlake3: BLAKE3_EMPTY, warnings: 1 };
+/** XXH3-64 of nothing. */
+const XXH3_EMPTY = '2d06800538d394c2';
+const totals = { entries: 2, bytes: 3, mediaBytes: 2560, mediaXxh3: XXH3_EMPTY, warnings: 1 };
 const trailer = encodeTrailer(totals);
 
 function read(text: string | Buffer): { records: number; trailer: unknown } {
@@ -208,8 +210,8 @@ for (const [name, text, message] of damaged) {
 test('entries and voids tile each medium by itself', (t) => {
   const second = encodeEntry(facts, 0, 512, BLAKE3_EMPTY, false, { medium: 1 });
   const hole = encodeVoid({ bytes: 1024, medium: 1, headerOffset: 1024 });
-  const moreMedia = [{ bytes: 3072, blake3: BLAKE3_EMPTY }];
-  const end = { entries: 2, bytes: 6, mediaBytes: 2048, mediaBlake3: BLAKE3_EMPTY, warnings: 0 };
+  const moreMedia = [{ bytes: 3072, xxh3: XXH3_EMPTY }];
+  const end = { entries: 2, bytes: 6, mediaBytes: 2048, mediaXxh3: XXH3_EMPTY, warnings: 0 };
   const read = (text: string) =>
     inDirectory((d) => {
       writeFileSync(join(d, 'm'), text);
@@ -218,7 +220,7 @@ test('entries and voids tile each medium by itself', (t) => {
   const start = head + line + second + hole;
   t.deepEqual(read(start + encodeTrailer({ ...end, moreMedia })), ['entry', 'entry', 'void']);
   t.throws(() => read(start + encodeTrailer(end)), { message: /medium 1 is not there/ });
-  const longer = [{ bytes: 4096, blake3: BLAKE3_EMPTY }];
+  const longer = [{ bytes: 4096, xxh3: XXH3_EMPTY }];
   t.throws(() => read(start + encodeTrailer({ ...end, moreMedia: longer })), {
     message: /the length of medium 1 is 4096, but the entries end at 3072/,
   });

@@ -96,6 +96,25 @@ test('what cannot be made whole moves with its children, and comes back when it 
   });
 });
 
+test('how far it is: never backwards, never over all of it, which grows by what is damaged', (t) => {
+  withSet((rig) => {
+    const told: [string, number, number][] = [];
+    const tell = (what: string, bytes: number, total: number) => told.push([what, bytes, total]);
+    t.deepEqual(repairLibrary(rig.library, false, tell), []);
+    const sound = told.at(-1)?.[2] as number;
+    t.true(told.length > 1 && told.every(([what]) => what === 'checking'));
+    t.is(told.at(-1)?.[1], sound);
+    rig.flip('media.tar', 101);
+    told.length = 0;
+    t.is(repairLibrary(rig.library, false, tell)[0]?.action, 'repaired');
+    t.true(told.some(([what]) => what === 'mending'));
+    t.true((told.at(-1)?.[2] as number) > sound);
+    for (const [i, [, bytes, total]] of told.entries()) {
+      t.true(bytes <= total && bytes >= (told[i - 1]?.[1] ?? 0));
+    }
+  });
+});
+
 test('a set that a running backup is made against stays where it is', (t) => {
   withSet((rig) => {
     const meta = { host: 'here', roots: ['/x'], stpd: '0.0.0', ...chainOn(rig.library, rig.id) };

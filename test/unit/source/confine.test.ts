@@ -67,6 +67,19 @@ test('a symlinked parent inside is resolved; a root that is a symlink is followe
   });
 });
 
+test('a root that is not there is named, unless another one has the path', (t) => {
+  inTree((d) => {
+    const gone = join(d, 'allowed/gone');
+    const message = `ENOENT: ${gone}, a root of this client's configuration, is not there`;
+    t.throws(() => assertBelowRoots(gone, [gone]), { code: 'ENOENT', message });
+    t.is(assertBelowRoots(gone, [gone, join(d, 'allowed')]).toString(), gone);
+    t.throws(() => assertBelowRoots(join(d, 'allowed/gone/deep/x'), [join(d, 'allowed')]), {
+      code: 'ENOENT',
+      message: `ENOENT: ${gone}/deep/x cannot be reached: ${gone} is not there`,
+    });
+  });
+});
+
 test('only who may see a path learns that its parent is missing', (t) => {
   inTree((d) => {
     const allowed = [join(d, 'allowed')];

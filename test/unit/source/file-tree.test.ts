@@ -281,7 +281,8 @@ test('a small file is read in one call, if nothing about it is unusual', (t) =>
   inDirectory((d) => {
     const names = ['a-plain', 'b-grown', 'c-touched', 'd-gone', 'e-replaced', 'f-fifo'];
     for (const name of names) writeFileSync(join(d, name), 'data');
-    const view = new Uint8Array(16);
+    const header = Buffer.from('<header>, and what is not of it');
+    const view = new Uint8Array(1024).fill(0xff);
     const taken: string[] = [];
     walk(d, (e, tree) => {
       if (e.type !== 'file') return;
@@ -292,11 +293,23 @@ test('a small file is read in one call, if nothing about it is unusual', (t) =>
       if (name >= 'd') rmSync(path);
       if (name === 'e-replaced') writeFileSync(path, 'data');
       if (name === 'f-fifo') execFileSync('mkfifo', [path]);
-      t.false(tree.readWhole(e, view, 13), 'no room');
-      if (tree.readWhole(e, view, 5)) taken.push(name);
+      t.false(tree.readWhole(e, header, 8, view, 1024 - 8 - 511), 'no room');
+      if (tree.readWhole(e, header, 8, view, 5)) taken.push(name);
     });
     t.deepEqual(taken, ['a-plain']);
-    t.is(Buffer.from(view.subarray(5, 9)).toString(), 'data');
+    t.is(Buffer.from(view.subarray(5, 17)).toString(), '<header>data');
+    t.true(
+      view.subarray(17, 5 + 8 + 512).every((byte) => byte === 0),
+      'up to a whole block',
+    );
+    t.true(
+      view.subarray(5 + 8 + 512).every((byte) => byte === 0xff),
+      'and nothing behind',
+    );
+    t.true(
+      view.subarray(0, 5).every((byte) => byte === 0xff),
+      'nor before',
+    );
   }));
 
 test('the size is that of the open file', (t) =>

@@ -1,0 +1,48 @@
+/**
+ * Bundles programs and thread entries from dist/ into dist/bundle/ (docs/decisions/0036): a module an
+ * import costs about a millisecond of start-up, and a verb needs up to two hundred.
+ *
+ *   node scripts/bundle.mjs
+ *
+ * Packages of plain JavaScript are bundled, too; what has binaries or threads of its own stays outside.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+const dist = (...parts) => path.join(root, 'dist', ...parts);
+
+const INSIDE = new Set(['cli-table3', 'commander', 'ignore', 'zod']);
+const { bin, dependencies } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
+
+const programs = Object.keys(bin).map((name) => [name, dist('src/ctl', name, 'main.js')]);
+const threads = fs
+  .readdirSync(dist('workers'))
+  .filter((file) => file.endsWith('.js'))
+  .map((file) => [path.basename(file, '.js'), dist('workers', file)]);
+
+const options = {
+  outdir: dist('bundle'),
+  bundle: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node20',
+  keepNames: true,
+  external: Object.keys(dependencies).filter((name) => !INSIDE.has(name)),
+  define: { STPD_BUNDLED: 'true' },
+  // What packages of CommonJS call.
+  banner: {
+    js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",
+  },
+  logLevel: 'warning',
+};
+
+fs.rmSync(dist('bundle'), { recursive: true, force: true });
+// A thread is one file. A program is a file for each verb, and what several verbs need.
+await build({ ...options, entryPoints: Object.fromEntries(threads) });
+for (const [name, main] of programs) {
+  const entryPoints = { [name]: main };
+  await build({ ...options, entryPoints, splitting: true, chunkNames: `${name}-[hash]` });
+}
