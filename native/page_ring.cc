@@ -20,6 +20,9 @@ static constexpr int64_t kSpinNs = 50'000;
 /* A producer that waits is woken when so much is free, or when the consumer goes to sleep: waking
  * it for every page would cost more than the page. */
 static constexpr uint32_t kWakeUsed = kWindow / 2;
+/* An event loop that is awake looks for room: it is told of each page. To it that costs a turn and no
+ * bell, and a wait for half of the window outlasts its poll, so that it would sleep, and be rung. */
+static constexpr uint32_t kWakeAwake = kPage;
 
 /* A woken thread runs after so long. */
 static constexpr int64_t kWakeNs = 50'000;
@@ -62,6 +65,7 @@ PageRing::PageRing(const Options& o)
       selfReady_(o.connection * 2 + o.end),
       own_(o.cursor),
       peer_(o.cursor),
+      toldAt_(o.cursor),
       wantsSeen_(loadRelaxed(&stg_.header()->page_wants)),
       hint_(o.connection * 37u + o.end * 11u) {
   stg_.rings.fetch_add(1);
@@ -292,11 +296,20 @@ void PageRing::publish(uint32_t bytes) {
     store(&dir_->head, own_); /* SYNC[publish.head] */
     fence();                  /* SYNC[publish.head-fence] */
     /* SYNC[publish.producer-wait] */
-    if (loadRelaxed(&dir_->producer_wait) != STP_WAIT_NONE && peer_ - own_ <= kWakeUsed) {
+    const uint32_t waiter = loadRelaxed(&dir_->producer_wait);
+    if (waiter != STP_WAIT_NONE && (peer_ - own_ <= kWakeUsed || looksForRoom(waiter))) {
+      toldAt_ = own_;
       return wake(&dir_->producer_wait);
     }
   }
   count(&counters_.wakesSuppressed, STP_COUNT_WAKES_SUPPRESSED);
+}
+
+/* Consumer: is it worth while to tell the producer of less than half of the window? A guess: where it
+ * falls asleep meanwhile, it is rung. */
+bool PageRing::looksForRoom(uint32_t waiter) const {
+  return waiter == STP_WAIT_LOOP && own_ - toldAt_ >= kWakeAwake &&
+         loadRelaxed(&stg_.member(peerMember_)->sleep) == 0;
 }
 
 int64_t PageRing::arm() {

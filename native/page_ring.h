@@ -172,6 +172,7 @@ class PageRing {
   int64_t gather(uint64_t bytes, bool mayClaim, FileParts* parts);
   int64_t moved(ssize_t bytes, const FileParts& parts);
   void publish(uint32_t bytes);
+  bool looksForRoom(uint32_t waiter) const;
   int64_t roomFor(uint64_t bytes, uint32_t sliceMs);
   int64_t span(Span* spans, uint32_t* count, uint32_t max, uint32_t bytes, bool mayClaim);
   int64_t used(uint32_t bytes);
@@ -200,6 +201,7 @@ class PageRing {
   const uint32_t ownerWord_, memberOwner_, identity_;
   const uint32_t selfMember_, peerMember_, peerReady_, selfReady_;
   uint32_t own_, peer_;
+  uint32_t toldAt_; /* consumer: where its cursor was when it last told the producer of room */
   /* The window: what the socket was told (limitMax_), or less while the pool has no page for more. */
   uint32_t limit_ = STP_WINDOW_BYTES, limitMax_ = STP_WINDOW_BYTES;
   uint32_t wantsSeen_;

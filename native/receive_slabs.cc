@@ -24,8 +24,9 @@ namespace stpd {
 namespace {
 
 constexpr size_t kSlabBytes = 1 << 20;
-/* What is out when V8 collects, twice: some is kept, and some on its way back. */
-constexpr uint32_t kSlabsMax = 64;
+/* Far more than what is out when V8 collects: a thread of V8 brings them back, and where all cores
+ * are busy it comes late. Who finds none left pays for fresh memory, and for marking the heap. */
+constexpr uint32_t kSlabsMax = 128;
 
 struct Slab {
   void* at;

@@ -6,10 +6,12 @@
 import { createRequire } from 'node:module';
 import { DescriptorTable, familyOf } from '../../src/connect/descriptor-table.js';
 import { stgGeometry } from '../../src/layout/geometry.js';
-import { MemberRing, noCommand } from '../../src/memory/member-ring.js';
+import { commandOf, MemberRing } from '../../src/memory/member-ring.js';
 import { openRing } from '../../src/memory/page-ring.js';
 import { Segment } from '../../src/memory/segment.js';
 import { native } from '../../src/native.js';
+
+const noCommand = commandOf({ op: 0 });
 
 // CommonJS: required, so that the names are the same on every Node.
 const Benchmark = createRequire(import.meta.url)('benchmark') as typeof import('benchmark');

@@ -722,7 +722,7 @@ export class ChannelDirector {
 
   #establish(stg: Stg, connection: Connection): void {
     native().connectionInit(stg.view, connection.slot);
-    this.#publishHeader(stg, connection, NUMBERS.CONNECTION_ESTABLISHED);
+    this.#publishHeader(stg, connection);
     this.#recordEnd(NUMBERS.CONTROL_OPENED, connection, 0);
     stg.connections[connection.slot] = connection;
     stg.connectionCount++;
@@ -785,7 +785,7 @@ export class ChannelDirector {
     };
   }
 
-  #publishHeader(stg: Stg, connection: Connection, state: number): void {
+  #publishHeader(stg: Stg, connection: Connection): void {
     const at = connectionOffset(stg.extents, connection.slot);
     const segment = this.#segment;
     const { network } = connection;
@@ -795,8 +795,6 @@ export class ChannelDirector {
       const host = network !== undefined && i === 1 ? 0 : end.member.host;
       segment.store(at + CONNECTION.at.hosts + i * 4, host);
     });
-    const [a, b] = connection.ends;
-    segment.store(at + CONNECTION.at.closedEnds, (a.closed ? 1 : 0) | (b.closed ? 2 : 0));
     segment.store(
       at + CONNECTION.at.mechanism,
       network === undefined ? NUMBERS.MECHANISM_STORAGE : NUMBERS.MECHANISM_NETWORK,
@@ -805,11 +803,18 @@ export class ChannelDirector {
     for (let i = 0; i < 4; i++) {
       segment.store(at + CONNECTION.at.remoteAddress + i * 4, network?.address[i] ?? 0);
     }
-    if (state === NUMBERS.CONNECTION_ESTABLISHED) {
-      segment.storeCounter(at + CONNECTION.at.openedAt, native().wallClockUs());
-    }
+    segment.storeCounter(at + CONNECTION.at.openedAt, native().wallClockUs());
     segment.store(at + CONNECTION.at.generation, connection.generation);
-    segment.store(at + CONNECTION.at.state, state);
+    this.#publishState(stg, connection, NUMBERS.CONNECTION_ESTABLISHED);
+  }
+
+  /** What changes while a connection lives. */
+  #publishState(stg: Stg, connection: Connection, state: number): void {
+    const at = connectionOffset(stg.extents, connection.slot);
+    const [a, b] = connection.ends;
+    const closedEnds = (a.closed ? 1 : 0) | (b.closed ? 2 : 0);
+    this.#segment.store(at + CONNECTION.at.closedEnds, closedEnds);
+    this.#segment.store(at + CONNECTION.at.state, state);
   }
 
   /** The doorbell of two members, made at their first connection and sent to both; 0: no room. */
@@ -892,7 +897,7 @@ export class ChannelDirector {
       if (port?.kind === 'connection' && port.member === self.member) this.#releasePort(port);
     }
     if (!peer.closed) {
-      this.#publishHeader(stg, connection, NUMBERS.CONNECTION_CLOSING);
+      this.#publishState(stg, connection, NUMBERS.CONNECTION_CLOSING);
       /* An orderly end has woken whoever waits for it; a reset is also for who does not. */
       if (!this.#wasReset(connection, end)) return;
       native().memberNotify(
@@ -911,7 +916,7 @@ export class ChannelDirector {
         ((NUMBERS.OWNER_CONNECTION << 30) | (generation << 16) | slot) >>> 0,
       );
     }
-    this.#publishHeader(stg, connection, NUMBERS.CONNECTION_FREE);
+    this.#publishState(stg, connection, NUMBERS.CONNECTION_FREE);
     this.#recordEnd(NUMBERS.CONTROL_FREED, connection, end);
     stg.connections[connection.slot] = undefined;
     this.#freeSlot(stg, connection.slot);
@@ -948,9 +953,20 @@ export class ChannelDirector {
 
   /** The event to be filled, blank but for its kind: one object, since events are frequent. */
   #newEvent(kind: number): ControlEvent {
-    const event = Object.assign(this.#event, noControlEvent);
-    event.kind = kind;
+    const event = this.#event;
     event.at = native().wallClockUs();
+    event.kind = kind;
+    event.connection = 0;
+    event.generation = 0;
+    event.end = 0;
+    event.port = 0;
+    event.remotePort = 0;
+    event.host = 0;
+    event.peerHost = 0;
+    event.status = 0;
+    event.flags = 0;
+    event.sent = 0;
+    event.received = 0;
     return event;
   }
 

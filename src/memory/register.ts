@@ -128,6 +128,11 @@ function cutUtf8(text: string, bytes: number): Uint8Array {
   return all.subarray(0, end);
 }
 
+function storeCounterAt(words: Uint32Array, at: number, value: number): void {
+  words[at] = value >>> 0;
+  words[at + 1] = Math.floor(value / 2 ** 32);
+}
+
 /** One STG's register. The director's thread writes; any thread and process reads. */
 export class StgRegister {
   readonly #segment: Segment;
@@ -229,12 +234,21 @@ export class StgRegister {
   writeEvent(event: ControlEvent): void {
     const base = this.#eventAt(this.#tail) / 4;
     const words = this.#segment.u32;
-    for (const field of wordFields) words[base + (CONTROL_EVENT.at[field] >>> 2)] = event[field];
-    for (const field of counterFields) {
-      const at = base + (CONTROL_EVENT.at[field] >>> 2);
-      words[at] = event[field] >>> 0;
-      words[at + 1] = Math.floor(event[field] / 2 ** 32);
-    }
+    const { at } = CONTROL_EVENT;
+    /* Field by field: several for each connection. */
+    words[base + (at.kind >>> 2)] = event.kind;
+    words[base + (at.connection >>> 2)] = event.connection;
+    words[base + (at.generation >>> 2)] = event.generation;
+    words[base + (at.end >>> 2)] = event.end;
+    words[base + (at.port >>> 2)] = event.port;
+    words[base + (at.remotePort >>> 2)] = event.remotePort;
+    words[base + (at.host >>> 2)] = event.host;
+    words[base + (at.peerHost >>> 2)] = event.peerHost;
+    words[base + (at.status >>> 2)] = event.status;
+    words[base + (at.flags >>> 2)] = event.flags;
+    storeCounterAt(words, base + (at.at >>> 2), event.at);
+    storeCounterAt(words, base + (at.sent >>> 2), event.sent);
+    storeCounterAt(words, base + (at.received >>> 2), event.received);
     this.#tail = (this.#tail + 1) >>> 0;
     this.#segment.store(this.#offset + STG_REGISTER.at.eventTail, this.#tail);
   }

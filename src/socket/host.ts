@@ -54,9 +54,9 @@ import {
 } from '../memory/event-loop.js';
 import {
   type Command,
+  commandOf,
   type DirectorEvent,
   MemberRing,
-  noCommand,
   noEvent,
 } from '../memory/member-ring.js';
 import { Segment } from '../memory/segment.js';
@@ -607,12 +607,14 @@ export class Host extends EventEmitter<HostEvents> {
     const seq = this.#seq;
     this.#seq = (this.#seq % 0xffffffff) + 1;
     this.#answers.set(seq, onAnswer);
-    this.#write({ ...noCommand, ...fields, seq });
+    const command = commandOf(fields);
+    command.seq = seq;
+    this.#write(command);
   }
 
   /** A command that has no answer. */
   tell(fields: Partial<Command> & { op: number }): void {
-    if (this.#detached === undefined && !this.#closed) this.#write({ ...noCommand, ...fields });
+    if (this.#detached === undefined && !this.#closed) this.#write(commandOf(fields));
   }
 
   /**
@@ -650,8 +652,9 @@ export class Host extends EventEmitter<HostEvents> {
    */
   tellLater(fields: Partial<Command> & { op: number }): void {
     if (this.#detached !== undefined || this.#closed) return;
-    const hurry = this.#unsent.length > 0 || !this.#ring.writeCommand({ ...noCommand, ...fields });
-    if (hurry) return this.#write({ ...noCommand, ...fields });
+    const command = commandOf(fields);
+    const full = this.#unsent.length > 0 || !this.#ring.writeCommand(command);
+    if (full) return this.#write(command);
     if (this.segment.load(this.#hurry) !== 0) return this.#ringDirector();
     this.#unrung = true;
     this.#bellTimer ??= setTimeout(() => {
@@ -713,10 +716,6 @@ export class Host extends EventEmitter<HostEvents> {
     const { connection, generation, end } = stream.options;
     this.tellLater({ op: NUMBERS.OP_CLOSE, connection, generation, backlog: end });
     if (this.#streams.size === 0 && this.#closed) this.#hangUp();
-    if (this.#streams.size === 0 && this.#safetyTimer !== undefined) {
-      clearInterval(this.#safetyTimer);
-      this.#safetyTimer = undefined;
-    }
   }
 
   /**
@@ -750,15 +749,14 @@ export class Host extends EventEmitter<HostEvents> {
   }
 
   ref(): void {
+    /* A timer and not the attach socket: streams outlive stpd. Kept, since connections come and go. */
+    if (this.#keepAlive === undefined) this.#keepAlive = setInterval(() => {}, 0x7fffffff);
+    else if (this.#references === 0) this.#keepAlive.ref();
     this.#references++;
-    /* A timer and not the attach socket: streams outlive stpd. */
-    this.#keepAlive ??= setInterval(() => {}, 0x7fffffff);
   }
 
   unref(): void {
-    if (--this.#references > 0) return;
-    clearInterval(this.#keepAlive);
-    this.#keepAlive = undefined;
+    if (--this.#references === 0) this.#keepAlive?.unref();
   }
 
   refusal(event: DirectorEvent, syscall: string, port: number): Error {
@@ -1003,6 +1001,11 @@ export class Host extends EventEmitter<HostEvents> {
 
   /** A host of the STG may have spoiled a wait word: nobody hangs longer than two of these. */
   #lookAgain(): void {
+    if (this.#streams.size === 0) {
+      /* Here, and not when the last one goes: the next may be just about to come. */
+      clearInterval(this.#safetyTimer);
+      this.#safetyTimer = undefined;
+    }
     for (const stream of this.#streams.values()) {
       if (stream.lookAgain()) countHealed();
     }

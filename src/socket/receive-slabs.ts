@@ -9,8 +9,8 @@
 import { markAsUntransferable } from 'node:worker_threads';
 import { native } from '../native.js';
 
-/** Slabs of 1 MiB taken between two collections of young objects, about. */
-const COLLECT_EVERY = 32;
+/** Slabs of 1 MiB taken between two collections of young objects, about: what is out is not cached. */
+const COLLECT_EVERY = 20;
 /** A number of 64 KiB, which V8 still makes among the young objects: it clears it and no more. */
 const FILLER_BITS = 8n * 65536n - 1n;
 const FILLER_BYTES = 65536;

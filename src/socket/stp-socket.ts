@@ -544,6 +544,8 @@ export class StpSocket extends Duplex {
   }
 
   #cancelFiles(reason: Error | null): void {
+    /* Where there are none, no error is made: its stack costs more than the rest of a destroy. */
+    if (this.#fileSends === undefined && this.#fileReceive === undefined) return;
     const error = reason ?? stpError('ECANCELED', 'the socket was destroyed', 'write');
     const receive = this.#fileReceive;
     const sends = this.#fileSends;

@@ -223,6 +223,9 @@ inline publishHead(me, d, units, own, peer, l, s, w) {
   LOAD(me, PRODUCER_WAIT(d), w); /* SYNC[publish.producer-wait] */
   if
   :: w != 0 && DISTANCE(peer, own) <= WAKE_USED -> wake(me, PRODUCER_WAIT(d), l, s, w)
+  /* looksForRoom: a guess whether the loop is awake, so either may be */
+  :: w == LOOP && DISTANCE(peer, own) > WAKE_USED -> wake(me, PRODUCER_WAIT(d), l, s, w)
+  :: w == LOOP && DISTANCE(peer, own) > WAKE_USED -> skip
   :: else
   fi;
   w = 0

@@ -31,6 +31,10 @@ const fanIn = ['FAN_IN', 'UNITS=1'];
 
 const setups: Setup[] = [
   {
+    name: 'a loop that is told of less than half of the window, or is not',
+    define: stream('LOOP', 'LOOP', 'FIN', 'WINDOW=4', 'UNITS=6'),
+  },
+  {
     name: 'threads that wait for pages',
     define: stream('THREAD', 'THREAD', 'FIN', 'WINDOW=4', 'PAGE=2', 'UNITS=7'),
   },
