@@ -228,7 +228,7 @@ test('a writer makes of each member what a new one makes of it', (t) => {
   t.log(`seed ${seed}`);
   const lengths = fc.constantFrom(1, 7, 8, 60, 99, 100, 101, 160, 300);
   const members = fc.record({
-    path: lengths.map((bytes) => Buffer.from('d/'.repeat(bytes).slice(0, bytes - 1) + 'n')),
+    path: lengths.map((bytes) => Buffer.from(`${'d/'.repeat(bytes).slice(0, bytes - 1)}n`)),
     mode: fc.constantFrom(0o644, 0o755),
     uid: fc.constantFrom(0, 1000, 0o7777777 + 1),
     size: fc.constantFrom(0, 1, 15_000, 0o77777777777 + 1),
