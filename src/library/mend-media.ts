@@ -21,8 +21,8 @@ import { digestOfFile } from './digest.js';
 import { onFile } from './disk.js';
 import { writeAll } from './frames.js';
 import type { StoredSet } from './library.js';
-import { type ManifestEntry, mediaDataBytes, mediaDigest, memberOf } from './manifest.js';
-import { createPlainMedia, mediumFile } from './media.js';
+import { type FurtherMedium, type ManifestEntry, mediaDataBytes, mediaDigest, memberOf } from './manifest.js';
+import { createPlainMedia, digestOfMedia, type MediaWriter, mediumFile } from './media.js';
 import {
   LABEL_BYTES,
   labelAsTar,
@@ -175,9 +175,7 @@ function* mended(
 export function mendMedia(set: StoredSet, stage: string, access: MediaAccess): void {
   const { coding, volumes = [] } = set.summary;
   if (coding === undefined) {
-    for (const [medium, { bytes, blake3 }] of set.media.entries()) {
-      mendPlain(set, stage, medium, { bytes, blake3 });
-    }
+    for (const [medium, facts] of set.media.entries()) mendPlain(set, stage, medium, facts);
     return;
   }
   const of = { ...set.summary, directory: set.directory, coding, volumes };
@@ -194,20 +192,21 @@ function mendPlain(
   set: StoredSet,
   stage: string,
   medium: number,
-  facts: { readonly bytes: number; readonly blake3: string },
+  facts: FurtherMedium,
 ): void {
   const path = join(set.directory, mediumFile(medium));
-  if (digestOfFile(path).blake3 === facts.blake3) {
-    linkSync(path, join(stage, mediumFile(medium)));
-    return;
-  }
   const media = new PlainFile(path);
-  const file = createPlainMedia(stage, medium);
+  let file: MediaWriter | null = null;
   try {
+    if (digestOfMedia(media) === facts.xxh3) {
+      linkSync(path, join(stage, mediumFile(medium)));
+      return;
+    }
+    file = createPlainMedia(stage, medium);
     for (const bytes of mended(set, medium, media, 0, facts.bytes)) file.append(bytes);
     file.finish();
   } finally {
-    file.close();
+    file?.close();
     media.close();
   }
 }
