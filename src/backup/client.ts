@@ -353,12 +353,22 @@ export class BackupClient {
     const { network } = this.#options;
     const control = new LineChannel(network, pair.control, 'the server');
     const errors = new LineChannel(network, pair.errors, 'the server');
+    let told: Promise<void> | null = null;
+    const tell = (reason: unknown): Promise<void> => {
+      const message = { type: 'failed', reason: reasonOf(reason).message };
+      told ??= control.send(message).catch(() => {});
+      return told;
+    };
+    // At once: its threads may take longer to end than whoever stops this client waits.
+    const onEnd = () => void tell(session.signal.reason);
+    session.signal.addEventListener('abort', onEnd, { once: true });
     try {
       await this.#serve(session, control, errors);
     } catch (e) {
-      await control.send({ type: 'failed', reason: reasonOf(e).message }).catch(() => {});
+      await tell(e);
       throw e;
     } finally {
+      session.signal.removeEventListener('abort', onEnd);
       // Not an abort: the reason just sent must arrive.
       await Promise.allSettled([network.close(pair.control), network.close(pair.errors)]);
     }

@@ -5,10 +5,10 @@
  * interpreter runs one row at a time, gives each a time limit, and reports each when it is done, so
  * that a trace can be read beside the figure. It knows nothing of sockets. Event loop only.
  */
-import { clearTimeout, setTimeout } from 'node:timers';
 import { assert } from '../assert.js';
 import { monotonicMs } from '../clock.js';
 import { messageOf } from '../errors.js';
+import { afterWaiting } from './deadline.js';
 import { STEP_TIMEOUT_MS } from './limits.js';
 
 export type Figure = '4' | '4A' | '5' | '5A';
@@ -85,7 +85,7 @@ async function runRow<C>(row: Step<C>, context: C, options: RunOptions): Promise
   const own = new AbortController();
   const outer = options.signal;
   const limitMs = options.timeoutMs ?? STEP_TIMEOUT_MS;
-  let timer: NodeJS.Timeout | undefined;
+  let endWait = (): void => {};
   let onAbort: (() => void) | undefined;
   try {
     outer?.throwIfAborted();
@@ -97,13 +97,13 @@ async function runRow<C>(row: Step<C>, context: C, options: RunOptions): Promise
       onAbort = () => stop(outer?.reason);
       outer?.addEventListener('abort', onAbort, { once: true });
       if (row.patient) return;
-      timer = setTimeout(() => {
+      endWait = afterWaiting(limitMs, () => {
         stop(new Error(`${options.peer} was silent for ${limitMs / 1000} s`));
-      }, limitMs);
+      });
     });
     await Promise.race([row.run(context, own.signal), stopped]);
   } finally {
-    clearTimeout(timer);
+    endWait();
     if (onAbort) outer?.removeEventListener('abort', onAbort);
   }
 }

@@ -107,7 +107,7 @@ const IDLE_MS = 10 * 60_000;
  * Threads that wait for a job, at most one an entry: loading takes longer than a handshake, and code
  * that has run before is compiled. They keep no process alive.
  */
-const idle = new Map<MoverEntry, { readonly worker: Worker; readonly timer: NodeJS.Timeout }>();
+const idle = new Map<MoverEntry, { readonly worker: Worker; readonly forget: () => void }>();
 
 const startWorker = (entry: MoverEntry): Worker => new Worker(workerFile(entry), { name: entry });
 
@@ -118,21 +118,19 @@ function keepIdle(entry: MoverEntry, worker: Worker): void {
   }
   worker.unref();
   const timer = setTimeout(() => void worker.terminate(), IDLE_MS).unref();
-  idle.set(entry, { worker, timer });
   const forget = (): void => {
     clearTimeout(timer);
+    worker.off('error', forget).off('exit', forget);
     if (idle.get(entry)?.worker === worker) idle.delete(entry);
   };
-  worker.once('error', forget);
-  worker.once('exit', forget);
+  worker.on('error', forget).on('exit', forget);
+  idle.set(entry, { worker, forget });
 }
 
 function takeWorker(entry: MoverEntry): Worker {
   const found = idle.get(entry);
   if (found === undefined) return startWorker(entry);
-  idle.delete(entry);
-  clearTimeout(found.timer);
-  found.worker.removeAllListeners();
+  found.forget();
   found.worker.ref();
   return found.worker;
 }
@@ -152,13 +150,9 @@ export class Mover<R> {
     private readonly onComplaint: (complaint: Complaint) => void,
   ) {
     this.#worker = worker;
-    worker.on('message', (message: MoverMessage<R>) => this.#onMessage(message));
-    worker.on('error', (e) => this.#fail(e));
-    worker.on('exit', () => {
-      dropLink(link);
-      // Does nothing after `failed`.
-      this.#fail(stpError('ECANCELED', 'the mover was stopped'));
-    });
+    worker.on('message', this.#onMessage);
+    worker.on('error', this.#fail);
+    worker.on('exit', this.#onExit);
   }
 
   /** Has a thread ready for the next `start` of this entry. Call it when a session begins. */
@@ -216,26 +210,37 @@ export class Mover<R> {
 
   /** Ends the thread wherever it is, and resets its stream; nothing if its job is done. */
   async stop(): Promise<void> {
+    this.#isStopped = true;
     await this.#worker?.terminate();
   }
+  #isStopped = false;
 
   /** The thread has closed its stream, and waits for another job. */
   #finish(result: MoverResult<R>): void {
-    const worker = this.#worker as Worker;
-    this.#worker = null;
-    worker.removeAllListeners();
-    dropLink(this.link);
-    keepIdle(this.entry, worker);
+    const worker = this.#worker;
+    // Word that its job is done may cross the order to end.
+    if (worker !== null && !this.#isStopped) {
+      this.#worker = null;
+      worker.off('message', this.#onMessage).off('error', this.#fail).off('exit', this.#onExit);
+      dropLink(this.link);
+      keepIdle(this.entry, worker);
+    }
     this.#done.resolve(result);
   }
 
-  #fail(e: unknown): void {
+  readonly #onExit = (): void => {
+    dropLink(this.link);
+    // Does nothing after `done` or `failed`.
+    this.#fail(stpError('ECANCELED', 'the mover was stopped'));
+  };
+
+  readonly #fail = (e: unknown): void => {
     this.#begun.reject(e);
     this.#held.reject(e);
     this.#done.reject(e);
-  }
+  };
 
-  #onMessage(message: MoverMessage<R>): void {
+  readonly #onMessage = (message: MoverMessage<R>): void => {
     switch (message.type) {
       case 'complaint':
         this.onComplaint(message.complaint);
@@ -253,7 +258,7 @@ export class Mover<R> {
         this.#fail(stpError(message.code, message.message));
         break;
     }
-  }
+  };
 }
 
 /** What there is to know of a mover whatever its result. */

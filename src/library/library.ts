@@ -392,8 +392,11 @@ export class Library {
       return null;
     }
     return () => {
-      rmSync(path, { force: true });
-      closeSync(fd);
+      try {
+        rmSync(path, { force: true });
+      } finally {
+        closeSync(fd);
+      }
     };
   }
 
@@ -406,8 +409,21 @@ export class Library {
       const release = this.takeLock(id);
       if (release === null) continue;
       const partial = join(room, `${id}.partial`);
-      if (!keepInterrupted(this, id, partial)) rmSync(partial, { recursive: true, force: true });
-      release();
+      try {
+        if (!this.#isKept(id, partial)) rmSync(partial, { recursive: true, force: true });
+      } finally {
+        release();
+      }
+    }
+  }
+
+  /** False if it is not worth keeping, or a disk that is full has no room to keep it in. */
+  #isKept(id: string, partial: string): boolean {
+    try {
+      return keepInterrupted(this, id, partial);
+    } catch (e) {
+      if (!isCoded(e)) throw e;
+      return false;
     }
   }
 }

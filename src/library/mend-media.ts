@@ -21,8 +21,14 @@ import { digestOfFile } from './digest.js';
 import { onFile } from './disk.js';
 import { writeAll } from './frames.js';
 import type { StoredSet } from './library.js';
-import { type FurtherMedium, type ManifestEntry, mediaDataBytes, mediaDigest, memberOf } from './manifest.js';
-import { createPlainMedia, digestOfMedia, type MediaWriter, mediumFile } from './media.js';
+import {
+  type FurtherMedium,
+  type ManifestEntry,
+  mediaDataBytes,
+  mediaDigest,
+  memberOf,
+} from './manifest.js';
+import { createPlainMedia, digestOfMedia, mediumFile } from './media.js';
 import {
   LABEL_BYTES,
   labelAsTar,
@@ -188,25 +194,22 @@ export function mendMedia(set: StoredSet, stage: string, access: MediaAccess): v
   }
 }
 
-function mendPlain(
-  set: StoredSet,
-  stage: string,
-  medium: number,
-  facts: FurtherMedium,
-): void {
+function mendPlain(set: StoredSet, stage: string, medium: number, facts: FurtherMedium): void {
   const path = join(set.directory, mediumFile(medium));
   const media = new PlainFile(path);
-  let file: MediaWriter | null = null;
   try {
     if (digestOfMedia(media) === facts.xxh3) {
       linkSync(path, join(stage, mediumFile(medium)));
       return;
     }
-    file = createPlainMedia(stage, medium);
-    for (const bytes of mended(set, medium, media, 0, facts.bytes)) file.append(bytes);
-    file.finish();
+    const file = createPlainMedia(stage, medium);
+    try {
+      for (const bytes of mended(set, medium, media, 0, facts.bytes)) file.append(bytes);
+      file.finish();
+    } finally {
+      file.close();
+    }
   } finally {
-    file?.close();
     media.close();
   }
 }

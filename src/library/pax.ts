@@ -193,8 +193,8 @@ function sumText(block: Buffer, from: number, end: number): number {
   return sum;
 }
 
-/** Sums what may be other than zero: most of a header is empty, and there is one a file. */
-function putChecksum(into: Buffer, at: number): void {
+/** Sums what may be other than zero: most of a header is empty. */
+function putChecksum(into: Buffer, at: number): number {
   let sum = 8 * SPACE + (into[at + TYPE] as number);
   sum += sumText(into, at + NAME, at + NAME + NAME_BYTES);
   for (let i = at + MODE; i < at + CHECKSUM; i++) sum += into[i] as number;
@@ -204,6 +204,7 @@ function putChecksum(into: Buffer, at: number): void {
   sum += sumText(into, at + PREFIX, at + PREFIX + PREFIX_BYTES);
   putOctal(into, at + CHECKSUM, 6, sum);
   into[at + CHECKSUM + 7] = SPACE;
+  return sum;
 }
 
 /**
@@ -248,6 +249,7 @@ export class TarHeaderWriter {
     if (bytes <= this.buffer.length) return;
     this.buffer = Buffer.alloc(paddedBytes(bytes));
     this.#recordsHeader = 0;
+    this.#lastAt = -1;
   }
 
   /** Puts the records behind the first block; returns their bytes. */
@@ -278,7 +280,9 @@ export class TarHeaderWriter {
     for (const xattr of member.xattrs ?? []) this.#putXattr(xattr);
     if (member.dumpdir) this.#putRecord('GNU.dumpdir', member.dumpdir, false);
     const end = this.#recordsEnd;
-    if (end > start) this.buffer.fill(0, end, start + paddedBytes(end - start));
+    // Behind records that are as long as those of the file before there are zeros already.
+    const isNew = end > start && end - start !== this.#recordsHeader;
+    if (isNew) this.buffer.fill(0, end, start + paddedBytes(end - start));
     return end - start;
   }
 
@@ -352,20 +356,70 @@ export class TarHeaderWriter {
   #writeUstar(member: TarMember, at: number): void {
     const { buffer } = this;
     const { type, link, uid, gid, size } = member;
+    if (this.#isLikeLast(member, at)) {
+      this.#rewriteUstar(member.path, size, at);
+      return;
+    }
     buffer.fill(0, at, at + TAR_BLOCK_BYTES);
     this.#putName(member, at);
     putOctal(buffer, at + MODE, 7, member.mode & 0o7777);
     putOctal(buffer, at + UID, 7, uid > OCTAL7_MAX ? ID_NOBODY : uid);
     putOctal(buffer, at + GID, 7, gid > OCTAL7_MAX ? ID_NOBODY : gid);
-    putOctal(buffer, at + SIZE, 11, size > OCTAL11_MAX ? 0 : size);
-    // Rounded down and clamped: a record says the rest.
-    putOctal(buffer, at + MTIME, 11, Math.min(this.#time.seconds, OCTAL11_MAX));
+    this.#putSizeAndTime(size, at);
     buffer[at + TYPE] = typeFlags[type];
     if (link !== null) link.copy(buffer, at + LINK, 0, LINK_BYTES);
     MAGIC_AND_VERSION.copy(buffer, at + MAGIC);
     putOctal(buffer, at + MAJOR, 7, member.major);
     putOctal(buffer, at + MINOR, 7, member.minor);
-    putChecksum(buffer, at);
+    const sum = putChecksum(buffer, at);
+    const isShort = type === 'file' && link === null && member.path.length <= NAME_BYTES;
+    this.#lastAt = isShort && member.sparseBytes === undefined ? at : -1;
+    this.#lastMode = member.mode;
+    this.#lastUid = uid;
+    this.#lastGid = gid;
+    this.#lastSum = sum - this.#sumOfVarying(at);
+  }
+  /** Where the last header stands, if it is that of a file with a short name; else -1. */
+  #lastAt = -1;
+  #lastMode = 0;
+  #lastUid = 0;
+  #lastGid = 0;
+  /** Of its checksum, what does not come from name, size and time. */
+  #lastSum = 0;
+
+  /** True if only name, size and time of the header that stands there are others. */
+  #isLikeLast({ type, path, mode, uid, gid, link, sparseBytes }: TarMember, at: number): boolean {
+    return (
+      at === this.#lastAt &&
+      type === 'file' &&
+      path.length <= NAME_BYTES &&
+      mode === this.#lastMode &&
+      uid === this.#lastUid &&
+      gid === this.#lastGid &&
+      link === null &&
+      sparseBytes === undefined
+    );
+  }
+
+  #rewriteUstar(path: Buffer, size: number, at: number): void {
+    const { buffer } = this;
+    buffer.fill(0, at + NAME, at + NAME + NAME_BYTES);
+    path.copy(buffer, at + NAME);
+    this.#putSizeAndTime(size, at);
+    putOctal(buffer, at + CHECKSUM, 6, this.#lastSum + this.#sumOfVarying(at));
+  }
+
+  #putSizeAndTime(size: number, at: number): void {
+    putOctal(this.buffer, at + SIZE, 11, size > OCTAL11_MAX ? 0 : size);
+    // Rounded down and clamped: a record says the rest.
+    putOctal(this.buffer, at + MTIME, 11, Math.min(this.#time.seconds, OCTAL11_MAX));
+  }
+
+  #sumOfVarying(at: number): number {
+    const { buffer } = this;
+    let sum = sumText(buffer, at + NAME, at + NAME + NAME_BYTES);
+    for (let i = at + SIZE; i < at + CHECKSUM; i++) sum += buffer[i] as number;
+    return sum;
   }
 
   #putName(member: TarMember, at: number): void {

@@ -531,8 +531,11 @@ class Repairer {
     try {
       work(stage);
     } finally {
-      rmSync(stage, { recursive: true, force: true });
-      release();
+      try {
+        rmSync(stage, { recursive: true, force: true });
+      } finally {
+        release();
+      }
     }
   }
 

@@ -12,8 +12,10 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
   rmSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { isCoded, messageOf } from '../../src/errors.js';
@@ -25,10 +27,13 @@ import { repairLibrary } from '../../src/library/repair.js';
 import { RestoreWriter, restoreSet } from '../../src/library/restore.js';
 import { sendSet } from '../../src/library/send-set.js';
 import { openChain } from '../../src/library/set-tree.js';
+import { SPREAD_BYTES_MIN } from '../../src/library/spread.js';
 import { sendStream, storeStream } from '../../src/library/stream-set.js';
 import { WalArchive } from '../../src/library/wal-archive.js';
 import { backUp, flipBit, listing, makeSmallTree, portrait } from '../unit/library/flips.js';
 import { Generations } from '../unit/library/generations.js';
+import * as interrupting from '../unit/library/interrupting.js';
+import { type Kind, kinds } from '../unit/library/media-kinds.js';
 import { lockFile, MemoryPipe, randomFrom, testNative } from '../unit/library/stand-ins.js';
 import { type Fault, FaultControl, type Mode } from './full-disk-shim.js';
 
@@ -45,7 +50,16 @@ const place = join(under, 'work');
 const pristine = join(under, '..', 'pristine');
 const source = join(place, 'source');
 const target = join(place, 'target');
+/** Stands for the output of a program. */
+const program = join(source, 'f3000');
 const segment = '000000010000000000000001';
+/** The largest file: it has a stream of its own where there are several, and block deltas. */
+const LARGE_BYTES = SPREAD_BYTES_MIN;
+const DELTA = { deltaFrom: LARGE_BYTES };
+/** All at once: zstd in age in volumes. */
+const coded = kinds.at(-1) as Kind;
+const openLibrary = (name = 'library'): Library =>
+  Library.open(join(place, name), { lockFile, access: coded.access });
 
 interface Case {
   /** Damages or forgets something first. */
@@ -81,23 +95,63 @@ function problemsOf(library: Library, except: readonly string[]): string[] {
   return found;
 }
 
-function restoreSetOf(library: Library, id: string, report: (message: string) => void): void {
+function restoreSetOf(
+  library: Library,
+  id: string,
+  report: (message: string) => void,
+  to = target,
+): void {
   const set = library.openSet(id);
   const pipe = new MemoryPipe();
   sendSet(pipe, set, { chain: openChain(library, set) });
-  const writer = new RestoreWriter(target, {
+  const writer = new RestoreWriter(to, {
     native: testNative,
     onProblem: (p) => report(p.message),
   });
   restoreSet(pipe, writer);
 }
 
-function restoresAsSource(library: Library): void {
+/** What one of the sets that were there before restores as; or why it does not. */
+function portraitOf(library: Library, id: string): string {
+  const to = join(place, 'earlier');
+  const problems: string[] = [];
+  try {
+    restoreSetOf(library, id, (message) => void problems.push(message), to);
+    return problems[0] ?? portrait(join(to, source));
+  } catch (e) {
+    if (!isCoded(e)) throw e;
+    return messageOf(e);
+  } finally {
+    rmSync(to, { recursive: true, force: true });
+  }
+}
+
+/** What each of them restores as while nothing fails. */
+const portraits = new Map<string, string>();
+const earlierSets = (library: Library): string[] =>
+  idsOf(library)
+    .filter((id) => portraits.has(id))
+    .filter((id) => portraitOf(library, id) !== portraits.get(id))
+    .map((id) => `set ${id} does not restore as it was`);
+
+/** Into the target, and nothing else is there then. */
+function restoreNewSet(library: Library): void {
   rmSync(target, { recursive: true, force: true });
   const [id] = idsOf(library).filter((one) => !made.includes(one));
   restoreSetOf(library, id as string, (message) => {
     throw new Error(message);
   });
+}
+
+function restoresAsProgram(library: Library): void {
+  restoreNewSet(library);
+  const [name] = readdirSync(target);
+  const same = readFileSync(join(target, name as string)).equals(readFileSync(program));
+  if (!same) throw new Error('what was restored is not what the program wrote');
+}
+
+function restoresAsSource(library: Library): void {
+  restoreNewSet(library);
   const same = portrait(join(target, source)) === portrait(source);
   if (!same) throw new Error('what was restored is not what was backed up');
 }
@@ -110,7 +164,7 @@ function isWhole(): void {
 }
 
 function storeProgram(library: Library): void {
-  const fd = openSync(join(source, 'f3000'), 'r');
+  const fd = openSync(program, 'r');
   const pipe = new MemoryPipe();
   try {
     sendStream(pipe, fd, 'orders', new Float64Array(2)).finish();
@@ -142,7 +196,7 @@ const byName = (name: string) => readdirSync(join(place, 'library', name));
 
 const cases: Readonly<Record<string, Case>> = {
   open: {
-    run: () => void Library.open(join(place, 'new'), { lockFile }),
+    run: () => void openLibrary('new'),
     done: () => void Library.read(join(place, 'new'), { lockFile }).list(),
   },
   full: { run: (library) => void backUp(library, source), done: restoresAsSource },
@@ -150,7 +204,29 @@ const cases: Readonly<Record<string, Case>> = {
     run: () => void new Generations(place).incremental(),
     done: restoresAsSource,
   },
-  command: { run: storeProgram, done: () => {} },
+  'block deltas': {
+    prepare: () => {
+      const fd = openSync(join(source, 'large'), 'r+');
+      writeSync(fd, 'changed', LARGE_BYTES / 2);
+      closeSync(fd);
+    },
+    run: () => void new Generations(place).incremental(DELTA),
+    done: restoresAsSource,
+  },
+  'several media': {
+    run: () => void new Generations(place, { streams: 3 }).full(),
+    done: restoresAsSource,
+  },
+  'coded media': {
+    run: () => void new Generations(place, coded).full(),
+    done: restoresAsSource,
+  },
+  resume: {
+    prepare: () => void interrupting.backUp(new Generations(place), { share: 0.9 }),
+    run: () => void interrupting.backUp(new Generations(place)),
+    done: restoresAsSource,
+  },
+  command: { run: storeProgram, done: restoresAsProgram },
   forget: {
     run: (library) =>
       forgetSets(library, {
@@ -223,8 +299,9 @@ function makePristine(): void {
   rmSync(place, { recursive: true, force: true });
   mkdirSync(place, { recursive: true });
   makeSmallTree(source);
+  writeFileSync(join(source, 'large'), Buffer.alloc(LARGE_BYTES, 'large '));
   const generations = new Generations(place);
-  made.push(generations.full().set.id);
+  made.push(generations.full(DELTA).set.id);
   for (const text of ['second', 'third']) {
     writeFileSync(join(source, text), text);
     made.push(generations.incremental().set.id);
@@ -266,7 +343,7 @@ async function judge(one: Case, before: readonly string[], outcome: Outcome): Pr
   const { reason, failed } = outcome;
   const wrong: string[] = [];
   if (one.problems && reason !== null) rmSync(target, { recursive: true, force: true });
-  const library = Library.open(join(place, 'library'), { lockFile });
+  const library = openLibrary();
   const left = readdirSync(join(library.directory, 'tmp'));
   if (left.length > 0) wrong.push(`left in tmp: ${left.join()}`);
   const loose = one.loose ? before : [];
@@ -284,6 +361,7 @@ async function judge(one: Case, before: readonly string[], outcome: Outcome): Pr
       wrong.push(`its reason does not name ${code}: ${reason}`);
     if (!reason.includes(place)) wrong.push(`its reason names no path: ${reason}`);
   }
+  if (one.loose === undefined) wrong.push(...earlierSets(library));
   if (reason !== null) {
     const again = await runWith(one, library, { mode: 'once', at: 0, code });
     if (again.reason !== null) wrong.push(`afterwards it fails, too: ${again.reason}`);
@@ -299,15 +377,15 @@ async function judge(one: Case, before: readonly string[], outcome: Outcome): Pr
 
 makePristine();
 reset();
-restoreSetOf(Library.open(join(place, 'library'), { lockFile }), made[2] as string, (message) => {
-  throw new Error(message);
-});
-whole = portrait(join(target, source));
+for (const id of made) portraits.set(id, portraitOf(openLibrary(), id));
+whole = portraits.get(made[2] as string) as string;
+for (const text of portraits.values())
+  if (!text.includes('/f3000 ')) throw new Error(`before any call fails: ${text}`);
 for (const [name, one] of Object.entries(cases)) {
   let tried = 0;
   for (let at = 1; ; at += Number(step)) {
     reset();
-    const library = Library.open(join(place, 'library'), { lockFile });
+    const library = openLibrary();
     one.prepare?.(library);
     const before = idsOf(library);
     const outcome = await runWith(one, library, { mode, at, code });

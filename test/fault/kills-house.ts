@@ -63,6 +63,7 @@ export class KillsHouse {
   private constructor(
     within: string,
     private readonly boardSize: string,
+    private readonly ofServer: Readonly<Record<string, string>>,
   ) {
     this.base = mkdtempSync(join(within, 'stpd-kills-'));
     const at = (name: string) => join(this.base, name);
@@ -75,9 +76,16 @@ export class KillsHouse {
     this.#runDirectory = at('run');
   }
 
-  /** Makes keys and configurations and starts all three. */
-  static async start(within = tmpdir(), boardSize = '1MiB'): Promise<KillsHouse> {
-    const house = new KillsHouse(within, boardSize);
+  /**
+   * Makes keys and configurations and starts all three.
+   * @param ofServer more of the server's environment
+   */
+  static async start(
+    within = tmpdir(),
+    boardSize = '1MiB',
+    ofServer: Readonly<Record<string, string>> = {},
+  ): Promise<KillsHouse> {
+    const house = new KillsHouse(within, boardSize, ofServer);
     for (const name of ['src', 'out']) mkdirSync(join(house.base, name));
     const keyFile = join(house.base, 'pair.key');
     await house.run('stpbackup', 'key', 'new', keyFile);
@@ -105,9 +113,13 @@ export class KillsHouse {
 
   /** Starts a program; its output is gathered. */
   begin(name: string, ...args: string[]): Running {
+    return this.#spawn(name, args, {});
+  }
+
+  #spawn(name: string, args: string[], more: Readonly<Record<string, string>>): Running {
     const child = spawn(process.execPath, [program(name), ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, [TOKEN]: this.#token },
+      env: { ...process.env, ...more, [TOKEN]: this.#token },
     });
     const running: Running = { child, ended: finished(child), said: '', over: false };
     const hear = (text: Buffer): void => {
@@ -148,7 +160,8 @@ export class KillsHouse {
       await known?.ended;
       const more =
         name === 'stpd' ? ['--board-size', this.boardSize, '--run-dir', this.#runDirectory] : [];
-      const running = this.begin(file, ...args, ...more);
+      const ofRole = name === 'server' ? this.ofServer : {};
+      const running = this.#spawn(file, [...args, ...more], ofRole);
       this.#roles.set(name, running);
       await until(`${name} is ready`, () => {
         if (running.over) throw new Error(`${name} did not start: ${running.said}`);

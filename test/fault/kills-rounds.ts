@@ -7,12 +7,15 @@
 import { createHash } from 'node:crypto';
 import {
   appendFileSync,
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -53,7 +56,17 @@ const victims: Readonly<Record<Operation, readonly Victim[][]>> = {
 };
 
 const FILES = 500;
-const LARGE_BYTES = 4_000_000;
+/** Large enough for a stream of its own, several volumes and block deltas. */
+const LARGE_BYTES = 4_300_000;
+/** How a backup is asked for: what lies on the disk, and who writes it, is another each time. */
+const hows: readonly (readonly string[])[] = [
+  [],
+  ['--streams', '3'],
+  ['--compress', 'zstd'],
+  ['--volume-size', '1MiB', '--streams', '2'],
+];
+/** Every so many rounds every listed set is restored, else the newest and one more. */
+const RESTORE_ALL_ROUNDS = 10;
 const SEGMENT_BYTES = 1 << 20;
 /** Sets that `forget` leaves, so that a check of all of them stays cheap. */
 const KEEP = 4;
@@ -170,11 +183,12 @@ export class KillsRounds {
     const { source, out, library, serverConfig, clientConfig } = house;
     const begin = (...args: string[]): Running => house.begin('stpbackup', ...args);
     const tree = `host1:${source}`;
+    const how = hows[this.#pick(hows.length)] as readonly string[];
     switch (operation) {
       case 'full':
-        return begin('fs', tree, '--config', serverConfig);
+        return begin('fs', tree, ...how, '--config', serverConfig);
       case 'incremental':
-        return begin('fs', tree, '--incremental', '--config', serverConfig);
+        return begin('fs', tree, '--incremental', ...how, '--config', serverConfig);
       case 'restore': {
         const sets = this.#listed().filter((id) => this.#setsOfTrees().has(id));
         const set = sets[this.#pick(sets.length)] as string;
@@ -250,6 +264,9 @@ export class KillsRounds {
       rmSync(name(), { force: true });
     }
     appendFileSync(join(source, 'growing'), `${this.#round} `.repeat(1000));
+    const fd = openSync(join(source, 'large-b'), 'r+');
+    writeSync(fd, `round ${this.#round}`, this.#pick(LARGE_BYTES - 100));
+    closeSync(fd);
   }
 
   /** Spoils what `repair` can make anew. @returns the set */
@@ -372,11 +389,17 @@ export class KillsRounds {
     return digestOf(Buffer.concat(files).toString('latin1'));
   }
 
-  /** The newest set and one more, in this process: they must be what was there. */
+  /** In this process: they must be what was there. */
   #someRestore(): void {
     const ids = this.#listed();
+    if (this.#round % RESTORE_ALL_ROUNDS === 0) return this.restoreAll();
     const some = new Set([ids.at(-1), ids[this.#pick(ids.length)]]);
     for (const id of some) if (id !== undefined) this.#restores(id);
+  }
+
+  /** Every listed set. */
+  restoreAll(): void {
+    for (const id of this.#listed()) this.#restores(id);
   }
 
   #restores(id: string): void {

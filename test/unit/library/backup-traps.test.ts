@@ -38,7 +38,7 @@ function withTree(body: (g: Generations, at: (name: string) => string) => void):
 const setBack = (path: string, mtimeNs: bigint) => testNative.setTimesNs(path, mtimeNs, false);
 const mtimeOf = (path: string) => statSync(path, { bigint: true }).mtimeNs;
 
-test('trap 1: mtime set back to its old value with the same size is seen', (t) => {
+test.serial('trap 1: mtime set back to its old value with the same size is seen', (t) => {
   withTree((g, at) => {
     writeFileSync(at('f'), 'old!');
     const mtime = mtimeOf(at('f'));
@@ -50,7 +50,7 @@ test('trap 1: mtime set back to its old value with the same size is seen', (t) =
   });
 });
 
-test('trap 2: a change within the same clock tick as the scan is seen', (t) => {
+test.serial('trap 2: a change within the same clock tick as the scan is seen', (t) => {
   withTree((g, at) => {
     writeFileSync(at('f'), 'one');
     writeFileSync(at('quiet'), 'q');
@@ -63,30 +63,33 @@ test('trap 2: a change within the same clock tick as the scan is seen', (t) => {
   });
 });
 
-test('trap 3: a change during the read is retried, marked, and not trusted next time', (t) => {
-  withTree((g, at) => {
-    writeFileSync(at('f'), Buffer.alloc(300_000, 'x'));
-    class Meddled extends MemoryPipe {
-      override commit(bytes: number): void {
-        if (!this.done) appendFileSync(at('f'), 'y');
-        super.commit(bytes);
+test.serial(
+  'trap 3: a change during the read is retried, marked, and not trusted next time',
+  (t) => {
+    withTree((g, at) => {
+      writeFileSync(at('f'), Buffer.alloc(300_000, 'x'));
+      class Meddled extends MemoryPipe {
+        override commit(bytes: number): void {
+          if (!this.done) appendFileSync(at('f'), 'y');
+          super.commit(bytes);
+        }
+        done = false;
       }
-      done = false;
-    }
-    const { warnings, set } = g.full({}, new Meddled());
-    t.deepEqual(
-      warnings.map((w) => w.code),
-      ['EAGAIN'],
-    );
-    t.is(set.summary.warnings, 1);
-    const next = g.incremental();
-    t.deepEqual(said(next, g.source), ['+/f']);
-    const { tree } = g.restore(next.set, join(g.directory, 'r'));
-    t.is(readFileSync(join(tree, 'f')).compare(readFileSync(at('f'))), 0);
-  });
-});
+      const { warnings, set } = g.full({}, new Meddled());
+      t.deepEqual(
+        warnings.map((w) => w.code),
+        ['EAGAIN'],
+      );
+      t.is(set.summary.warnings, 1);
+      const next = g.incremental();
+      t.deepEqual(said(next, g.source), ['+/f']);
+      const { tree } = g.restore(next.set, join(g.directory, 'r'));
+      t.is(readFileSync(join(tree, 'f')).compare(readFileSync(at('f'))), 0);
+    });
+  },
+);
 
-test('trap 4: the clock runs backwards: nothing is trusted', (t) => {
+test.serial('trap 4: the clock runs backwards: nothing is trusted', (t) => {
   withTree((g, at) => {
     writeFileSync(at('f'), 'f');
     g.full();
@@ -95,7 +98,7 @@ test('trap 4: the clock runs backwards: nothing is trusted', (t) => {
   });
 });
 
-test('trap 4: mtimes in the future are never trusted, and cost no data', (t) => {
+test.serial('trap 4: mtimes in the future are never trusted, and cost no data', (t) => {
   withTree((g, at) => {
     writeFileSync(at('f'), 'f');
     setBack(at('f'), LATER_NS + 5_000_000_000n);
@@ -105,7 +108,7 @@ test('trap 4: mtimes in the future are never trusted, and cost no data', (t) => 
   });
 });
 
-test('trap 5: files moved in with old dates are saved, deleted ones stay deleted', (t) => {
+test.serial('trap 5: files moved in with old dates are saved, deleted ones stay deleted', (t) => {
   withTree((g, at) => {
     writeFileSync(join(g.directory, 'outside'), 'o');
     setBack(join(g.directory, 'outside'), 1_000_000_000n);
@@ -122,7 +125,7 @@ test('trap 5: files moved in with old dates are saved, deleted ones stay deleted
   });
 });
 
-test('trap 6: unstable inode numbers cost a reading, but no data', (t) => {
+test.serial('trap 6: unstable inode numbers cost a reading, but no data', (t) => {
   withTree((g, at) => {
     writeFileSync(at('f'), 'same');
     const { set } = g.full();
@@ -151,7 +154,7 @@ test('trap 6: unstable inode numbers cost a reading, but no data', (t) => {
   });
 });
 
-test('trap 7: metadata-only changes are saved without data', (t) => {
+test.serial('trap 7: metadata-only changes are saved without data', (t) => {
   withTree((g, at) => {
     writeFileSync(at('f'), Buffer.alloc(1_000_000, 'f'));
     g.full();
@@ -169,24 +172,27 @@ test('trap 7: metadata-only changes are saved without data', (t) => {
   });
 });
 
-test('trap 8: renames of top directories, and a hard link whose first name went away', (t) => {
-  withTree((g, at) => {
-    mkdirSync(at('top/below'), { recursive: true });
-    writeFileSync(at('top/below/f'), 'f');
-    writeFileSync(at('a'), 'linked');
-    linkSync(at('a'), at('b'));
-    g.full();
-    renameSync(at('top'), at('tip'));
-    unlinkSync(at('a'));
-    const made = g.incremental();
-    t.true(said(made, g.source).includes('+/b'));
-    t.is(difference(g.source, g.restore(made.set, join(g.directory, 'r')).tree), '');
-    mkdirSync(join(g.directory, 't'));
-    t.is(difference(g.source, g.replay(made.set, join(g.directory, 't'))), '');
-  });
-});
+test.serial(
+  'trap 8: renames of top directories, and a hard link whose first name went away',
+  (t) => {
+    withTree((g, at) => {
+      mkdirSync(at('top/below'), { recursive: true });
+      writeFileSync(at('top/below/f'), 'f');
+      writeFileSync(at('a'), 'linked');
+      linkSync(at('a'), at('b'));
+      g.full();
+      renameSync(at('top'), at('tip'));
+      unlinkSync(at('a'));
+      const made = g.incremental();
+      t.true(said(made, g.source).includes('+/b'));
+      t.is(difference(g.source, g.restore(made.set, join(g.directory, 'r')).tree), '');
+      mkdirSync(join(g.directory, 't'));
+      t.is(difference(g.source, g.replay(made.set, join(g.directory, 't'))), '');
+    });
+  },
+);
 
-test('trap 8: a file becomes directory becomes link', (t) => {
+test.serial('trap 8: a file becomes directory becomes link', (t) => {
   withTree((g, at) => {
     mkdirSync(join(g.directory, 't'));
     const becomes = [
@@ -216,7 +222,7 @@ function makeSparse(path: string, size: number, at: readonly number[]): void {
   closeSync(fd);
 }
 
-test('trap 9: sparse files keep their holes, in a restore and through GNU tar', (t) => {
+test.serial('trap 9: sparse files keep their holes, in a restore and through GNU tar', (t) => {
   withTree((g, at) => {
     makeSparse(at('begin'), 5_000_000, [0, 4096 * 100]);
     makeSparse(at('end'), 5_000_000, [4_999_000]);
@@ -240,7 +246,7 @@ test('trap 9: sparse files keep their holes, in a restore and through GNU tar', 
   });
 });
 
-test('trap 9: wrong SEEK_HOLE loses no data', (t) => {
+test.serial('trap 9: wrong SEEK_HOLE loses no data', (t) => {
   const wrong: readonly (number[] | null)[] = [
     [],
     [0, 4096],
@@ -261,51 +267,57 @@ test('trap 9: wrong SEEK_HOLE loses no data', (t) => {
   }
 });
 
-test('trap 10: a file that vanishes is a warning, in an incremental backup a tombstone too', (t) => {
-  withTree((g, at) => {
-    writeFileSync(at('large'), Buffer.alloc(300_000, 'x'));
-    writeFileSync(at('next'), 'n');
-    g.full();
-    writeFileSync(at('large'), Buffer.alloc(300_000, 'y'));
-    writeFileSync(at('next'), 'changed');
-    class Meddled extends MemoryPipe {
-      override commit(bytes: number): void {
-        rmSync(at('next'), { force: true });
-        super.commit(bytes);
+test.serial(
+  'trap 10: a file that vanishes is a warning, in an incremental backup a tombstone too',
+  (t) => {
+    withTree((g, at) => {
+      writeFileSync(at('large'), Buffer.alloc(300_000, 'x'));
+      writeFileSync(at('next'), 'n');
+      g.full();
+      writeFileSync(at('large'), Buffer.alloc(300_000, 'y'));
+      writeFileSync(at('next'), 'changed');
+      class Meddled extends MemoryPipe {
+        override commit(bytes: number): void {
+          rmSync(at('next'), { force: true });
+          super.commit(bytes);
+        }
       }
-    }
-    const { warnings, set, ...rest } = g.incremental({}, new Meddled());
-    t.deepEqual(
-      warnings.map((w) => w.code),
-      ['ENOENT'],
-    );
-    t.deepEqual(said({ set, warnings, ...rest }, g.source), ['+/large', '-/next']);
-    t.is(
-      difference(g.source, g.restore(set, join(g.directory, 'r')).tree).trim(),
-      '.d..t...... ./',
-    );
-  });
-});
+      const { warnings, set, ...rest } = g.incremental({}, new Meddled());
+      t.deepEqual(
+        warnings.map((w) => w.code),
+        ['ENOENT'],
+      );
+      t.deepEqual(said({ set, warnings, ...rest }, g.source), ['+/large', '-/next']);
+      t.is(
+        difference(g.source, g.restore(set, join(g.directory, 'r')).tree).trim(),
+        '.d..t...... ./',
+      );
+    });
+  },
+);
 
-test('trap 10: a file that changes while it is read and then vanishes is gone from the list', (t) => {
-  withTree((g, at) => {
-    writeFileSync(at('f'), Buffer.alloc(300_000, 'x'));
-    g.full();
-    writeFileSync(at('f'), Buffer.alloc(300_000, 'y'));
-    class Meddled extends MemoryPipe {
-      override commit(bytes: number): void {
-        rmSync(at('f'), { force: true });
-        super.commit(bytes);
+test.serial(
+  'trap 10: a file that changes while it is read and then vanishes is gone from the list',
+  (t) => {
+    withTree((g, at) => {
+      writeFileSync(at('f'), Buffer.alloc(300_000, 'x'));
+      g.full();
+      writeFileSync(at('f'), Buffer.alloc(300_000, 'y'));
+      class Meddled extends MemoryPipe {
+        override commit(bytes: number): void {
+          rmSync(at('f'), { force: true });
+          super.commit(bytes);
+        }
       }
-    }
-    // Its link count changes its ctime; there is no second reading.
-    const made = g.incremental({}, new Meddled());
-    t.deepEqual(said(made, g.source), ['+/f', '-/f']);
-    t.deepEqual(listed(made, g.source), ['']);
-  });
-});
+      // Its link count changes its ctime; there is no second reading.
+      const made = g.incremental({}, new Meddled());
+      t.deepEqual(said(made, g.source), ['+/f', '-/f']);
+      t.deepEqual(listed(made, g.source), ['']);
+    });
+  },
+);
 
-test('trap 9: a damaged map of holes is a damaged file, not the end of the restore', (t) => {
+test.serial('trap 9: a damaged map of holes is a damaged file, not the end of the restore', (t) => {
   withTree((g, at) => {
     makeSparse(at('a'), 5_000_000, [0, 4096 * 100]);
     writeFileSync(at('b'), 'whole');
@@ -323,7 +335,7 @@ test('trap 9: a damaged map of holes is a damaged file, not the end of the resto
   });
 });
 
-test('trap 10: a vanished root is an error, not a tree of tombstones', (t) => {
+test.serial('trap 10: a vanished root is an error, not a tree of tombstones', (t) => {
   withTree((g, at) => {
     writeFileSync(at('f'), 'f');
     const { set } = g.full();
@@ -333,7 +345,7 @@ test('trap 10: a vanished root is an error, not a tree of tombstones', (t) => {
   });
 });
 
-test('trap 11: a parent that was pruned or lost is refused with the reason', (t) => {
+test.serial('trap 11: a parent that was pruned or lost is refused with the reason', (t) => {
   withTree((g, at) => {
     t.throws(() => g.incremental(), { code: 'ENOENT', message: /make a full backup first/ });
     writeFileSync(at('f'), 'f');
@@ -347,7 +359,7 @@ test('trap 11: a parent that was pruned or lost is refused with the reason', (t)
   });
 });
 
-test('trap 11: a parent that is another, or damaged, or partial is refused', (t) => {
+test.serial('trap 11: a parent that is another, or damaged, or partial is refused', (t) => {
   withTree((g, at) => {
     writeFileSync(at('f'), 'f');
     const full = g.full();
@@ -367,7 +379,7 @@ test('trap 11: a parent that is another, or damaged, or partial is refused', (t)
   });
 });
 
-test("trap 11: a backup that failed is nobody's parent: advance only on commit", (t) => {
+test.serial("trap 11: a backup that failed is nobody's parent: advance only on commit", (t) => {
   withTree((g, at) => {
     writeFileSync(at('f'), 'f');
     const full = g.full();
@@ -384,7 +396,7 @@ test("trap 11: a backup that failed is nobody's parent: advance only on commit",
   });
 });
 
-test('trap 12: names that are not UTF-8, in incrementals and tombstones', (t) => {
+test.serial('trap 12: names that are not UTF-8, in incrementals and tombstones', (t) => {
   withTree((g) => {
     const name = (text: string) =>
       Buffer.concat([Buffer.from(`${g.source}/`), Buffer.from(text, 'latin1')]);
@@ -402,7 +414,7 @@ test('trap 12: names that are not UTF-8, in incrementals and tombstones', (t) =>
   });
 });
 
-test('ten generations of random changes: every one restores and replays', (t) => {
+test.serial('ten generations of random changes: every one restores and replays', (t) => {
   const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
   t.log(`seed ${seed}`);
   const random = randomFrom(seed);

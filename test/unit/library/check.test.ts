@@ -44,22 +44,25 @@ function change(path: string, at: number): void {
   writeFileSync(path, bytes);
 }
 
-test('some hundred changed bits are all found, and none restores silently', (t) => {
+test.serial('some hundred changed bits are all found, and none restores silently', (t) => {
   t.log(`seed ${seed}`);
   t.deepEqual(tryFlips(300, seed, 3), { flips: 300, missed: [], silent: [] });
 });
 
-test('a changed bit anywhere in a chain is found, and never restores silently', (t) => {
+test.serial('a changed bit anywhere in a chain is found, and never restores silently', (t) => {
   t.log(`seed ${seed}`);
   t.deepEqual(tryFlips(120, seed, 3, 'chain'), { flips: 120, missed: [], silent: [] });
 });
 
-test('single flipped bits in block deltas, their base and block hashes are all found', (t) => {
-  t.log(`seed ${seed}`);
-  t.deepEqual(tryFlips(150, seed, 2, 'delta'), { flips: 150, missed: [], silent: [] });
-});
+test.serial(
+  'single flipped bits in block deltas, their base and block hashes are all found',
+  (t) => {
+    t.log(`seed ${seed}`);
+    t.deepEqual(tryFlips(150, seed, 2, 'delta'), { flips: 150, missed: [], silent: [] });
+  },
+);
 
-test('a sound set passes at every depth', (t) => {
+test.serial('a sound set passes at every depth', (t) => {
   t.log(`seed ${seed}`);
   inDirectory((directory) => {
     const source = join(directory, 'source');
@@ -72,18 +75,21 @@ test('a sound set passes at every depth', (t) => {
   });
 });
 
-test('changed data is named by check of the data, and not seen by that of the structure', (t) => {
-  withSet((library, set) => {
-    change(set.mediaPath, dataOffset(set, 'f3000') + 7);
-    t.deepEqual(problemsOf(library, structure), []);
-    const found = problemsOf(library, data);
-    t.is(found.length, 2);
-    t.regex(found[0]?.path ?? '', /source\/f3000$/);
-    t.regex(found[1]?.message ?? '', /does not have its digest/);
-  });
-});
+test.serial(
+  'changed data is named by check of the data, and not seen by that of the structure',
+  (t) => {
+    withSet((library, set) => {
+      change(set.mediaPath, dataOffset(set, 'f3000') + 7);
+      t.deepEqual(problemsOf(library, structure), []);
+      const found = problemsOf(library, data);
+      t.is(found.length, 2);
+      t.regex(found[0]?.path ?? '', /source\/f3000$/);
+      t.regex(found[1]?.message ?? '', /does not have its digest/);
+    });
+  },
+);
 
-test('a share reads the files that are drawn, and only those', (t) => {
+test.serial('a share reads the files that are drawn, and only those', (t) => {
   withSet((library, set) => {
     change(set.mediaPath, dataOffset(set, 'f3000'));
     const share = (draw: () => number): CheckDepth => ({ kind: 'share', share: 0.5, draw });
@@ -104,7 +110,7 @@ test('a share reads the files that are drawn, and only those', (t) => {
   });
 });
 
-test('changed headers and short media are seen by check of the structure', (t) => {
+test.serial('changed headers and short media are seen by check of the structure', (t) => {
   withSet((library, set) => {
     change(set.mediaPath, dataOffset(set, 'f3000') - 512 + 100);
     t.regex(problemsOf(library, structure)[0]?.message ?? '', /checksum/);
@@ -113,7 +119,7 @@ test('changed headers and short media are seen by check of the structure', (t) =
   });
 });
 
-test('a damaged manifest does not hide damaged media', (t) => {
+test.serial('a damaged manifest does not hide damaged media', (t) => {
   withSet((library, set) => {
     change(set.mediaPath, dataOffset(set, 'f3000'));
     change(set.manifestPath, 100);
@@ -128,7 +134,7 @@ test('a damaged manifest does not hide damaged media', (t) => {
   });
 });
 
-test('a missing parent is a problem', (t) => {
+test.serial('a missing parent is a problem', (t) => {
   withSet((library, _set, source) => {
     const parent = library.openSet('latest').id;
     const child = backUp(library, source, { parent });
@@ -138,7 +144,7 @@ test('a missing parent is a problem', (t) => {
   });
 });
 
-test('a file is read out whole, and not at all when it is damaged', (t) => {
+test.serial('a file is read out whole, and not at all when it is damaged', (t) => {
   withSet((library, set, source) => {
     const read = (name: string): string => {
       let got = '';

@@ -24,7 +24,7 @@ import { openChain } from '../../../src/library/set-tree.js';
 import { native } from '../../../src/native.js';
 import { Dice, seedFromEnvironment } from '../../support/random.js';
 import { Generations, type Made, said } from './generations.js';
-import { hasProgram, inDirectory, MemoryPipe, run } from './stand-ins.js';
+import { hasProgram, inMemory, MemoryPipe, run } from './stand-ins.js';
 
 const KIB = 1024;
 const BLOCK = 16 * KIB;
@@ -49,7 +49,7 @@ function withFile(
   size: number,
   body: (g: Generations, path: string, dice: Dice, made: Made) => void,
 ): void {
-  inDirectory((d) => {
+  inMemory((d) => {
     const g = new Generations(d);
     mkdirSync(g.source);
     const dice = new Dice(7);
@@ -89,7 +89,7 @@ const problemsOf = (g: Generations): string[] => {
   return found;
 };
 
-test('a change of some bytes stores one block', (t) => {
+test.serial('a change of some bytes stores one block', (t) => {
   withFile(40 * BLOCK, (g, path) => {
     overwrite(path, 5 * BLOCK + 100, Buffer.from('changed'));
     const made = g.incremental(options);
@@ -103,7 +103,7 @@ test('a change of some bytes stores one block', (t) => {
   });
 });
 
-test('an insertion near the end stores what comes behind it, and no more', (t) => {
+test.serial('an insertion near the end stores what comes behind it, and no more', (t) => {
   withFile(40 * BLOCK, (g, path) => {
     const old = readFileSync(path);
     const at = 35 * BLOCK + 5;
@@ -114,7 +114,7 @@ test('an insertion near the end stores what comes behind it, and no more', (t) =
   });
 });
 
-test('a file that only shrinks stores no block, one that grows its new ones', (t) => {
+test.serial('a file that only shrinks stores no block, one that grows its new ones', (t) => {
   withFile(40 * BLOCK, (g, path, dice) => {
     truncateSync(path, 30 * BLOCK);
     const shrunk = g.incremental(options);
@@ -129,7 +129,7 @@ test('a file that only shrinks stores no block, one that grows its new ones', (t
   });
 });
 
-test('holes come, are punched, filled with zeros and filled with data', (t) => {
+test.serial('holes come, are punched, filled with zeros and filled with data', (t) => {
   withFile(40 * BLOCK, (g, path, dice) => {
     const fd = openSync(path, 'r+');
     ftruncateSync(fd, 4 << 20);
@@ -162,7 +162,7 @@ test('holes come, are punched, filled with zeros and filled with data', (t) => {
   });
 });
 
-test('a file of holes alone', (t) => {
+test.serial('a file of holes alone', (t) => {
   withFile(BLOCK * 4, (g, path) => {
     writeFileSync(path, '');
     truncateSync(path, 2 ** 29);
@@ -182,7 +182,7 @@ test('a file of holes alone', (t) => {
   });
 });
 
-test('new times, owner or mode of a large file store no data', (t) => {
+test.serial('new times, owner or mode of a large file store no data', (t) => {
   withFile(40 * BLOCK, (g, path) => {
     run('touch', ['-d', '2001-02-03', path]);
     const made = g.incremental(options);
@@ -198,7 +198,7 @@ test('new times, owner or mode of a large file store no data', (t) => {
   });
 });
 
-test('same size and same mtime: what changed is found by its hash', (t) => {
+test.serial('same size and same mtime: what changed is found by its hash', (t) => {
   withFile(40 * BLOCK, (g, path) => {
     const { mtimeNs } = statSync(path, { bigint: true });
     overwrite(path, 39 * BLOCK, Buffer.from('sneaky'));
@@ -208,7 +208,7 @@ test('same size and same mtime: what changed is found by its hash', (t) => {
   });
 });
 
-test('a file that changes while it is read is read again', (t) => {
+test.serial('a file that changes while it is read is read again', (t) => {
   withFile(40 * BLOCK, (g, path) => {
     overwrite(path, BLOCK, Buffer.from('first'));
     class Meddled extends MemoryPipe {
@@ -230,7 +230,7 @@ test('a file that changes while it is read is read again', (t) => {
   });
 });
 
-test('after many deltas, or as much as the file has, it is stored in full again', (t) => {
+test.serial('after many deltas, or as much as the file has, it is stored in full again', (t) => {
   withFile(8 * BLOCK, (g, path, dice) => {
     let [full, most, run] = [0, 0, 0];
     for (let i = 0; i < 12; i++) {
@@ -255,7 +255,7 @@ test('after many deltas, or as much as the file has, it is stored in full again'
   });
 });
 
-test('hashes that are gone or damaged cost a full copy, and are found by check', (t) => {
+test.serial('hashes that are gone or damaged cost a full copy, and are found by check', (t) => {
   withFile(40 * BLOCK, (g, path, _dice, made) => {
     const lists = join(made.set.directory, 'blocks.bin');
     const whole = readFileSync(lists);
@@ -272,7 +272,7 @@ test('hashes that are gone or damaged cost a full copy, and are found by check',
   });
 });
 
-test('a broken base block is found: by check, by restore, by cat', (t) => {
+test.serial('a broken base block is found: by check, by restore, by cat', (t) => {
   withFile(40 * BLOCK, (g, path, _dice, made) => {
     overwrite(path, 0, Buffer.from('changed'));
     const after = g.incremental(options);
@@ -284,7 +284,7 @@ test('a broken base block is found: by check, by restore, by cat', (t) => {
   });
 });
 
-test('a member of blocks that is no member any more is damage of that file alone', (t) => {
+test.serial('a member of blocks that is no member any more is damage of that file alone', (t) => {
   withFile(40 * BLOCK, (g, path) => {
     writeFileSync(join(g.source, 'small'), 'small');
     overwrite(path, 0, Buffer.from('changed'));
@@ -303,7 +303,7 @@ test('a member of blocks that is no member any more is damage of that file alone
   });
 });
 
-test('repair makes block hashes anew, of full files and of deltas', (t) => {
+test.serial('repair makes block hashes anew, of full files and of deltas', (t) => {
   withFile(40 * BLOCK, (g, path, _dice, made) => {
     run('fallocate', ['-p', '-o', String(3 * BLOCK), '-l', String(9 * BLOCK + 100), path]);
     overwrite(path, 20 * BLOCK, Buffer.from('changed'));
@@ -328,21 +328,24 @@ test('repair makes block hashes anew, of full files and of deltas', (t) => {
   });
 });
 
-test('repair of a manifest leaves no block hashes behind, and the next backup is none the worse', (t) => {
-  withFile(40 * BLOCK, (g, path, _dice, made) => {
-    overwrite(made.set.manifestPath, 60, Buffer.from('?????'));
-    const [done] = repairLibrary(g.library, false);
-    t.like(done, { action: 'repaired', part: 'manifest' });
-    t.deepEqual(problemsOf(g), []);
-    t.false(existsSync(join(made.set.directory, 'blocks.bin')));
-    overwrite(path, 0, Buffer.from('changed'));
-    const after = g.incremental(options);
-    t.is(largeOf(after).delta, null);
-    t.deepEqual(restored(g, after), readFileSync(path));
-  });
-});
+test.serial(
+  'repair of a manifest leaves no block hashes behind, and the next backup is none the worse',
+  (t) => {
+    withFile(40 * BLOCK, (g, path, _dice, made) => {
+      overwrite(made.set.manifestPath, 60, Buffer.from('?????'));
+      const [done] = repairLibrary(g.library, false);
+      t.like(done, { action: 'repaired', part: 'manifest' });
+      t.deepEqual(problemsOf(g), []);
+      t.false(existsSync(join(made.set.directory, 'blocks.bin')));
+      overwrite(path, 0, Buffer.from('changed'));
+      const after = g.incremental(options);
+      t.is(largeOf(after).delta, null);
+      t.deepEqual(restored(g, after), readFileSync(path));
+    });
+  },
+);
 
-test('repair makes a broken header of a delta anew, and moves what it cannot', (t) => {
+test.serial('repair makes a broken header of a delta anew, and moves what it cannot', (t) => {
   withFile(40 * BLOCK, (g, path) => {
     overwrite(path, 0, Buffer.from('changed'));
     const after = g.incremental(options);
@@ -358,7 +361,7 @@ test('repair makes a broken header of a delta anew, and moves what it cannot', (
   });
 });
 
-test('a chain is put together without this program', (t) => {
+test.serial('a chain is put together without this program', (t) => {
   if (!hasProgram('python3')) {
     t.log('skipped: python3 is missing');
     return t.pass();
@@ -381,11 +384,11 @@ test('a chain is put together without this program', (t) => {
   });
 });
 
-test('ten generations of random changes, each restored and compared', (t) => {
+test.serial('ten generations of random changes, each restored and compared', (t) => {
   const seed = seedFromEnvironment();
   t.log(`STPD_SEED=${seed}`);
   const dice = new Dice(seed);
-  inDirectory((d) => {
+  inMemory((d) => {
     const g = new Generations(d);
     mkdirSync(g.source);
     const paths = ['a', 'b', 'c'].map((name) => join(g.source, name));

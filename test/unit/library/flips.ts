@@ -1,7 +1,23 @@
 /**
  * Single changed bits in a set: `check --data` must find each, and none may restore silently.
  */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  fstatSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { isCoded } from '../../../src/errors.js';
 import { Catalog } from '../../../src/library/catalog.js';
@@ -13,9 +29,10 @@ import { RestoreWriter, restoreSet } from '../../../src/library/restore.js';
 import { sendSet } from '../../../src/library/send-set.js';
 import { sendTree } from '../../../src/library/send-tree.js';
 import { chainThrough, openChain, treeOf } from '../../../src/library/set-tree.js';
+import { SPREAD_BYTES_MIN } from '../../../src/library/spread.js';
 import { storeSet } from '../../../src/library/store-set.js';
 import { Generations } from './generations.js';
-import { inDirectory, lockFile, MemoryPipe, randomFrom, run, testNative } from './stand-ins.js';
+import { inMemory, lockFile, MemoryPipe, randomFrom, testNative } from './stand-ins.js';
 
 /** Small, with long names and fractions of a second, so that headers are a good part of it. */
 export function makeSmallTree(root: string): void {
@@ -46,19 +63,21 @@ export function backUp(
   return set.commit().id;
 }
 
-/** Names, modes, times and data below a directory, as text. */
+/** Names, modes, owners, times, links and data below a directory, as text. */
 export function portrait(directory: string): string {
-  const facts = run('find', [
-    directory,
-    '-mindepth',
-    '1',
-    '-printf',
-    '%P %y %m %U %G %s %T@ %l\\n',
-  ]);
-  const files = readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((e) => e.isFile())
-    .map((e) => readFileSync(join(e.parentPath, e.name)).toString('latin1'));
-  return `${facts.toString().split('\n').sort().join('\n')}\n${files.sort().join('\0')}`;
+  const lines = readdirSync(directory, { recursive: true, withFileTypes: true }).map((e) => {
+    const path = join(e.parentPath, e.name);
+    const { mode, uid, gid, mtimeNs, nlink } = lstatSync(path, { bigint: true });
+    const links = e.isDirectory() ? '' : nlink;
+    const facts = [path.slice(directory.length), mode.toString(8), uid, gid, mtimeNs, links];
+    const content = e.isFile()
+      ? readFileSync(path, 'latin1')
+      : e.isSymbolicLink()
+        ? readlinkSync(path)
+        : '';
+    return `${facts.join(' ')} ${content}`;
+  });
+  return lines.sort().join('\n');
 }
 
 /** What a restore says, or the portrait of what it made. */
@@ -94,9 +113,9 @@ export interface Flips {
 
 /**
  * What is flipped: one full set, or a chain of three, each file of each of them; with `delta` most of
- * it is one file and its changed blocks.
+ * it is one file and its changed blocks, with `streams` each set has three media.
  */
-export type FlipKind = 'full' | 'chain' | 'delta';
+export type FlipKind = 'full' | 'chain' | 'delta' | 'streams';
 
 const BLOCK_BYTES = 16 << 10;
 
@@ -124,11 +143,27 @@ export interface MediaHow {
   readonly access?: MediaAccess;
 }
 
-/** @returns the ids of the sets, the last one of which has the tree */
+/** The small tree, links, and as much more as its media need to be several. */
+function makeFlipTree(source: string, kind: FlipKind, { plan }: MediaHow): void {
+  makeSmallTree(source);
+  symlinkSync('f512', join(source, 'link'));
+  linkSync(join(source, 'f511'), join(source, 'second-name'));
+  const large = plan?.volumeBytes ?? (kind === 'streams' ? SPREAD_BYTES_MIN : 0);
+  if (large === 0) return;
+  // What does not compress, so that packed media are as many.
+  const noise = randomFrom(1);
+  for (const name of ['large-a', 'large-b']) {
+    const data = Uint8Array.from({ length: large }, () => noise() * 256);
+    writeFileSync(join(source, name), data);
+  }
+}
+
+/** @returns the ids of the sets, oldest first */
 function makeSets(library: Library, source: string, kind: FlipKind, how: MediaHow = {}): string[] {
   const { plan } = how;
   if (kind === 'full') return [backUp(library, source, plan === undefined ? {} : { plan })];
-  const generations = new Generations(join(library.directory, '..'), how);
+  const streams = kind === 'streams' ? 3 : 1;
+  const generations = new Generations(join(library.directory, '..'), { ...how, streams });
   if (kind === 'delta') return makeDeltas(generations, source);
   const full = generations.full().set.id;
   writeFileSync(join(source, 'f511'), 'now it is longer than it was\n'.repeat(30));
@@ -147,20 +182,44 @@ interface Flip {
 
 /** Changes one bit of a file; each byte and bit is as likely. */
 export function flipBit(path: string, random: () => number): Flip {
-  const whole = readFileSync(path);
-  const at = Math.floor(random() * whole.length);
-  const bit = Math.floor(random() * 8);
-  const changed = Buffer.from(whole);
-  changed[at] = (whole[at] as number) ^ (1 << bit);
-  writeFileSync(path, changed);
-  return {
-    path,
-    where: `${path}, byte ${at}, bit ${bit}`,
-    undo: () => writeFileSync(path, whole),
-  };
+  const fd = openSync(path, 'r+');
+  try {
+    const at = Math.floor(random() * fstatSync(fd).size);
+    const bit = Math.floor(random() * 8);
+    const byte = Buffer.alloc(1);
+    if (readSync(fd, byte, 0, 1, at) !== 1) throw new Error(`${path} has no bit to change`);
+    const put = (value: number): void => {
+      if (writeSync(fd, Buffer.of(value), 0, 1, at) !== 1) throw new Error(`${path}: not written`);
+    };
+    const good = byte[0] as number;
+    put(good ^ (1 << bit));
+    const where = `${path}, byte ${at}, bit ${bit}`;
+    return { path, where, undo: () => putByte(path, at, good) };
+  } finally {
+    closeSync(fd);
+  }
 }
 
-/** @param restores every how many flips the tree is restored, too; 0: none */
+function putByte(path: string, at: number, value: number): void {
+  const fd = openSync(path, 'r+');
+  writeSync(fd, Buffer.of(value), 0, 1, at);
+  closeSync(fd);
+}
+
+/** A library to spoil, and what is in it while it is whole. */
+interface FlipRig {
+  readonly library: Library;
+  readonly source: string;
+  readonly target: string;
+  readonly ids: readonly string[];
+  /** Every file of every set, with the number of its set. */
+  readonly files: readonly { readonly path: string; readonly set: number }[];
+}
+
+/**
+ * Flips a bit, checks, restores a set that has the flipped file or builds on it, and takes it back.
+ * @param restores every how many flips a tree is restored, too; 0: none
+ */
 export function tryFlips(
   count: number,
   seed: number,
@@ -168,35 +227,62 @@ export function tryFlips(
   kind: FlipKind = 'full',
   how: MediaHow = {},
 ): Flips {
-  return inDirectory((directory) => {
+  return inMemory((directory) => {
     const random = randomFrom(seed);
-    const source = join(directory, 'source');
-    makeSmallTree(source);
-    const library = Library.open(join(directory, 'library'), { lockFile, access: how.access });
-    const ids = makeSets(library, source, kind, how);
-    const id = ids.at(-1) as string;
-    // Whatever a set has is flipped, so that a new kind of file is not forgotten here.
-    const files = ids.flatMap((set) => {
-      const home = join(library.directory, 'sets', set);
-      return readdirSync(home).map((name) => join(home, name));
-    });
-    const target = join(directory, 'target');
-    const good = restores === 0 ? '' : restored(library, id, target, source);
-    if (good === null) throw new Error('the set does not restore before any bit is changed');
+    const rig = makeFlipRig(directory, kind, how);
+    const { library, ids, files } = rig;
+    const good = restores === 0 ? [] : ids.map((id) => restoredWhole(rig, id));
     const missed: string[] = [];
     const silent: string[] = [];
     for (let i = 0; i < count; i++) {
-      const flip = flipBit(files[i % files.length] as string, random);
+      const { path, set } = files[i % files.length] as (typeof files)[number];
+      const flip = flipBit(path, random);
       const { problems } = checkLibrary(library, [], { kind: 'data' }, { onProblem() {} });
       if (problems === 0) missed.push(flip.where);
       if (restores > 0 && i % restores === 0) {
-        const found = restored(library, id, target, source);
-        if (found !== null && found !== good) silent.push(flip.where);
+        const point = set + Math.floor(random() * (ids.length - set));
+        const found = restored(library, ids[point] as string, rig.target, rig.source);
+        if (found !== null && found !== good[point]) silent.push(flip.where);
       }
       flip.undo();
     }
+    assertWhole(rig);
     return { flips: count, missed, silent };
   });
+}
+
+function makeFlipRig(directory: string, kind: FlipKind, how: MediaHow): FlipRig {
+  const source = join(directory, 'source');
+  makeFlipTree(source, kind, how);
+  const library = Library.open(join(directory, 'library'), { lockFile, access: how.access });
+  const ids = makeSets(library, source, kind, how);
+  const first = library.openSet(ids[0] as string);
+  const volumes = first.volumes().length;
+  if (kind === 'streams' && first.media.length !== 3) throw new Error('it is one medium');
+  if (how.plan?.volumeBytes !== undefined && volumes < 2) throw new Error('it is one volume');
+  // Whatever a set has is flipped, so that a new kind of file is not forgotten here.
+  const files = ids.flatMap((id, set) => {
+    const home = join(library.directory, 'sets', id);
+    return readdirSync(home).map((name) => ({ path: join(home, name), set }));
+  });
+  const target = join(directory, 'target');
+  const rig = { library, source, target, ids, files };
+  assertWhole(rig);
+  return rig;
+}
+
+/** Nothing is found where nothing is damaged: every flip was taken back. */
+function assertWhole({ library }: FlipRig): void {
+  const onProblem = ({ message }: { message: string }): void => {
+    throw new Error(`a problem without a changed bit: ${message}`);
+  };
+  checkLibrary(library, [], { kind: 'data' }, { onProblem });
+}
+
+function restoredWhole({ library, source, target }: FlipRig, id: string): string {
+  const good = restored(library, id, target, source);
+  if (good === null) throw new Error('the set does not restore before any bit is changed');
+  return good;
 }
 
 /** What `find` says of everything there is: by the catalog, or by the manifests where there is none. */
@@ -217,7 +303,7 @@ export function listing(library: Library, catalog: Catalog | null): string {
  * manifests. `missed`: a damaged catalog that was used as it is.
  */
 export function tryCatalogFlips(count: number, seed: number): Flips {
-  return inDirectory((directory) => {
+  return inMemory((directory) => {
     const random = randomFrom(seed);
     const source = join(directory, 'source');
     makeSmallTree(source);

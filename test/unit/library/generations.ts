@@ -13,10 +13,12 @@ import {
   openParent,
   parentListOf,
 } from '../../../src/library/set-tree.js';
+import { storeMedium } from '../../../src/library/store-medium.js';
 import { storeSet } from '../../../src/library/store-set.js';
 import { TreeIndexReader } from '../../../src/library/tree-index.js';
 import { native } from '../../../src/native.js';
 import type { TreeWarning } from '../../../src/source/file-tree.js';
+import { MemoryLane } from './memory-lane.js';
 import { lockFile, MemoryPipe, run, testNative } from './stand-ins.js';
 
 /** Far ahead of every file that a test makes: nothing is as new as the scan. */
@@ -28,13 +30,21 @@ export interface Made {
   readonly items: ManifestItem[];
 }
 
+/** How its sets are made. */
+export interface GenerationsKind {
+  readonly plan?: MediaPlan | undefined;
+  readonly access?: MediaAccess | undefined;
+  /** Media of each set; 1 if left out. */
+  readonly streams?: number | undefined;
+}
+
 export class Generations {
   readonly source: string;
   readonly library: Library;
 
   constructor(
     readonly directory: string,
-    private readonly kind: { readonly plan?: MediaPlan; readonly access?: MediaAccess } = {},
+    private readonly kind: GenerationsKind = {},
   ) {
     this.source = join(directory, 'source');
     const { access } = kind;
@@ -54,6 +64,9 @@ export class Generations {
     const warnings: TreeWarning[] = [];
     const list = parent?.openList();
     const chain = parent === null ? [] : openChain(this.library, parent);
+    const { streams = 1 } = this.kind;
+    const { deltaFrom } = options;
+    const lanes = Array.from({ length: streams - 1 }, (_, i) => new MemoryLane(i + 1, deltaFrom));
     try {
       let position = 0;
       sendTree(pipe, [this.source], {
@@ -73,16 +86,17 @@ export class Generations {
             },
           }),
         }),
+        ...(lanes.length > 0 && { lanes: { lanes, wait() {} } }),
         ...options,
       });
     } finally {
       list?.close();
     }
-    const set = this.#receive(pipe, parent);
+    const set = this.#receive(pipe, parent, lanes);
     return { set, warnings, items: [...set.manifest()] };
   }
 
-  #receive(pipe: MemoryPipe, parent: StoredSet | null): StoredSet {
+  #receive(pipe: MemoryPipe, parent: StoredSet | null, lanes: readonly MemoryLane[]): StoredSet {
     const meta = { host: 'h', roots: [this.source], stpd: '0' };
     const { plan } = this.kind;
     const base = plan === undefined ? {} : { plan };
@@ -94,7 +108,16 @@ export class Generations {
             { ...base, parent: parentListOf(parent) },
           );
     storeSet(pipe, writer);
-    return this.library.openSet(writer.commit().id);
+    const { partialDirectory: directory, home } = writer;
+    try {
+      const more = lanes.map(({ pipe: from, medium }) =>
+        storeMedium(from, { directory, home, medium, plan: plan ?? {} }),
+      );
+      return this.library.openSet(writer.commit(more).id);
+    } finally {
+      // Nothing, once it is committed.
+      writer.abort();
+    }
   }
 
   /** Restores a point of the chain; returns where the tree is then. */

@@ -21,7 +21,7 @@ import {
   server,
   VOLUME_BYTES,
 } from './media-kinds.js';
-import { hasProgram, inDirectory, lockFile, MemoryPipe, run } from './stand-ins.js';
+import { hasProgram, inMemory, lockFile, MemoryPipe, run } from './stand-ins.js';
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 
@@ -33,7 +33,7 @@ interface Rig {
 }
 
 function withSet(kind: Kind, body: (rig: Rig) => void): void {
-  inDirectory((directory) => {
+  inMemory((directory) => {
     const source = join(directory, 'source');
     makeTree(source, seed);
     const library = Library.open(join(directory, 'library'), { lockFile, access: kind.access });
@@ -72,7 +72,7 @@ function extract(set: StoredSet, kind: Kind, target: string, keyFile: string): v
 for (const kind of kinds) {
   const { plan, name } = kind;
 
-  test(`${name}: checks, restores, is read in part, and builds on itself`, (t) => {
+  test.serial(`${name}: checks, restores, is read in part, and builds on itself`, (t) => {
     t.log(`seed ${seed}`);
     withSet(kind, ({ directory, source, library, set }) => {
       for (const depth of ['structure', 'data'] as const) {
@@ -96,31 +96,34 @@ for (const kind of kinds) {
     });
   });
 
-  test(`${name}: each volume has its size and its digest, and its label can be read`, (t) => {
-    withSet(kind, ({ set, library }) => {
-      const volumes = set.volumes();
-      t.is(volumes.length > 1, plan.volumeBytes !== undefined);
-      for (const { path, facts, name: file } of volumes) {
-        t.is(digestOfFile(path as string).blake3, facts.blake3);
-        if (plan.volumeBytes !== undefined) t.true(facts.bytes <= VOLUME_BYTES);
-        const head = readFileSync(path as string)
-          .subarray(0, 4096)
-          .toString('latin1');
-        for (const word of [set.id, 'here', file, join(library.directory, 'sets', set.id)]) {
-          t.true(head.includes(word), `${file} says ${word}`);
+  test.serial(
+    `${name}: each volume has its size and its digest, and its label can be read`,
+    (t) => {
+      withSet(kind, ({ set, library }) => {
+        const volumes = set.volumes();
+        t.is(volumes.length > 1, plan.volumeBytes !== undefined);
+        for (const { path, facts, name: file } of volumes) {
+          t.is(digestOfFile(path as string).blake3, facts.blake3);
+          if (plan.volumeBytes !== undefined) t.true(facts.bytes <= VOLUME_BYTES);
+          const head = readFileSync(path as string)
+            .subarray(0, 4096)
+            .toString('latin1');
+          for (const word of [set.id, 'here', file, join(library.directory, 'sets', set.id)]) {
+            t.true(head.includes(word), `${file} says ${word}`);
+          }
         }
-      }
-      const manifest = set.manifest();
-      for (const _ of manifest);
-      const facts = volumes.map((v) => v.facts);
-      t.deepEqual(set.summary.volumes, facts);
-      t.deepEqual(manifest.trailer?.volumes, facts);
-    });
-  });
+        const manifest = set.manifest();
+        for (const _ of manifest);
+        const facts = volumes.map((v) => v.facts);
+        t.deepEqual(set.summary.volumes, facts);
+        t.deepEqual(manifest.trailer?.volumes, facts);
+      });
+    },
+  );
 
   const tools = [...(plan.level ? ['zstd'] : []), ...(plan.recipients ? ['age'] : [])];
   const absent = tools.filter((tool) => !hasProgram(tool));
-  (absent.length > 0 ? test.skip : test)(
+  (absent.length > 0 ? test.serial.skip : test.serial)(
     `${name}: standard tools extract it${absent.map((tool) => `; ${tool} is not here`).join('')}`,
     (t) => {
       withSet(kind, ({ directory, source, set }) => {
@@ -135,8 +138,8 @@ for (const kind of kinds) {
     },
   );
 
-  test(`${name}: an incremental set builds on it`, (t) => {
-    inDirectory((directory) => {
+  test.serial(`${name}: an incremental set builds on it`, (t) => {
+    inMemory((directory) => {
       const rig = new Generations(directory, kind);
       makeTree(rig.source, seed);
       rig.full();
@@ -150,32 +153,38 @@ for (const kind of kinds) {
     });
   });
 
-  test(`${name}: some hundred changed bits are all found, and none restores silently`, (t) => {
-    t.log(`seed ${seed}`);
-    t.deepEqual(tryFlips(120, seed, 4, 'chain', kind), { flips: 120, missed: [], silent: [] });
-  });
+  test.serial(
+    `${name}: some hundred changed bits are all found, and none restores silently`,
+    (t) => {
+      t.log(`seed ${seed}`);
+      t.deepEqual(tryFlips(120, seed, 4, 'chain', kind), { flips: 120, missed: [], silent: [] });
+    },
+  );
 
-  test(`${name}: repair moves what is damaged away, and takes it back when it is good again`, (t) => {
-    withSet(kind, ({ library, set }) => {
-      const path = set.volumes().at(-1)?.path as string;
-      const good = readFileSync(path);
-      const bad = Buffer.from(good);
-      bad[bad.length >> 1] = (bad[bad.length >> 1] as number) ^ 4;
-      writeFileSync(path, bad);
-      t.like(repairLibrary(library, false), [{ set: set.id, action: 'moved' }]);
-      t.deepEqual(library.list(), { sets: [], damaged: [] });
-      writeFileSync(path.replace('/sets/', '/damaged/'), good);
-      t.like(repairLibrary(library, false), [{ set: set.id, action: 'returned' }]);
-      t.deepEqual(check(library, 'data').found, []);
-    });
-  });
+  test.serial(
+    `${name}: repair moves what is damaged away, and takes it back when it is good again`,
+    (t) => {
+      withSet(kind, ({ library, set }) => {
+        const path = set.volumes().at(-1)?.path as string;
+        const good = readFileSync(path);
+        const bad = Buffer.from(good);
+        bad[bad.length >> 1] = (bad[bad.length >> 1] as number) ^ 4;
+        writeFileSync(path, bad);
+        t.like(repairLibrary(library, false), [{ set: set.id, action: 'moved' }]);
+        t.deepEqual(library.list(), { sets: [], damaged: [] });
+        writeFileSync(path.replace('/sets/', '/damaged/'), good);
+        t.like(repairLibrary(library, false), [{ set: set.id, action: 'returned' }]);
+        t.deepEqual(check(library, 'data').found, []);
+      });
+    },
+  );
 }
 
 const inVolumes = kinds.filter(({ plan }) => plan.volumeBytes !== undefined);
 for (const kind of inVolumes) {
   const { name } = kind;
 
-  test(`${name}: a volume that was moved off is named, and read where it lies`, (t) => {
+  test.serial(`${name}: a volume that was moved off is named, and read where it lies`, (t) => {
     withSet(kind, ({ directory, source, library, set }) => {
       const away = join(directory, 'away');
       run('mkdir', [away]);
@@ -204,7 +213,7 @@ for (const kind of inVolumes) {
     });
   });
 
-  test(`${name}: a volume that was cut is damage`, (t) => {
+  test.serial(`${name}: a volume that was cut is damage`, (t) => {
     withSet(kind, ({ library, set }) => {
       const path = set.volumes()[0]?.path as string;
       writeFileSync(path, readFileSync(path).subarray(0, 5000));
@@ -220,7 +229,7 @@ const sealed = kinds.filter(({ plan }) => plan.recipients !== undefined);
 for (const kind of sealed) {
   const { name, plan } = kind;
 
-  test(`${name}: nothing of names or data can be read without an identity`, (t) => {
+  test.serial(`${name}: nothing of names or data can be read without an identity`, (t) => {
     withSet(kind, ({ library, set, source }) => {
       for (const file of readdirSync(set.directory)) {
         const bytes = readFileSync(join(set.directory, file)).toString('latin1');
@@ -244,13 +253,13 @@ for (const kind of sealed) {
     });
   });
 
-  test(`${name}: changed bits are found without an identity`, (t) => {
+  test.serial(`${name}: changed bits are found without an identity`, (t) => {
     const access = { search: [], identities: [] };
     const { missed } = tryFlips(40, seed, 0, 'full', { plan, access });
     t.deepEqual(missed, []);
   });
 
-  test(`${name}: the server's identity for lists reads names, and no data`, (t) => {
+  test.serial(`${name}: the server's identity for lists reads names, and no data`, (t) => {
     const withLists = { ...plan, listRecipient: server.recipient };
     const access = { search: [], identities: [server] };
     withSet({ ...kind, plan: withLists, access }, ({ set, source }) => {
@@ -260,7 +269,7 @@ for (const kind of sealed) {
     });
   });
 
-  test(`${name}: without a key for the list no incremental set builds on it`, (t) => {
+  test.serial(`${name}: without a key for the list no incremental set builds on it`, (t) => {
     withSet(kind, ({ library, set, source }) => {
       const blind = reopened(library, { search: [], identities: [] });
       t.throws(() => parentListOf(blind.openSet(set.id)), { code: 'EACCES' });
@@ -273,8 +282,8 @@ for (const kind of sealed) {
   });
 }
 
-test('a plain set is one file that any tar reads, as before', (t) => {
-  inDirectory((directory) => {
+test.serial('a plain set is one file that any tar reads, as before', (t) => {
+  inMemory((directory) => {
     const source = join(directory, 'source');
     makeTree(source, seed);
     const library = Library.open(join(directory, 'library'), { lockFile });
@@ -290,22 +299,25 @@ test('a plain set is one file that any tar reads, as before', (t) => {
   });
 });
 
-test('the first volume is an archive by itself, and others from their first whole member on', (t) => {
-  const [kind] = kinds as [Kind];
-  withSet(kind, ({ set }) => {
-    const [first] = set.volumes();
-    const listed = run('sh', [
-      '-c',
-      'tar -tf "$1" 2>/dev/null || true',
-      'sh',
-      first?.path as string,
-    ]);
-    t.regex(listed.toString(), /source\/f0\n/);
-  });
-});
+test.serial(
+  'the first volume is an archive by itself, and others from their first whole member on',
+  (t) => {
+    const [kind] = kinds as [Kind];
+    withSet(kind, ({ set }) => {
+      const [first] = set.volumes();
+      const listed = run('sh', [
+        '-c',
+        'tar -tf "$1" 2>/dev/null || true',
+        'sh',
+        first?.path as string,
+      ]);
+      t.regex(listed.toString(), /source\/f0\n/);
+    });
+  },
+);
 
-test('media that cannot be are refused before anything is written', (t) => {
-  inDirectory((directory) => {
+test.serial('media that cannot be are refused before anything is written', (t) => {
+  inMemory((directory) => {
     const library = Library.open(join(directory, 'library'), { lockFile });
     for (const plan of [{ volumeBytes: 1000 }, { level: 0 }, { level: 20 }]) {
       const begin = () => library.beginSet({ host: 'h', roots: [], stpd: '0' }, { plan });

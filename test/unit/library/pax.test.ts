@@ -223,3 +223,30 @@ test('the header of an extracted archive leaves nothing else behind', (t) => {
     t.deepEqual(readdirSync(join(directory, 'out')), ['q'.repeat(200)]);
   });
 });
+
+test('a writer makes of each member what a new one makes of it', (t) => {
+  t.log(`seed ${seed}`);
+  const lengths = fc.constantFrom(1, 7, 8, 60, 99, 100, 101, 160, 300);
+  const members = fc.record({
+    path: lengths.map((bytes) => Buffer.from('d/'.repeat(bytes).slice(0, bytes - 1) + 'n')),
+    mode: fc.constantFrom(0o644, 0o755),
+    uid: fc.constantFrom(0, 1000, 0o7777777 + 1),
+    size: fc.constantFrom(0, 1, 15_000, 0o77777777777 + 1),
+    mtimeNs: fc.constantFrom(0n, -1n, 1_700_000_000_000_000_000n, 1_700_000_000_123_456_789n, 5n),
+    link: fc.constantFrom(null, null, null, Buffer.from('elsewhere')),
+    sparseBytes: fc.constantFrom(undefined, undefined, undefined, 1 << 30),
+  });
+  fc.assert(
+    fc.property(fc.array(members, { minLength: 2, maxLength: 12 }), (all) => {
+      const writer = new TarHeaderWriter();
+      for (const { link, sparseBytes, ...facts } of all) {
+        const sparse = sparseBytes === undefined ? {} : { sparseBytes };
+        const file = { ...facts, ...sparse };
+        const member = link === null ? file : { ...facts, link, size: 0, type: 'symlink' as const };
+        const bytes = writer.write({ ...plain, ...member });
+        t.deepEqual(Buffer.from(writer.buffer.subarray(0, bytes)), headerOf(member));
+      }
+    }),
+    { seed, numRuns: 500 },
+  );
+});

@@ -60,7 +60,7 @@ const outcomes: readonly (readonly [Overwrite, number, string])[] = [
 ];
 for (const [overwrite, seconds, content] of outcomes) {
   const age = seconds < 0 ? 'an older' : 'a newer';
-  test(`${overwrite}: ${age} file in the target is then: ${content}`, (t) => {
+  test.serial(`${overwrite}: ${age} file in the target is then: ${content}`, (t) => {
     inDirectory((d) => {
       before(join(d, 'f'), seconds);
       const { report, problems } = into(d, [dataFile('f', 3), dataFile('g', 2)], { overwrite });
@@ -74,7 +74,7 @@ for (const [overwrite, seconds, content] of outcomes) {
   });
 }
 
-test('if-changed leaves what agrees, and sees each thing that does not', (t) => {
+test.serial('if-changed leaves what agrees, and sees each thing that does not', (t) => {
   inDirectory((d) => {
     const entry = dataFile('f', 3);
     const again = (change: Partial<Change> = {}): string => {
@@ -94,7 +94,7 @@ test('if-changed leaves what agrees, and sees each thing that does not', (t) => 
   });
 });
 
-test('a replaced file is another one: a second name of the old keeps the old', (t) => {
+test.serial('a replaced file is another one: a second name of the old keeps the old', (t) => {
   inDirectory((d) => {
     before(join(d, 'f'), 0);
     linkSync(join(d, 'f'), join(d, 'second'));
@@ -104,7 +104,7 @@ test('a replaced file is another one: a second name of the old keeps the old', (
   });
 });
 
-test('data without its digest replaces nothing', (t) => {
+test.serial('data without its digest replaces nothing', (t) => {
   inDirectory((d) => {
     before(join(d, 'f'), 0);
     const broken = { ...dataFile('f', 3), blake3: 'ab'.repeat(32) };
@@ -115,7 +115,7 @@ test('data without its digest replaces nothing', (t) => {
   });
 });
 
-test('a stream that breaks within a file leaves the old one, and nothing half-made', (t) => {
+test.serial('a stream that breaks within a file leaves the old one, and nothing half-made', (t) => {
   inDirectory((d) => {
     before(join(d, 'f'), 0);
     const crash = new URL('./restore-crash.js', import.meta.url);
@@ -205,34 +205,46 @@ test('a replacement is renamed after the disk has it, and not at all if that fai
 });
 
 for (const overwrite of MODES) {
-  test(`${overwrite}: a symlink in the target where a directory is expected leads nowhere`, (t) => {
-    inDirectory((d) => {
-      mkdirSync(join(d, 'outside'), { mode: 0o700 });
-      writeFileSync(join(d, 'outside/f'), 'safe');
-      mkdirSync(join(d, 't'));
-      symlinkSync('../outside', join(d, 't/way'));
-      const names: Change[] = [dataFile('way/f', 3), dataFile('way/deeper/g', 3), dataFile('z', 1)];
-      const selected = into(join(d, 't'), names, { overwrite });
-      t.deepEqual(codes(selected), ['EACCES', 'EACCES']);
-      t.regex(
-        selected.problems[0]?.message ?? '',
-        /way\/f is not restored: way on its way is a sym/,
-      );
-      t.is(readlinkSync(join(d, 't/way')), '../outside');
-      t.is(readFileSync(join(d, 't/z'), 'utf8'), 'd');
+  test.serial(
+    `${overwrite}: a symlink in the target where a directory is expected leads nowhere`,
+    (t) => {
+      inDirectory((d) => {
+        mkdirSync(join(d, 'outside'), { mode: 0o700 });
+        writeFileSync(join(d, 'outside/f'), 'safe');
+        mkdirSync(join(d, 't'));
+        symlinkSync('../outside', join(d, 't/way'));
+        const names: Change[] = [
+          dataFile('way/f', 3),
+          dataFile('way/deeper/g', 3),
+          dataFile('z', 1),
+        ];
+        const selected = into(join(d, 't'), names, { overwrite });
+        t.deepEqual(codes(selected), ['EACCES', 'EACCES']);
+        t.regex(
+          selected.problems[0]?.message ?? '',
+          /way\/f is not restored: way on its way is a sym/,
+        );
+        t.is(readlinkSync(join(d, 't/way')), '../outside');
+        t.is(readFileSync(join(d, 't/z'), 'utf8'), 'd');
 
-      const directory: Change = { path: 'way', type: 'directory', mode: 0o777, mtimeNs: 2n ** 62n };
-      const whole = into(join(d, 't'), [directory, ...names], { overwrite });
-      const isReplaced = overwrite !== 'never';
-      t.deepEqual(codes(whole), isReplaced ? [] : ['EACCES', 'EACCES']);
-      t.is(lstatSync(join(d, 't/way')).isDirectory(), isReplaced);
-      t.deepEqual(readdirSync(join(d, 'outside')), ['f']);
-      t.is(readFileSync(join(d, 'outside/f'), 'utf8'), 'safe');
-      t.is(statSync(join(d, 'outside')).mode & 0o777, 0o700);
-    });
-  });
+        const directory: Change = {
+          path: 'way',
+          type: 'directory',
+          mode: 0o777,
+          mtimeNs: 2n ** 62n,
+        };
+        const whole = into(join(d, 't'), [directory, ...names], { overwrite });
+        const isReplaced = overwrite !== 'never';
+        t.deepEqual(codes(whole), isReplaced ? [] : ['EACCES', 'EACCES']);
+        t.is(lstatSync(join(d, 't/way')).isDirectory(), isReplaced);
+        t.deepEqual(readdirSync(join(d, 'outside')), ['f']);
+        t.is(readFileSync(join(d, 'outside/f'), 'utf8'), 'safe');
+        t.is(statSync(join(d, 'outside')).mode & 0o777, 0o700);
+      });
+    },
+  );
 
-  test(`${overwrite}: a symlink that the set itself plants leads nowhere`, (t) => {
+  test.serial(`${overwrite}: a symlink that the set itself plants leads nowhere`, (t) => {
     inDirectory((d) => {
       mkdirSync(join(d, 'outside'));
       writeFileSync(join(d, 'outside/secret'), 'safe');
@@ -253,7 +265,7 @@ for (const overwrite of MODES) {
   });
 }
 
-test('a symlink that becomes a directory and one again is never followed', (t) => {
+test.serial('a symlink that becomes a directory and one again is never followed', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'outside'), { mode: 0o700 });
     const plant: Change = { path: 'way', type: 'symlink', link: '../outside' };
@@ -268,7 +280,7 @@ test('a symlink that becomes a directory and one again is never followed', (t) =
   });
 });
 
-test('a symlink in the place of a file is replaced, not written through', (t) => {
+test.serial('a symlink in the place of a file is replaced, not written through', (t) => {
   inDirectory((d) => {
     writeFileSync(join(d, 'victim'), 'safe', { mode: 0o600 });
     mkdirSync(join(d, 't'));
@@ -283,7 +295,7 @@ test('a symlink in the place of a file is replaced, not written through', (t) =>
   });
 });
 
-test('a directory gives way to a file only if it is empty', (t) => {
+test.serial('a directory gives way to a file only if it is empty', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'full'));
     writeFileSync(join(d, 'full/mine'), 'mine');
@@ -296,7 +308,7 @@ test('a directory gives way to a file only if it is empty', (t) => {
   });
 });
 
-test('a directory that is there keeps what is in it, and gets its metadata', (t) => {
+test.serial('a directory that is there keeps what is in it, and gets its metadata', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'dir'), { mode: 0o500 });
     const entries: Change[] = [
@@ -313,7 +325,7 @@ test('a directory that is there keeps what is in it, and gets its metadata', (t)
   });
 });
 
-test('a hard link is not made to a first name that was left with other data', (t) => {
+test.serial('a hard link is not made to a first name that was left with other data', (t) => {
   inDirectory((d) => {
     before(join(d, 'a'), 0);
     const entries: Change[] = [dataFile('a', 3), { path: 'b', type: 'hardlink', link: 'a' }];
@@ -324,7 +336,7 @@ test('a hard link is not made to a first name that was left with other data', (t
   });
 });
 
-test('hard links are replaced together, and left together', (t) => {
+test.serial('hard links are replaced together, and left together', (t) => {
   inDirectory((d) => {
     for (const name of ['a', 'b']) before(join(d, name), 0);
     const entries: Change[] = [dataFile('a', 3), { path: 'b', type: 'hardlink', link: 'a' }];
@@ -340,7 +352,7 @@ test('hard links are replaced together, and left together', (t) => {
   });
 });
 
-test('names go away in front, or go elsewhere; hard links follow', (t) => {
+test.serial('names go away in front, or go elsewhere; hard links follow', (t) => {
   const entries: Change[] = [
     { path: 'srv', type: 'directory' },
     dataFile('srv/www/a', 1),
@@ -379,14 +391,14 @@ test('names go away in front, or go elsewhere; hard links follow', (t) => {
   });
 });
 
-test('a map that would lead outside is refused', (t) => {
+test.serial('a map that would lead outside is refused', (t) => {
   for (const to of ['/../x', 'x', '/a/../../b']) {
     const options = { ...PLAIN_RESTORE, maps: [{ from: '/srv', to }] };
     t.throws(() => choicesOf(options, null), { code: 'EINVAL' }, to);
   }
 });
 
-test('a file whose map makes it the target itself is a problem', (t) => {
+test.serial('a file whose map makes it the target itself is a problem', (t) => {
   inDirectory((d) => {
     for (const overwrite of ['refuse', 'always'] as const) {
       const maps = [{ from: Buffer.from('f'), to: Buffer.from('.') }];
@@ -397,7 +409,7 @@ test('a file whose map makes it the target itself is a problem', (t) => {
   });
 });
 
-test('--no-owner sets no owner, and no bits that lend its rights', (t) => {
+test.serial('--no-owner sets no owner, and no bits that lend its rights', (t) => {
   inDirectory((d) => {
     const entry = dataFile('f', 1, { uid: 12345, gid: 12345, mode: 0o6755 });
     const { report } = into(d, [entry], { owners: false });
@@ -439,7 +451,7 @@ function snapshot(directory: string): string[] {
     });
 }
 
-test('a dry run writes nothing, and says what the restore then does', (t) => {
+test.serial('a dry run writes nothing, and says what the restore then does', (t) => {
   for (const overwrite of MODES) {
     inDirectory((d) => {
       const target = join(d, 't');
@@ -474,7 +486,7 @@ test('a dry run writes nothing, and says what the restore then does', (t) => {
   }
 });
 
-test('a dry run into a directory that is not there does not make it', (t) => {
+test.serial('a dry run into a directory that is not there does not make it', (t) => {
   inDirectory((d) => {
     for (const overwrite of ['refuse', 'always'] as const) {
       const { report } = into(join(d, 't'), [dataFile('a/f', 1)], { overwrite, dryRun: true });
@@ -484,7 +496,7 @@ test('a dry run into a directory that is not there does not make it', (t) => {
   });
 });
 
-test('what is not below a restore root is not restored, and told once', (t) => {
+test.serial('what is not below a restore root is not restored, and told once', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'srv'));
     mkdirSync(join(d, 'etc'));

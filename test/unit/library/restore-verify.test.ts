@@ -64,7 +64,7 @@ function run(d: string, change: (tree: string) => void, choices: RestoreChoices 
   }
 }
 
-test('a tree of every kind is as in the set, and the list leaves nothing behind', (t) => {
+test.serial('a tree of every kind is as in the set, and the list leaves nothing behind', (t) => {
   inDirectory((d) => {
     makeHardTree(join(d, 'src'), 7);
     const { verified, problems } = run(d, () => {});
@@ -153,7 +153,7 @@ const changes: readonly (readonly [string, string, (tree: string) => void])[] = 
   ],
 ];
 for (const [what, expected, change] of changes) {
-  test(`named: ${what}`, (t) => {
+  test.serial(`named: ${what}`, (t) => {
     inDirectory((d) => {
       makeSource(d);
       const { verified, problems } = run(d, change);
@@ -178,7 +178,7 @@ for (const [what, expected, change] of changes) {
   }
 });
 
-test('what the target kept because it looked the same is read, too', (t) => {
+test.serial('what the target kept because it looked the same is read, too', (t) => {
   inDirectory((d) => {
     makeSource(d);
     run(d, (tree) => flip(join(tree, 'file'), 5));

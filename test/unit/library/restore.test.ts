@@ -35,7 +35,7 @@ import { inDirectory, lockFile, MemoryPipe, testNative } from './stand-ins.js';
 
 const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 
-test('a target that holds anything is refused and left alone', (t) => {
+test.serial('a target that holds anything is refused and left alone', (t) => {
   inDirectory((d) => {
     writeFileSync(join(d, 'mine'), '');
     t.throws(() => restore(d, [{ path: 'f' }]), { code: 'ENOTEMPTY', message: /mine/ });
@@ -43,7 +43,7 @@ test('a target that holds anything is refused and left alone', (t) => {
   });
 });
 
-test('directories that no entry names are made on the way', (t) => {
+test.serial('directories that no entry names are made on the way', (t) => {
   inDirectory((d) => {
     const { problems } = restore(join(d, 'new/target'), [{ path: 'a/b/c/f' }, { path: 'a/b/g' }]);
     t.deepEqual(problems, []);
@@ -51,7 +51,7 @@ test('directories that no entry names are made on the way', (t) => {
   });
 });
 
-test('a directory keeps its time and a mode that forbids writing', (t) => {
+test.serial('a directory keeps its time and a mode that forbids writing', (t) => {
   inDirectory((d) => {
     restore(join(d, 't'), [
       { path: 'dir', type: 'directory', mode: 0o500, mtimeNs: 1_000_000_001n },
@@ -68,7 +68,7 @@ test('a directory keeps its time and a mode that forbids writing', (t) => {
 
 const refusal = { code: 'EACCES', message: /refused.*symlink or no directory.*do not trust/ };
 
-test('trap 14: a planted symlink to a directory leads nowhere', (t) => {
+test.serial('trap 14: a planted symlink to a directory leads nowhere', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'outside'));
     for (const link of [join(d, 'outside'), '../outside', '.']) {
@@ -80,7 +80,7 @@ test('trap 14: a planted symlink to a directory leads nowhere', (t) => {
   });
 });
 
-test('a planted symlink is not taken for a directory, at once or at the end', (t) => {
+test.serial('a planted symlink is not taken for a directory, at once or at the end', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'outside'), { mode: 0o700 });
     const plant: Change = { path: 'way', type: 'symlink', link: '../outside' };
@@ -90,7 +90,7 @@ test('a planted symlink is not taken for a directory, at once or at the end', (t
   });
 });
 
-test('trap 14: a planted symlink is not written through', (t) => {
+test.serial('trap 14: a planted symlink is not written through', (t) => {
   inDirectory((d) => {
     writeFileSync(join(d, 'victim'), 'safe', { mode: 0o600 });
     for (const change of [
@@ -109,7 +109,7 @@ test('trap 14: a planted symlink is not written through', (t) => {
   });
 });
 
-test('trap 14: a hard link through a planted symlink leads nowhere', (t) => {
+test.serial('trap 14: a hard link through a planted symlink leads nowhere', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'outside'));
     writeFileSync(join(d, 'outside/secret'), 's');
@@ -120,7 +120,7 @@ test('trap 14: a hard link through a planted symlink leads nowhere', (t) => {
   });
 });
 
-test('a hard link to a symlink is one to the symlink, not to its target', (t) => {
+test.serial('a hard link to a symlink is one to the symlink, not to its target', (t) => {
   inDirectory((d) => {
     writeFileSync(join(d, 'secret'), 's');
     restore(join(d, 't'), [
@@ -132,7 +132,7 @@ test('a hard link to a symlink is one to the symlink, not to its target', (t) =>
   });
 });
 
-test('a hard link without its first name is reported and makes nothing', (t) => {
+test.serial('a hard link without its first name is reported and makes nothing', (t) => {
   inDirectory((d) => {
     const link: Change = { path: 'f', type: 'hardlink', link: 'not/selected' };
     const { problems } = restore(join(d, 't'), [link]);
@@ -141,7 +141,7 @@ test('a hard link without its first name is reported and makes nothing', (t) => 
   });
 });
 
-test('a hard link between two deep places, with more parents than are held open', (t) => {
+test.serial('a hard link between two deep places, with more parents than are held open', (t) => {
   inDirectory((d) => {
     const deep = (name: string) => Array.from({ length: 90 }, () => name).join('/');
     const before = openDescriptors();
@@ -155,7 +155,7 @@ test('a hard link between two deep places, with more parents than are held open'
   });
 });
 
-test('a name that comes twice is reported, the first stays', (t) => {
+test.serial('a name that comes twice is reported, the first stays', (t) => {
   inDirectory((d) => {
     const { problems } = restore(join(d, 't'), [
       { path: 'f', size: 3 },
@@ -170,13 +170,13 @@ test('a name that comes twice is reported, the first stays', (t) => {
   });
 });
 
-test('trap 14: an entry below a file is refused', (t) => {
+test.serial('trap 14: an entry below a file is refused', (t) => {
   inDirectory((d) => {
     t.throws(() => restore(join(d, 't'), [{ path: 'f' }, { path: 'f/g' }]), refusal);
   });
 });
 
-test('without mknod a FIFO is reported and the rest is restored', (t) => {
+test.serial('without mknod a FIFO is reported and the rest is restored', (t) => {
   inDirectory((d) => {
     const native = { setTimesNs: testNative.setTimesNs };
     const { problems } = restore(
@@ -192,7 +192,7 @@ test('without mknod a FIFO is reported and the rest is restored', (t) => {
   });
 });
 
-test('a time that cannot be set is a problem of one entry', (t) => {
+test.serial('a time that cannot be set is a problem of one entry', (t) => {
   inDirectory((d) => {
     const { problems } = restore(join(d, 't'), [
       { path: 'f', mtimeNs: 2n ** 63n },
@@ -207,7 +207,7 @@ test('a time that cannot be set is a problem of one entry', (t) => {
   });
 });
 
-test('owners that may not be set are counted, and take set-id bits with them', (t) => {
+test.serial('owners that may not be set are counted, and take set-id bits with them', (t) => {
   if (isRoot) {
     t.log('skipped: root may set every owner');
     return t.pass();
@@ -241,7 +241,7 @@ function receive(pipe: MemoryPipe, target: string): Restored {
   return { problems, report };
 }
 
-test('a flipped bit in the media is named, and the rest is restored', (t) => {
+test.serial('a flipped bit in the media is named, and the rest is restored', (t) => {
   withSet((library, d) => {
     const set = library.openSet('latest');
     const bit = [...set.manifest()].find(
@@ -262,7 +262,7 @@ test('a flipped bit in the media is named, and the rest is restored', (t) => {
   });
 });
 
-test('a damaged manifest is not sent to its end', (t) => {
+test.serial('a damaged manifest is not sent to its end', (t) => {
   withSet((library, d) => {
     const set = library.openSet('latest');
     const text = readFileSync(set.manifestPath, 'latin1');
@@ -328,7 +328,7 @@ const lies: [string, (f: FrameWriter) => void, RegExp][] = [
   ['no END', (f) => f.frame(FRAME_ENTRY, line({ path: 'f' })), /ended before its END/],
 ];
 for (const [name, lie, message] of lies) {
-  test(`the restore ends at ${name}`, (t) => {
+  test.serial(`the restore ends at ${name}`, (t) => {
     inDirectory((d) => {
       const before = openDescriptors();
       t.throws(() => receive(stream(lie), join(d, 'deep/t')), { code: 'EPROTO', message });
@@ -339,7 +339,7 @@ for (const [name, lie, message] of lies) {
   });
 }
 
-test('a file that cannot be made does not lose the stream its place', (t) => {
+test.serial('a file that cannot be made does not lose the stream its place', (t) => {
   inDirectory((d) => {
     const data = Buffer.from('data');
     const blake = blake3(data).toString('hex');
@@ -360,7 +360,7 @@ test('a file that cannot be made does not lose the stream its place', (t) => {
   });
 });
 
-test('a symlink as the target, or on its way, is refused', (t) => {
+test.serial('a symlink as the target, or on its way, is refused', (t) => {
   inDirectory((d) => {
     mkdirSync(join(d, 'real'));
     symlinkSync('real', join(d, 'alias'));

@@ -15,136 +15,18 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { adopt } from '../../../src/library/adopt.js';
 import { checkSet } from '../../../src/library/check.js';
 import { prune } from '../../../src/library/forget.js';
-import type { PageSource } from '../../../src/library/frames.js';
-import {
-  findInterrupted,
-  KEPT_LIST_FILE,
-  removeInterrupted,
-} from '../../../src/library/interrupted.js';
-import { type Adopted, NotAdopted } from '../../../src/library/kept-lines.js';
-import { Library, type StoredSet } from '../../../src/library/library.js';
-import { sendTree } from '../../../src/library/send-tree.js';
-import { chainThrough, openChain, parentListOf } from '../../../src/library/set-tree.js';
-import { storeSet } from '../../../src/library/store-set.js';
-import { native } from '../../../src/native.js';
-import { Generations, LATER_NS } from './generations.js';
+import { findInterrupted } from '../../../src/library/interrupted.js';
+import type { StoredSet } from '../../../src/library/library.js';
+import { openChain } from '../../../src/library/set-tree.js';
+import { Generations } from './generations.js';
 import { difference, makeHardTree } from './hard-tree.js';
-import {
-  hasProgram,
-  inDirectory,
-  lockFile,
-  MemoryPipe,
-  randomFrom,
-  run,
-  testNative,
-} from './stand-ins.js';
+import { adoptedBy, backUp, keyOf } from './interrupting.js';
+import { hasProgram, inDirectory, randomFrom, run, testNative } from './stand-ins.js';
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const rsync = hasProgram('rsync');
-
-/** A stream that breaks behind so many bytes. */
-class CutPipe extends MemoryPipe implements PageSource {
-  #left = Number.POSITIVE_INFINITY;
-  cutAfter(bytes: number): void {
-    this.#left = bytes;
-  }
-  override peek(): Uint8Array | null {
-    if (this.#left <= 0) throw Object.assign(new Error('the link is lost'), { code: 'ECONNRESET' });
-    return super.peek();
-  }
-  override consume(bytes: number): void {
-    this.#left -= bytes;
-    super.consume(bytes);
-  }
-}
-
-const meta = (g: Generations, parent: StoredSet | null) => ({
-  host: 'h',
-  roots: [g.source],
-  stpd: '0',
-  ...(parent && { chain: chainThrough(parent.summary) }),
-});
-
-const keyOf = (g: Generations, parent: StoredSet | null) => meta(g, parent);
-
-interface Attempt {
-  readonly parent?: StoredSet | null;
-  /** Share of the stream that arrives. */
-  readonly share?: number;
-  /** Nothing runs any more: the files are as they were, and the lock is gone. */
-  readonly killed?: boolean;
-  readonly nowNs?: bigint;
-}
-
-const reader = (path: string) => {
-  const bytes = readFileSync(path);
-  let position = 0;
-  return (into: Buffer, at: number, count: number) => {
-    const read = bytes.copy(into, at, position, position + count);
-    position += read;
-    return read;
-  };
-};
-
-function adoptedBy(g: Generations, parent: StoredSet | null): Adopted | null {
-  const found = findInterrupted(g.library, keyOf(g, parent));
-  return found === null ? null : adopt(found, parent && parentListOf(parent));
-}
-
-/** As a server does: what nothing can be taken over from is removed. */
-function takenOver(g: Generations, parent: StoredSet | null): Adopted | null {
-  try {
-    return adoptedBy(g, parent);
-  } catch (e) {
-    if (!(e instanceof NotAdopted) || !/no entry/.test(e.message)) throw e;
-    removeInterrupted(g.library, keyOf(g, parent));
-    return null;
-  }
-}
-
-/** A backup that takes over what there is; null if it was cut. */
-function backUp(g: Generations, attempt: Attempt = {}): StoredSet | null {
-  const { parent = null, share = 1, killed = false, nowNs = LATER_NS } = attempt;
-  const adopted = takenOver(g, parent);
-  const writer = g.library.beginSet(meta(g, parent), {
-    ...(parent && { parent: parentListOf(parent) }),
-    ...(adopted && { adopted }),
-  });
-  const list = adopted ? join(writer.partialDirectory, KEPT_LIST_FILE) : parent?.listPath;
-  const pipe = new CutPipe();
-  sendTree(pipe, [g.source], {
-    native: native(),
-    now: () => nowNs,
-    firstMedium: writer.firstMedium,
-    isIncremental: parent !== null,
-    ...(list && { previous: () => ({ fill: reader(list), blocks: () => null }) }),
-  });
-  if (share < 1) pipe.cutAfter(Math.floor(pipe.bytes * share));
-  if (killed) {
-    // Its directory as a process leaves it that dies amid the stream, its lock gone.
-    const { partialDirectory } = writer;
-    const copy = `${partialDirectory}.copy`;
-    try {
-      storeSet(pipe, writer);
-    } catch {
-      const kept = findInterrupted(g.library, keyOf(g, parent));
-      if (kept !== null && existsSync(kept.directory)) renameSync(kept.directory, copy);
-      if (existsSync(copy)) renameSync(copy, partialDirectory);
-    }
-    Library.open(g.library.directory, { lockFile });
-    return null;
-  }
-  try {
-    storeSet(pipe, writer);
-  } catch (e) {
-    if (share < 1) return null;
-    throw e;
-  }
-  return g.library.openSet(writer.commit().id);
-}
 
 function extracted(g: Generations, set: StoredSet, target: string): string {
   mkdirSync(target);
@@ -243,7 +125,7 @@ function withGenerations(body: (g: Generations) => void): void {
   });
 }
 
-test('what arrived is not sent again, and the set is as any other', (t) => {
+test.serial('what arrived is not sent again, and the set is as any other', (t) => {
   withGenerations((g) => {
     makeTree(g, randomFrom(seed));
     t.is(backUp(g, { share: 0.6 }), null);
@@ -268,7 +150,7 @@ test('what arrived is not sent again, and the set is as any other', (t) => {
   });
 });
 
-test('cut again and again at random places, with changes in between', (t) => {
+test.serial('cut again and again at random places, with changes in between', (t) => {
   t.log(`seed ${seed}`);
   const random = randomFrom(seed);
   for (let round = 0; round < 4; round++) {
@@ -283,7 +165,7 @@ test('cut again and again at random places, with changes in between', (t) => {
   }
 });
 
-test('an incremental backup is resumed upon the same parent', (t) => {
+test.serial('an incremental backup is resumed upon the same parent', (t) => {
   t.log(`seed ${seed}`);
   const random = randomFrom(seed);
   for (let round = 0; round < 4; round++) {
@@ -304,7 +186,7 @@ test('an incremental backup is resumed upon the same parent', (t) => {
   }
 });
 
-test('an interrupted backup is for the same trees upon the same sets only', (t) => {
+test.serial('an interrupted backup is for the same trees upon the same sets only', (t) => {
   withGenerations((g) => {
     makeTree(g, randomFrom(seed));
     const full = backUp(g) as StoredSet;
@@ -316,7 +198,7 @@ test('an interrupted backup is for the same trees upon the same sets only', (t) 
   });
 });
 
-test('files as new as the interrupted scan are compared by their data', (t) => {
+test.serial('files as new as the interrupted scan are compared by their data', (t) => {
   withGenerations((g) => {
     for (const name of ['a', 'b', 'c'])
       writeFileSync(join(g.source, name), Buffer.alloc(9000, name));
@@ -342,7 +224,7 @@ test('files as new as the interrupted scan are compared by their data', (t) => {
   });
 });
 
-test('other names of a file that is sent again are sent again', (t) => {
+test.serial('other names of a file that is sent again are sent again', (t) => {
   withGenerations((g) => {
     writeFileSync(join(g.source, 'a'), Buffer.alloc(5000, 'a'));
     linkSync(join(g.source, 'a'), join(g.source, 'b'));
@@ -354,7 +236,7 @@ test('other names of a file that is sent again are sent again', (t) => {
   });
 });
 
-test('a changed bit amid what was kept: nothing of it is taken over', (t) => {
+test.serial('a changed bit amid what was kept: nothing of it is taken over', (t) => {
   withGenerations((g) => {
     makeTree(g, randomFrom(seed));
     t.is(backUp(g, { share: 0.6 }), null);
@@ -375,7 +257,7 @@ test('a changed bit amid what was kept: nothing of it is taken over', (t) => {
   });
 });
 
-test('a complete backup, and prune after a week, remove what was kept', (t) => {
+test.serial('a complete backup, and prune after a week, remove what was kept', (t) => {
   withGenerations((g) => {
     makeTree(g, randomFrom(seed));
     t.is(backUp(g, { share: 0.6 }), null);

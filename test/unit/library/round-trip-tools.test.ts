@@ -136,7 +136,7 @@ function change(root: string, random: () => number, generation: number): void {
   }
 }
 
-test('what stress-ng, fs_mark and the attribute tools make comes back as it was', (t) => {
+test.serial('what stress-ng, fs_mark and the attribute tools make comes back as it was', (t) => {
   t.timeout(600_000);
   if (lacking.length > 0) {
     t.log(`skipped: ${lacking.join()} missing`);
@@ -158,37 +158,40 @@ test('what stress-ng, fs_mark and the attribute tools make comes back as it was'
   });
 });
 
-test('ten generations of changes by programs: each restores with all its attributes', (t) => {
-  t.timeout(600_000);
-  if (lacking.length > 0) {
-    t.log(`skipped: ${lacking.join()} missing`);
-    return t.pass();
-  }
-  t.log(`seed ${seed}`);
-  const random = randomFrom(seed);
-  inDirectory((directory) => {
-    const g = new Generations(directory);
-    mkdirSync(g.source);
-    mkdirSync(join(g.source, 'many'));
-    for (let i = 0; i < 100; i++) writeFileSync(join(g.source, 'many', `f${i}`), `${i}`);
-    addAttributes(g.source);
-    addSparse(g.source);
-    const sets = [g.full().set];
-    const copies = [join(directory, 'copy-0')];
-    const keep = (to: string) => run('cp', ['-a', '--sparse=always', `${g.source}`, to]);
-    keep(copies[0] as string);
-    for (let i = 1; i <= GENERATIONS; i++) {
-      change(g.source, random, i);
-      sets.push(g.incremental().set);
-      copies.push(join(directory, `copy-${i}`));
-      keep(copies[i] as string);
+test.serial(
+  'ten generations of changes by programs: each restores with all its attributes',
+  (t) => {
+    t.timeout(600_000);
+    if (lacking.length > 0) {
+      t.log(`skipped: ${lacking.join()} missing`);
+      return t.pass();
     }
-    for (const [i, set] of sets.entries()) {
-      const target = join(directory, `r${i}`);
-      const { tree } = g.restore(set, target);
-      t.deepEqual(difference(copies[i] as string, tree), '', `generation ${i}`);
-      t.is(attributesOf(tree), attributesOf(copies[i] as string), `generation ${i}`);
-      rmSync(target, { recursive: true });
-    }
-  });
-});
+    t.log(`seed ${seed}`);
+    const random = randomFrom(seed);
+    inDirectory((directory) => {
+      const g = new Generations(directory);
+      mkdirSync(g.source);
+      mkdirSync(join(g.source, 'many'));
+      for (let i = 0; i < 100; i++) writeFileSync(join(g.source, 'many', `f${i}`), `${i}`);
+      addAttributes(g.source);
+      addSparse(g.source);
+      const sets = [g.full().set];
+      const copies = [join(directory, 'copy-0')];
+      const keep = (to: string) => run('cp', ['-a', '--sparse=always', `${g.source}`, to]);
+      keep(copies[0] as string);
+      for (let i = 1; i <= GENERATIONS; i++) {
+        change(g.source, random, i);
+        sets.push(g.incremental().set);
+        copies.push(join(directory, `copy-${i}`));
+        keep(copies[i] as string);
+      }
+      for (const [i, set] of sets.entries()) {
+        const target = join(directory, `r${i}`);
+        const { tree } = g.restore(set, target);
+        t.deepEqual(difference(copies[i] as string, tree), '', `generation ${i}`);
+        t.is(attributesOf(tree), attributesOf(copies[i] as string), `generation ${i}`);
+        rmSync(target, { recursive: true });
+      }
+    });
+  },
+);

@@ -40,7 +40,7 @@ function restore(set: StoredSet, target: string, pages?: number[]): string[] {
 const pageSizes = { whole: [65536], odd: [4096, 17, 1, 600, 65536, 1024], tiny: [7] };
 
 for (const [name, pages] of Object.entries(pageSizes)) {
-  test(`a hard tree comes back as it was, ${name} pages`, (t) => {
+  test.serial(`a hard tree comes back as it was, ${name} pages`, (t) => {
     if (!hasProgram('rsync')) {
       t.log('skipped: rsync is missing');
       return t.pass();
@@ -57,7 +57,7 @@ for (const [name, pages] of Object.entries(pageSizes)) {
 }
 
 for (const tar of ['tar', 'bsdtar']) {
-  test(`${tar} extracts the media as they were`, (t) => {
+  test.serial(`${tar} extracts the media as they were`, (t) => {
     if (!hasProgram('rsync') || !hasProgram(tar)) {
       t.log(`skipped: rsync or ${tar} is missing`);
       return t.pass();
@@ -78,7 +78,7 @@ for (const tar of ['tar', 'bsdtar']) {
   });
 }
 
-test('tar lists as many members as the manifest has entries', (t) => {
+test.serial('tar lists as many members as the manifest has entries', (t) => {
   inDirectory((directory) => {
     const source = join(directory, 'source');
     makeHardTree(source, seed);
@@ -89,7 +89,7 @@ test('tar lists as many members as the manifest has entries', (t) => {
   });
 });
 
-test('a difference in one byte is seen by the comparison', (t) => {
+test.serial('a difference in one byte is seen by the comparison', (t) => {
   if (!hasProgram('rsync')) {
     t.log('skipped: rsync is missing');
     return t.pass();
@@ -107,7 +107,7 @@ test('a difference in one byte is seen by the comparison', (t) => {
   });
 });
 
-test('small files share pages: far fewer commits than files', (t) => {
+test.serial('small files share pages: far fewer commits than files', (t) => {
   inDirectory((directory) => {
     const source = join(directory, 'source');
     mkdirSync(source);

@@ -2,7 +2,7 @@
  * What the array brings, made of memory, and what the addon lacks (mknod), made of a program.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { messageOf, stpError } from '../../../src/errors.js';
@@ -122,9 +122,29 @@ export class MemoryPipe implements PageSink, PageSource {
   }
 }
 
+const SHARED_MEMORY = '/dev/shm';
+/** More than any of these tests writes. */
+const MEMORY_BYTES_MIN = 1 << 30;
+
+/** For small files that are put on the disk again and again: memory, where there is enough. */
+function memoryDirectory(): string {
+  if (process.env.TMPDIR !== undefined) return tmpdir();
+  try {
+    accessSync(SHARED_MEMORY, constants.W_OK);
+    const { bavail, bsize } = statfsSync(SHARED_MEMORY);
+    return bavail * bsize >= MEMORY_BYTES_MIN ? SHARED_MEMORY : tmpdir();
+  } catch {
+    return tmpdir();
+  }
+}
+
+/** `inDirectory`, without a disk that is waited for. */
+export const inMemory = <T>(body: (directory: string) => T): T =>
+  inDirectory(body, memoryDirectory());
+
 /** Runs `body` with a directory of its own and removes it, whatever modes are in it by then. */
-export function inDirectory<T>(body: (directory: string) => T): T {
-  const directory = mkdtempSync(join(tmpdir(), 'stpd-library-'));
+export function inDirectory<T>(body: (directory: string) => T, within = tmpdir()): T {
+  const directory = mkdtempSync(join(within, 'stpd-library-'));
   try {
     return body(directory);
   } finally {
