@@ -91,6 +91,7 @@ interface OpenMedium {
 }
 
 class SetChecker {
+  readonly #missingByMedium = new Map<number, readonly VolumeFacts[]>();
   readonly #media: OpenMedium[] = [];
   /** How far the block hashes of each medium go, by the lines so far. */
   readonly #listEnds: number[] = [];
@@ -178,9 +179,27 @@ class SetChecker {
   }
 
   #isThere(medium: number, from: number, end: number): boolean {
-    const isBeside = (v: VolumeFacts): boolean =>
-      v.medium !== medium || end <= v.offset || from >= v.offset + v.length;
-    return this.#missing.every(isBeside);
+    const missing = this.#missingOf(medium);
+    if (missing.length === 0) return true;
+    // They lie in order, one beside the other: only the last that begins before the end counts.
+    let [low, high] = [0, missing.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((missing[middle] as VolumeFacts).offset < end) low = middle + 1;
+      else high = middle;
+    }
+    const last = missing[low - 1];
+    return last === undefined || last.offset + last.length <= from;
+  }
+
+  /** Entries may be as many as volumes: they are parted once. */
+  #missingOf(medium: number): readonly VolumeFacts[] {
+    const known = this.#missingByMedium.get(medium);
+    if (known !== undefined) return known;
+    const found = this.#missing.filter((v) => v.medium === medium);
+    found.sort((a, b) => a.offset - b.offset);
+    this.#missingByMedium.set(medium, found);
+    return found;
   }
 
   #problem(part: SetProblem['part'], path: string | null, message: string): void {
