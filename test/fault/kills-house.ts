@@ -3,6 +3,7 @@
  * left of them. Each process carries a token in its environment, by which it is found wherever it
  * went: children of killed ones included.
  */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Finished, finished, until } from '../support/array.js';
+import { namesInSharedMemory } from '../support/shared-memory.js';
 import { freePair } from '../unit/backup/rig.js';
 
 const TOKEN = 'STPD_TEST_KILLS';
@@ -42,10 +44,6 @@ function processesWith(token: string): number[] {
     })
     .map(Number);
 }
-
-/** Of stpd's kind: others may come and go meanwhile. */
-const namesInSharedMemory = (): string[] =>
-  readdirSync('/dev/shm').filter((name) => /stp/i.test(name));
 
 export class KillsHouse {
   readonly base: string;

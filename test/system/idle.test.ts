@@ -1,11 +1,13 @@
 /**
  * Nothing spins when idle, and nothing is left when it ends.
  */
+
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import test from 'ava';
 import { startArray, until } from '../support/array.js';
 import { startHost } from '../support/host-program.js';
+import { namesInSharedMemory } from '../support/shared-memory.js';
 
 /**
  * V8 collects the garbage of the start once, some seconds after it: about 50 ms a thread, later on a
@@ -64,7 +66,7 @@ test('SIGTERM leaves nothing: no file, no process, no memory file', async (t) =>
   const host = await startHost(t, array.runDirectory);
   await host.ask({ do: 'listen', port: 0 });
   const pid = array.stpd.pid ?? 0;
-  const shmBefore = readdirSync('/dev/shm');
+  const shmBefore = namesInSharedMemory();
   array.stpd.kill('SIGTERM');
   await until(
     'stpd has ended',
@@ -73,7 +75,7 @@ test('SIGTERM leaves nothing: no file, no process, no memory file', async (t) =>
   t.is(array.stpd.exitCode, 0);
   t.deepEqual(readdirSync(array.runDirectory), []);
   t.false(readdirSync('/proc').includes(String(pid)));
-  t.deepEqual(readdirSync('/dev/shm'), shmBefore);
+  t.deepEqual(namesInSharedMemory(), shmBefore);
   await host.kill();
   t.deepEqual(holdersOfMemoryFiles(dirname(array.runDirectory)), []);
 });

@@ -138,13 +138,16 @@ function memoryDirectory(): string {
   }
 }
 
-/** `inDirectory`, without a disk that is waited for. */
+/** `inDirectory`, without a disk that is waited for; see support/shared-memory.ts for the name. */
 export const inMemory = <T>(body: (directory: string) => T): T =>
-  inDirectory(body, memoryDirectory());
+  inDirectory(body, join(memoryDirectory(), 'library-test-'));
 
 /** Runs `body` with a directory of its own and removes it, whatever modes are in it by then. */
-export function inDirectory<T>(body: (directory: string) => T, within = tmpdir()): T {
-  const directory = mkdtempSync(join(within, 'stpd-library-'));
+export function inDirectory<T>(
+  body: (directory: string) => T,
+  prefix = join(tmpdir(), 'stpd-library-'),
+): T {
+  const directory = mkdtempSync(prefix);
   try {
     return body(directory);
   } finally {
