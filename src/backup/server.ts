@@ -4,6 +4,7 @@
  * Sessions run side by side, each with connections of its own; a session that fails leaves no set
  * and touches no other. Event loop only; the movers are worker threads.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { monotonicMs } from '../clock.js';
 import { STPConnect, type Use } from '../connect/stp-connect.js';
 import { isCoded, messageOf, stpError } from '../errors.js';
@@ -24,7 +25,7 @@ import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import { StepError, type StepRecord } from './handshake-steps.js';
 import type { SendSetJob, StoreMediumResult, StoreSetJob, StoreSetResult } from './jobs.js';
-import { SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
+import { REASON_GRACE_MS, SESSIONS_MAX, WARNINGS_LISTED_MAX } from './limits.js';
 import {
   accessFrom,
   bothAccesses,
@@ -34,7 +35,7 @@ import {
   PLAIN_MEDIA,
   planFrom,
 } from './media-data.js';
-import { type AnyMover, Mover, sumTotals, type Totals } from './mover.js';
+import { type AnyMover, isConsequence, Mover, sumTotals, type Totals } from './mover.js';
 import { dropLink, type MoverLink } from './mover-link.js';
 import {
   type MoverTimes,
@@ -389,12 +390,33 @@ class SessionRun {
       } catch (e) {
         // Streams that no thread has got: its end is told to the client as well.
         for (const link of others.slice(storers.length)) dropLink(link);
+        const cause = await this.#causeOf(e, [mover, ...storers]);
         await Promise.all([mover, ...storers].map((each) => each.stop()));
         this.#sweep();
-        this.#settleInterrupted(e, { host, roots, chain: parent && chainThrough(parent.summary) });
-        throw e;
+        const chain = parent && chainThrough(parent.summary);
+        this.#settleInterrupted(cause, { host, roots, chain });
+        throw cause;
       }
     });
+  }
+
+  /**
+   * The failure that the others come of: where a disk fails one thread, another one finds its
+   * directory gone, and the client its stream broken, and their word may be here first.
+   */
+  async #causeOf(e: unknown, movers: readonly AnyMover[]): Promise<unknown> {
+    const mayFollow = isConsequence(e) || (isCoded(e) && e.code === 'ENOENT');
+    if (!mayFollow || this.signal.aborted) return e;
+    const ofDisk = movers.map(async ({ done }) => {
+      const reason = await done.then(
+        () => null,
+        (failure: unknown) => failure,
+      );
+      if (isCoded(reason) && DISK_CODES.has(reason.code)) return reason;
+      throw e;
+    });
+    const grace = sleep(REASON_GRACE_MS, e, { ref: false });
+    return Promise.race([Promise.any(ofDisk).catch(() => e), grace]);
   }
 
   /** What came may be worth something to the next backup; on a disk that is full it is in the way. */

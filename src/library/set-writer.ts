@@ -454,7 +454,7 @@ export class SetWriter {
       if (!isCoded(e)) throw e;
     } finally {
       this.#closeFiles();
-      if (!isGone) rmSync(partialDirectory, { recursive: true, force: true });
+      if (!isGone) removePartial(partialDirectory);
       release();
     }
   }
@@ -478,6 +478,15 @@ export class SetWriter {
       this.abort();
       throw explainDiskError(e, this.#place.partialDirectory, this.id);
     }
+  }
+}
+
+/** What a thread of another medium makes there meanwhile goes when the library is opened next. */
+function removePartial(directory: string): void {
+  try {
+    rmSync(directory, { recursive: true, force: true });
+  } catch (e) {
+    if (!isCoded(e)) throw e;
   }
 }
 
