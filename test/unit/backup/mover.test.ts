@@ -8,19 +8,9 @@ import test from 'ava';
 import type { SendTreeJob } from '../../../src/backup/jobs.js';
 import { Mover } from '../../../src/backup/mover.js';
 import { native } from '../../../src/native.js';
+import { randomFrom } from '../library/stand-ins.js';
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
-
-/** Numbers from 0 to 1 that follow from a seed (mulberry32). */
-function randomFrom(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 const tree = mkdtempSync(join(tmpdir(), 'stpd-mover-'));
 writeFileSync(join(tree, 'file'), 'data');
