@@ -150,8 +150,8 @@ async function run(name, args, { quiet = false } = {}) {
   return output;
 }
 
-/** Two free TCP ports, the second one after the first: the client's WKP and WKP + 1. */
-async function freePortPair() {
+/** The first of `count` free TCP ports in a row: all at once, or the kernel gives one of them twice. */
+async function freePorts(count) {
   const listen = (port) =>
     new Promise((resolve) => {
       const server = net.createServer();
@@ -159,15 +159,16 @@ async function freePortPair() {
       server.listen(port, '127.0.0.1', () => resolve(server));
     });
   for (let attempt = 0; attempt < 50; attempt++) {
-    const first = await listen(0);
-    const { port } = first.address();
-    const second = port < 65535 ? await listen(port + 1) : undefined;
-    await new Promise((resolve) => first.close(resolve));
-    if (second === undefined) continue;
-    await new Promise((resolve) => second.close(resolve));
-    return port;
+    const held = [await listen(0)];
+    const { port } = held[0].address();
+    while (held.length < count && port + held.length <= 65535 && held.at(-1) !== undefined) {
+      held.push(await listen(port + held.length));
+    }
+    const good = held.filter((server) => server !== undefined);
+    for (const server of good) await new Promise((resolve) => server.close(resolve));
+    if (good.length === count) return port;
   }
-  throw new Failure('found no two free TCP ports in a row');
+  throw new Failure(`found no ${count} free TCP ports in a row`);
 }
 
 const isRoot = process.getuid() === 0;
@@ -245,8 +246,9 @@ async function quickstart(base, named) {
   checkRoom(base, bytes);
   const at = (...parts) => path.join(base, ...parts);
   const runDirectory = at('run');
-  const wkp = await freePortPair();
-  const databaseWkp = await freePortPair();
+  // The client's WKP and the one after it, and the server's.
+  const wkp = await freePorts(3);
+  const databaseWkp = wkp + 2;
   fs.mkdirSync(at('restored'));
   const write = (file, value) => fs.writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
   write(at('client.json'), {

@@ -57,7 +57,10 @@ export class BackupHouse {
     const runDirectory = this.array.runDirectory;
     const keyFile = join(this.directory, 'pair.key');
     await timed(this.line('key', 'new', keyFile));
-    const [client, server] = [await freePair(), await freePair()];
+    const client = await freePair();
+    let server = await freePair();
+    // What was let go may be given out again: the client has two.
+    while (Math.abs(server - client) < 2) server = await freePair();
     const write = (path: string, config: object): void =>
       writeFileSync(path, JSON.stringify(config));
     const { roots, clientConfig } = this;

@@ -3,8 +3,9 @@
  *
  * The stream is the worker's alone; what comes back are messages, and three numbers in memory that
  * both see, which whoever shows progress looks at when it likes. A mover ends by itself, done or
- * failed, or is stopped: then its stream is reset and its files are closed with it. Event loop only;
- * the other half is mover-thread.ts.
+ * failed, or is stopped: then its stream is reset and its files are closed with its thread. The
+ * thread of one that is done waits for another job. Event loop only; the other half is
+ * mover-thread.ts.
  */
 import { type MessagePort, Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
