@@ -24,6 +24,9 @@ export class LoopbackConnect extends STPConnect {
   }
 }
 
+/** First ports of the pairs given out: the kernel may offer one again as soon as it is let go. */
+const given = new Set<number>();
+
 /** Two free ports in a row on loopback; another process may still take them, so callers retry. */
 export async function freePair(): Promise<number> {
   for (;;) {
@@ -37,7 +40,10 @@ export async function freePair(): Promise<number> {
     });
     await new Promise((resolve) => first.close(resolve));
     if (free) await new Promise((resolve) => second.close(resolve));
-    if (free && port < 65535) return port;
+    const isTaken = [port - 1, port, port + 1].some((other) => given.has(other));
+    if (!free || isTaken || port === 65535) continue;
+    given.add(port);
+    return port;
   }
 }
 
