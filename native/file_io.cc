@@ -2,6 +2,7 @@
  * File operations that Node's fs has not, or has only with a loss: times to the nanosecond, special
  * files, extended attributes, holes. Any thread; short system calls.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -11,8 +12,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "addon.h"
@@ -198,9 +201,14 @@ static void SetXattr(const Napi::CallbackInfo& info) {
 /*
  * What a record of statInto has, in this order; src/source/file-stat.ts reads it. Doubles up to
  * the number of links (JavaScript's numbers: reading 64-bit words makes an object each), whole words
- * from there on. Times are nanoseconds since 1970.
+ * from there on. Times are nanoseconds since 1970. The words from kErrno on, doubles again, are those
+ * of lookAt only: a row of it is a record and what it says beside.
  */
-enum StatWord { kMode, kUid, kGid, kSize, kBlocks, kNlink, kIno, kDev, kRdev, kMtime, kCtime, kWords };
+enum StatWord {
+  kMode, kUid, kGid, kSize, kBlocks, kNlink, kIno, kDev, kRdev, kMtime, kCtime, kWords,
+  /* 0, or why there is no record; where in the names its own stands; where its path ends. */
+  kErrno = kWords, kNameAt, kPathEnd, kRowWords
+};
 
 static int64_t doubleWord(double value) {
   int64_t word;
@@ -268,29 +276,126 @@ static bool sameStat(const struct stat& s, const int64_t* words) {
 constexpr size_t kTarBlock = 512;
 
 /*
- * readWhole(dirFd, name, flags, record, header, headerBytes, view, offset): the member of a small file
- * to `offset` of `view`: its header, all of its data, zeros up to a whole block; if the file is and
- * stays just what the record of statInto says, and has no extended attributes. True if so; else
- * whoever asked takes it step by step, and finds out what is the matter.
+ * listNames(fd): the names in the directory that fd stands for (O_PATH will do), in the order of their
+ * bytes, each with a zero behind it.
+ */
+static Napi::Value ListNames(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const int above = int(wholeNumber(info, 0, "fd", INT32_MAX));
+  const int fd = openat(above, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) throwSystemError(env, errno, "open");
+  DIR* directory = fdopendir(fd);
+  if (directory == nullptr) {
+    const int error = errno;
+    close(fd);
+    throwSystemError(env, error, "scandir");
+  }
+  std::string found;
+  std::vector<std::pair<size_t, size_t>> places;
+  int error = 0;
+  for (;;) {
+    errno = 0;
+    const dirent* each = readdir(directory);
+    if (each == nullptr) {
+      error = errno;
+      break;
+    }
+    const char* name = each->d_name;
+    if (name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0))) continue;
+    const size_t bytes = strlen(name) + 1;
+    places.emplace_back(found.size(), bytes);
+    found.append(name, bytes);
+  }
+  closedir(directory);
+  if (error != 0) throwSystemError(env, error, "scandir");
+  /* The zero behind a name is less than any byte: the one that ends first comes first. */
+  std::sort(places.begin(), places.end(), [&](const auto& a, const auto& b) {
+    return strcmp(found.data() + a.first, found.data() + b.first) < 0;
+  });
+  auto names = Napi::Buffer<char>::New(env, found.size());
+  char* into = names.Data();
+  for (const auto& [at, bytes] : places) {
+    memcpy(into, found.data() + at, bytes);
+    into += bytes;
+  }
+  return names;
+}
+
+/*
+ * lookAt(fd, names, at, prefix, paths, pathsAt, large, rows): statInto of the names from `at` on, a row
+ * of kRowWords words each; and their paths, prefix and name, one behind the other from `pathsAt` on.
+ * Ends with the rows, the names or the room for paths, and behind what takes whoever asked a while: a
+ * directory, a file of `large` bytes or more. Returns the number of rows.
+ */
+static Napi::Value LookAt(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const int fd = int(wholeNumber(info, 0, "fd", INT32_MAX));
+  auto names = info[1].As<Napi::Uint8Array>();
+  const char* const all = reinterpret_cast<const char*>(names.Data());
+  const size_t end = names.ByteLength();
+  size_t at = size_t(wholeNumber(info, 2, "at", end));
+  if (end > 0 && all[end - 1] != 0) throwRangeError(env, "the last name has no end");
+  auto prefix = info[3].As<Napi::Uint8Array>();
+  const size_t prefixBytes = prefix.ByteLength();
+  auto paths = info[4].As<Napi::Uint8Array>();
+  size_t pathsAt = size_t(wholeNumber(info, 5, "pathsAt", paths.ByteLength()));
+  const off_t large = off_t(wholeNumber(info, 6, "large", uint64_t(1) << 53));
+  auto words = info[7].As<Napi::BigInt64Array>();
+  const size_t rows = words.ElementLength() / kRowWords;
+  uint32_t row = 0;
+  for (bool goesOn = true; goesOn && row < rows && at < end; row++) {
+    const char* const name = all + at;
+    const size_t bytes = strlen(name);
+    if (paths.ByteLength() - pathsAt < prefixBytes + bytes) break;
+    memcpy(paths.Data() + pathsAt, prefix.Data(), prefixBytes);
+    memcpy(paths.Data() + pathsAt + prefixBytes, name, bytes);
+    pathsAt += prefixBytes + bytes;
+    struct stat s;
+    const bool found = fstatat(fd, name, &s, AT_SYMLINK_NOFOLLOW) == 0;
+    int64_t* const into = words.Data() + row * kRowWords;
+    if (found) putStat(s, into);
+    into[kErrno] = doubleWord(found ? 0 : double(errno));
+    into[kNameAt] = doubleWord(double(at));
+    into[kPathEnd] = doubleWord(double(pathsAt));
+    goesOn = !found || !(S_ISDIR(s.st_mode) || (S_ISREG(s.st_mode) && s.st_size >= large));
+    at += bytes + 1;
+  }
+  return Napi::Number::New(env, row);
+}
+
+/*
+ * readWhole(dirFd, names, nameAt, flags, words, wordAt, header, headerBytes, view, offset): the member
+ * of a small file to `offset` of `view`: its header, all of its data, zeros up to a whole block; if the
+ * file is and stays just what the record at `wordAt` of `words` says, and has no extended attributes.
+ * Its name is the one that begins at `nameAt` of `names`. True if so; else whoever asked takes it step
+ * by step, and finds out what is the matter.
  */
 static Napi::Value ReadWhole(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  char name[NAME_MAX + 1];
-  const int64_t* words = statWords(info, 3);
-  auto header = info[4].As<Napi::Uint8Array>();
-  const size_t headerBytes = size_t(wholeNumber(info, 5, "headerBytes", header.ByteLength()));
-  auto view = info[6].As<Napi::Uint8Array>();
-  const size_t offset = size_t(wholeNumber(info, 7, "offset", view.ByteLength()));
+  auto names = info[1].As<Napi::Uint8Array>();
+  const size_t nameAt = size_t(wholeNumber(info, 2, "nameAt", names.ByteLength()));
+  const char* const name = reinterpret_cast<const char*>(names.Data()) + nameAt;
+  if (memchr(name, 0, names.ByteLength() - nameAt) == nullptr) {
+    throwRangeError(env, "the name has no end");
+  }
+  auto records = info[4].As<Napi::BigInt64Array>();
+  const size_t wordAt = size_t(wholeNumber(info, 5, "wordAt", records.ElementLength()));
+  if (records.ElementLength() - wordAt < kWords) throwRangeError(env, "the record is too short");
+  const int64_t* const words = records.Data() + wordAt;
+  auto header = info[6].As<Napi::Uint8Array>();
+  const size_t headerBytes = size_t(wholeNumber(info, 7, "headerBytes", header.ByteLength()));
+  auto view = info[8].As<Napi::Uint8Array>();
+  const size_t offset = size_t(wholeNumber(info, 9, "offset", view.ByteLength()));
   double announced;
   memcpy(&announced, words + kSize, sizeof announced);
   const auto no = [&] { return Napi::Boolean::New(env, false); };
   const double room = double(view.ByteLength() - offset) - double(headerBytes);
-  if (!(announced >= 0 && announced <= room) || !copyName(info[1], name)) return no();
+  if (!(announced >= 0 && announced <= room)) return no();
   const size_t size = size_t(announced);
   const size_t padded = (size + kTarBlock - 1) / kTarBlock * kTarBlock;
   if (double(padded) > room) return no();
   uint8_t* const data = view.Data() + offset + headerBytes;
-  const int flags = int(wholeNumber(info, 2, "flags", INT32_MAX)) | O_CLOEXEC;
+  const int flags = int(wholeNumber(info, 3, "flags", INT32_MAX)) | O_CLOEXEC;
   const int fd = openat(int(wholeNumber(info, 0, "dirFd", INT32_MAX)), name, flags);
   if (fd < 0) return no();
   struct stat s;
@@ -348,6 +453,8 @@ void registerFileIo(Napi::Env env, Napi::Object exports) {
   exports.Set("setXattr", Napi::Function::New(env, SetXattr));
   exports.Set("dataSegments", Napi::Function::New(env, DataSegments));
   exports.Set("statInto", Napi::Function::New(env, StatInto));
+  exports.Set("listNames", Napi::Function::New(env, ListNames));
+  exports.Set("lookAt", Napi::Function::New(env, LookAt));
   exports.Set("readWhole", Napi::Function::New(env, ReadWhole));
   exports.Set("syncFiles", Napi::Function::New(env, SyncFiles));
   exports.Set("syncFileSystem", Napi::Function::New(env, SyncFileSystem));

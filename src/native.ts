@@ -274,15 +274,40 @@ export interface Native {
    */
   statInto(fd: number, name: Buffer | null, record: BigInt64Array): number;
   /**
+   * Names in the directory that `fd` stands for (O_PATH will do), in the order of their bytes, each
+   * with a zero behind it. Throws ENOENT, EACCES, ...
+   */
+  listNames(fd: number): Buffer;
+  /**
+   * `statInto` of names from `at` on, a row of `rows` each (src/source/file-stat.ts); and their paths,
+   * `prefix` and name, from `pathsAt` on. Ends early where there is no room for a path, and behind a
+   * directory or a file of `large` bytes.
+   * @param names as of `listNames`
+   * @returns the number of rows
+   */
+  lookAt(
+    fd: number,
+    names: Buffer,
+    at: number,
+    prefix: Buffer,
+    paths: Buffer,
+    pathsAt: number,
+    large: number,
+    rows: BigInt64Array,
+  ): number;
+  /**
    * The member of a small file to `offset` of `view`: header, data, zeros up to whole blocks of 512;
-   * false if it is not just what `record` says, before and after, or has extended attributes, or
-   * cannot be read.
+   * false if it is not just what the record at `wordAt` of `words` says, before and after, or has
+   * extended attributes, or cannot be read.
+   * @param names its name begins at `nameAt`, and ends with a zero
    */
   readWhole(
     dirFd: number,
-    name: Buffer,
+    names: Uint8Array,
+    nameAt: number,
     flags: number,
-    record: BigInt64Array,
+    words: BigInt64Array,
+    wordAt: number,
     header: Uint8Array,
     headerBytes: number,
     view: Uint8Array,

@@ -237,7 +237,9 @@ export abstract class MemberSender {
     this.#headerBytes = headerBytes;
     this.progress[1] = (this.progress[1] as number) + size;
     const data = member.subarray(headerBytes, headerBytes + size);
-    this.line(entry, size, blake3(data).toString('hex'), false, null);
+    this.hasher.reset();
+    this.hasher.update(data);
+    this.line(entry, size, this.hasher.digest('hex'), false, null);
     return true;
   }
 

@@ -2,12 +2,19 @@
  * What the kernel says of a file, in one call and without an object for each time stamp: a scan is
  * made of these. Any thread; synchronous.
  */
-import { getSystemErrorName } from 'node:util';
-import { stpError } from '../errors.js';
+import { codeOfErrno, stpError } from '../errors.js';
 import { native } from '../native.js';
 
 /** Words of a record, as native/file_io.cc fills it. */
 export const STAT_WORDS = 11;
+/** Words of a row of `lookAt`: a record, and three numbers. */
+export const ROW_WORDS = 14;
+/** 0, or why there is no record. */
+export const ROW_ERRNO = 11;
+/** Where in the names its own begins. */
+export const ROW_NAME_AT = 12;
+/** Where in the paths its own ends. */
+export const ROW_PATH_END = 13;
 
 export interface FileStat {
   /** With the type bits. */
@@ -26,19 +33,19 @@ export interface FileStat {
   readonly ctimeNs: bigint;
 }
 
-/** The record of a file: both arrays are views of the same words. */
+/** Records of files: the arrays are views of the same words. */
 export interface StatRecord {
   readonly numbers: Float64Array;
   readonly words: BigInt64Array;
+  /** Inode and device numbers have no sign. */
+  readonly unsigned: BigUint64Array;
 }
 
-export function makeRecord(): StatRecord {
-  const numbers = new Float64Array(STAT_WORDS);
-  return { numbers, words: new BigInt64Array(numbers.buffer) };
+export function makeRecord(words = STAT_WORDS): StatRecord {
+  const numbers = new Float64Array(words);
+  const { buffer } = numbers;
+  return { numbers, words: new BigInt64Array(buffer), unsigned: new BigUint64Array(buffer) };
 }
-
-/** Inode and device numbers have no sign. */
-const unsigned = (word: bigint | undefined): bigint => BigInt.asUintN(64, word as bigint);
 
 /**
  * @param name in the open directory `fd`, and not followed; null: of `fd` itself
@@ -46,23 +53,26 @@ const unsigned = (word: bigint | undefined): bigint => BigInt.asUintN(64, word a
  * @throws ENOENT, EACCES, ...
  */
 export function statOf(fd: number, name: Buffer | null, record: StatRecord): FileStat {
-  const { numbers, words } = record;
-  const errno = native().statInto(fd, name, words);
+  const errno = native().statInto(fd, name, record.words);
   if (errno !== 0) {
-    const code = getSystemErrorName(-errno);
-    throw stpError(code, 'the file cannot be looked at', 'stat');
+    throw stpError(codeOfErrno(errno), 'the file cannot be looked at', 'stat');
   }
+  return statAt(record, 0);
+}
+
+/** What the record says that begins at word `at`. */
+export function statAt({ numbers, words, unsigned }: StatRecord, at: number): FileStat {
   return {
-    mode: numbers[0] as number,
-    uid: numbers[1] as number,
-    gid: numbers[2] as number,
-    size: numbers[3] as number,
-    blocks: numbers[4] as number,
-    nlink: numbers[5] as number,
-    ino: unsigned(words[6]),
-    dev: unsigned(words[7]),
-    rdev: words[8] as bigint,
-    mtimeNs: words[9] as bigint,
-    ctimeNs: words[10] as bigint,
+    mode: numbers[at] as number,
+    uid: numbers[at + 1] as number,
+    gid: numbers[at + 2] as number,
+    size: numbers[at + 3] as number,
+    blocks: numbers[at + 4] as number,
+    nlink: numbers[at + 5] as number,
+    ino: unsigned[at + 6] as bigint,
+    dev: unsigned[at + 7] as bigint,
+    rdev: words[at + 8] as bigint,
+    mtimeNs: words[at + 9] as bigint,
+    ctimeNs: words[at + 10] as bigint,
   };
 }

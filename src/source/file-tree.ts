@@ -10,22 +10,25 @@
  * so a parent that turns into a symlink during the walk leads nowhere. This also makes the depth of
  * a tree independent of PATH_MAX.
  *
- * Everything here is synchronous: it runs in a worker thread. A scan costs one fstatat an entry
- * and three calls a directory.
+ * Everything here is synchronous: it runs in a worker thread. A scan costs one fstatat an entry,
+ * some of them at once (look-ahead.ts), and a few calls a directory.
  */
 
 import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
 import { assert } from '../assert.js';
-import { isCoded, stpError } from '../errors.js';
+import { codeOfErrno, isCoded, stpError } from '../errors.js';
 import { native } from '../native.js';
 import { isAtOrBelow, normalisePath } from './confine.js';
 import type { Selector } from './exclude.js';
-import { type FileStat, makeRecord, type StatRecord, statOf } from './file-stat.js';
+import { type FileStat, makeRecord, type StatRecord, statAt, statOf } from './file-stat.js';
+import { LookAhead } from './look-ahead.js';
 import { compareWalk, displayPath, type EntryType, PATH_BYTES_MAX } from './names.js';
 
 export interface TreeEntry {
   /** As stored: the absolute path without its first slash, `.` for the root directory. */
   readonly path: Buffer;
+  /** The same as text, where every byte is a character that JSON has as it is; else null. */
+  readonly text?: string | null;
   /** The open directory that it is in, and its name there; valid only until the walk goes on. */
   readonly dirFd: number;
   readonly name: Buffer;
@@ -74,6 +77,9 @@ export interface TreeWalkOptions {
 
 /** https://bford.info/cachedir/ */
 const CACHEDIR_TAG = Buffer.from('CACHEDIR.TAG');
+/** It alone, and behind others, as `listNames` has it. */
+const CACHEDIR_NAMES = Buffer.from('CACHEDIR.TAG\0');
+const CACHEDIR_WITHIN = Buffer.from('\0CACHEDIR.TAG\0');
 const CACHEDIR_SIGNATURE = Buffer.from('Signature: 8a477f597d28d172789f06886806bc55');
 
 interface Level {
@@ -87,8 +93,10 @@ interface Level {
   readonly ino: bigint;
   /** Stored path with a slash behind; empty for the root directory. */
   readonly prefix: Buffer;
-  readonly names: readonly Buffer[];
-  next: number;
+  /** As of the addon's `listNames`. */
+  readonly names: Buffer;
+  /** Where in them the next one begins. */
+  at: number;
 }
 
 /** Directories held open on the way down: ancestors further up are opened again on the way back. */
@@ -212,7 +220,7 @@ class LinkTable {
   readonly #devices = new Map<bigint, Map<bigint, { first: Buffer; namesLeft: number }>>();
 
   /** The stored path of the first name, or null if `path` is the first. */
-  firstOf(stat: FileStat, path: Buffer): Buffer | null {
+  firstOf(stat: Pick<FileStat, 'dev' | 'ino' | 'nlink'>, path: Buffer): Buffer | null {
     let inodes = this.#devices.get(stat.dev);
     if (inodes === undefined) {
       inodes = new Map();
@@ -220,7 +228,8 @@ class LinkTable {
     }
     const known = inodes.get(stat.ino);
     if (known === undefined) {
-      inodes.set(stat.ino, { first: path, namesLeft: stat.nlink - 1 });
+      // A copy: the path lies in memory with others.
+      inodes.set(stat.ino, { first: Buffer.from(path), namesLeft: stat.nlink - 1 });
       return null;
     }
     // Nothing is kept for inodes whose names have all been seen.
@@ -240,8 +249,15 @@ export class TreeWalk implements Iterable<TreeEntry> {
   /** Device of the root that is walked. */
   #rootDev = 0n;
   readonly #links = new LinkTable();
-  /** Of the entry that the walk stands at, as it was seen. */
+  readonly #look = new LookAhead();
+  /** Of a root. */
   readonly #record = makeRecord();
+  /** The entry that the walk stands at, as it was seen, and where its name is. */
+  #here: TreeEntry | null = null;
+  #hereRecord = this.#record;
+  #hereWord = 0;
+  #hereNames: Buffer = EMPTY;
+  #hereNameAt = 0;
   readonly #opened = makeRecord();
   readonly #euid = process.geteuid?.() ?? -1;
   #level: Level | null = null;
@@ -281,9 +297,10 @@ export class TreeWalk implements Iterable<TreeEntry> {
       const { parentFd, name, stat } = findRoot(root, this.#record);
       try {
         const path = this.#options.storedAs ?? (root.length === 1 ? DOT : root.subarray(1));
-        const entry = this.#entryOf(path, parentFd, name, stat);
+        const entry = this.#entryOf(path, null, parentFd, name, stat);
         if (entry === null) continue;
         this.#rootDev = entry.dev;
+        this.#standAt(entry, this.#record, 0, Buffer.concat([name, NUL]), 0);
         yield entry;
         if (entry.type !== 'directory') continue;
         this.#level = this.#enter(null, parentFd, entry, name);
@@ -300,25 +317,27 @@ export class TreeWalk implements Iterable<TreeEntry> {
   }
 
   *#below(): Generator<TreeEntry, void, void> {
+    const look = this.#look;
+    look.reset();
     for (let level = this.#level; level !== null; level = this.#level) {
-      const name = level.names[level.next++];
-      if (name === undefined) {
+      if (level.fd < 0 && !reopen(level)) {
+        this.#report(level.prefix.subarray(0, -1), 'ENOENT');
+        level.at = level.names.length;
+      }
+      if (!look.next(level)) {
         leave(level);
         this.#level = level.parent;
         continue;
       }
-      if (level.fd < 0 && !reopen(level)) {
-        this.#report(level.prefix.subarray(0, -1), 'ENOENT');
-        level.next = level.names.length;
-        continue;
-      }
-      const path = join(level.prefix, name);
-      const stat = this.#stat(path, level.fd, name);
-      if (stat === undefined) continue;
+      const { path, word, nameAt } = look;
+      const stat = this.#statOf(look);
+      if (stat === null) continue;
       const isDirectory = (stat.mode & S_IFMT) === S_IFDIR;
       if (this.#options.selector?.excludes(path, isDirectory)) continue;
-      const entry = this.#entryOf(path, level.fd, name, stat);
+      const name = path.subarray(level.prefix.length);
+      const entry = this.#entryOf(path, look.text, level.fd, name, stat);
       if (entry === null) continue;
+      this.#standAt(entry, look.record, word, level.names, nameAt);
       yield entry;
       if (entry.type !== 'directory') continue;
       if (this.#options.oneFileSystem && entry.dev !== this.#rootDev) continue;
@@ -327,20 +346,28 @@ export class TreeWalk implements Iterable<TreeEntry> {
     }
   }
 
-  #stat(path: Buffer, dirFd: number, name: Buffer): FileStat | undefined {
-    if (path.length > PATH_BYTES_MAX) {
-      this.#report(path, 'ENAMETOOLONG');
-      return undefined;
-    }
-    try {
-      return statOf(dirFd, name, this.#record);
-    } catch (e) {
-      this.#report(path, codeOf(e));
-      return undefined;
-    }
+  #standAt(e: TreeEntry, record: StatRecord, word: number, names: Buffer, nameAt: number): void {
+    this.#here = e;
+    this.#hereRecord = record;
+    this.#hereWord = word;
+    this.#hereNames = names;
+    this.#hereNameAt = nameAt;
   }
 
-  #entryOf(path: Buffer, dirFd: number, name: Buffer, stat: FileStat): TreeEntry | null {
+  #statOf({ path, errno, record, word }: LookAhead): FileStat | null {
+    if (path.length > PATH_BYTES_MAX) this.#report(path, 'ENAMETOOLONG');
+    else if (errno !== 0) this.#report(path, codeOfErrno(errno));
+    else return statAt(record, word);
+    return null;
+  }
+
+  #entryOf(
+    path: Buffer,
+    text: string | null,
+    dirFd: number,
+    name: Buffer,
+    stat: FileStat,
+  ): TreeEntry | null {
     let type = typeOf(stat);
     let link: Buffer | null = null;
     if (type === undefined) {
@@ -365,6 +392,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
     const device = type === 'char' || type === 'block';
     return {
       path,
+      text,
       dirFd,
       name,
       type,
@@ -389,12 +417,11 @@ export class TreeWalk implements Iterable<TreeEntry> {
     let fd = -1;
     try {
       fd = openSync(join(procPrefixOf(parentFd), name), OPEN_DIRECTORY);
-      const procPrefix = procPrefixOf(fd);
-      let names = readdirSync(procPrefix, 'buffer').sort(Buffer.compare);
-      if (this.#options.excludeCaches && isCache(names, procPrefix)) names = [CACHEDIR_TAG];
+      let names = native().listNames(fd);
+      if (this.#options.excludeCaches && isCache(names, fd)) names = CACHEDIR_NAMES;
       const prefix = entry.path === DOT ? EMPTY : join(entry.path, SLASH);
       const { dev, ino } = entry;
-      const level = { fd, parent, parentFd, name, dev, ino, prefix, names, next: 0 };
+      const level = { fd, parent, parentFd, name, dev, ino, prefix, names, at: 0 };
       closeFarAncestor(level);
       return level;
     } catch (e) {
@@ -486,15 +513,21 @@ export class TreeWalk implements Iterable<TreeEntry> {
     view: Uint8Array,
     offset: number,
   ): boolean {
-    assert(
-      entry.type === 'file' && this.#record.words[6] === BigInt.asIntN(64, entry.ino),
-      'of the walk',
-    );
+    assert(entry.type === 'file' && entry === this.#here, 'of the walk');
     const isOwn = this.#euid === 0 || entry.uid === this.#euid;
     const flags = isOwn ? OPEN_FILE | O_NOATIME : OPEN_FILE;
-    const { words } = this.#record;
-    const { dirFd, name } = entry;
-    return native().readWhole(dirFd, name, flags, words, header, headerBytes, view, offset);
+    return native().readWhole(
+      entry.dirFd,
+      this.#hereNames,
+      this.#hereNameAt,
+      flags,
+      this.#hereRecord.words,
+      this.#hereWord,
+      header,
+      headerBytes,
+      view,
+      offset,
+    );
   }
 }
 
@@ -527,11 +560,12 @@ export const changedWarning = ({ path }: TreeEntry): TreeWarning => {
 const typeOf = (stat: FileStat): EntryType | undefined => fileTypes.get(stat.mode & S_IFMT);
 
 /** True if a directory says that it is a cache. */
-function isCache(names: readonly Buffer[], procPrefix: Buffer): boolean {
-  if (!names.some((name) => name.equals(CACHEDIR_TAG))) return false;
+function isCache(names: Buffer, dirFd: number): boolean {
+  const isThere = names.indexOf(CACHEDIR_NAMES) === 0 || names.includes(CACHEDIR_WITHIN);
+  if (!isThere) return false;
   let fd = -1;
   try {
-    fd = openSync(join(procPrefix, CACHEDIR_TAG), OPEN_FILE);
+    fd = openSync(join(procPrefixOf(dirFd), CACHEDIR_TAG), OPEN_FILE);
     const start = Buffer.alloc(CACHEDIR_SIGNATURE.length);
     return readSync(fd, start, 0, start.length, 0) > 0 && start.equals(CACHEDIR_SIGNATURE);
   } catch (e) {
