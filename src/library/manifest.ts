@@ -178,7 +178,7 @@ export interface FurtherMedium {
 }
 
 /** What an entry takes over from its source. */
-export type EntryFacts = { readonly text?: string | null } & Omit<
+export type EntryFacts = Omit<
   ManifestEntry,
   | 'kind'
   | 'headerOffset'
@@ -250,7 +250,7 @@ export function encodeEntry(
     e.type === 'char' || e.type === 'block' ? `,"major":${e.major},"minor":${e.minor}` : '';
   const digest = blake3 === null ? '' : `,"blake3":"${blake3}"`;
   return (
-    `{${e.text ? `"path":"${e.text}"` : field('path', e.path)},"type":"${e.type}","mode":${e.mode},"uid":${e.uid},"gid":${e.gid}` +
+    `{${field('path', e.path)},"type":"${e.type}","mode":${e.mode},"uid":${e.uid},"gid":${e.gid}` +
     `,"size":${e.size},"mtimeNs":"${nanosecondsText(e.mtimeNs)}"` +
     `,"ctimeNs":"${nanosecondsText(e.ctimeNs)}","ino":"${inodeText(e.ino)}"` +
     `,"dev":"${deviceText(e.dev)}"${link}${device},"headerOffset":${headerOffset},"dataOffset":${dataOffset}` +

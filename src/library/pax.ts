@@ -23,6 +23,7 @@ import { isUtf8 } from 'node:buffer';
 import { assert } from '../assert.js';
 import { type EntryType, PATH_BYTES_MAX } from '../source/names.js';
 import { ACL_ACCESS, ACL_DEFAULT, aclText, type Xattr } from '../source/xattrs.js';
+import { digitsOf, putBytes, putDecimal, putDigits } from './decimal.js';
 import { SplitTime } from './nanoseconds.js';
 
 export const TAR_BLOCK_BYTES = 512;
@@ -57,6 +58,9 @@ const PREFIX_BYTES = 155;
 const ZERO = 0x30;
 const SPACE = 0x20;
 const SLASH = 0x2f;
+const POINT = 0x2e;
+const NEWLINE = 0x0a;
+const MTIME_KEY = Buffer.from(' mtime=');
 const MAGIC_AND_VERSION = Buffer.from('ustar\x0000', 'latin1');
 const RECORDS_NAME = Buffer.from('././@PaxHeader');
 const SPARSE_NAME = Buffer.from('GNUSparseFile.0/');
@@ -217,6 +221,29 @@ function prefixCut(path: Buffer, bytes: number): number {
   return cut > 0 && cut <= PREFIX_BYTES ? cut : -1;
 }
 
+/** The header of a file or a directory, for the next one that differs only in name, size and time. */
+interface Like {
+  /** Without a name. */
+  readonly block: Buffer;
+  /** -1: there is none. */
+  mode: number;
+  uid: number;
+  gid: number;
+  /** Of the checksum, what does not come from name, size and time. */
+  sum: number;
+}
+
+const newLike = (): Like => ({
+  block: Buffer.alloc(TAR_BLOCK_BYTES),
+  ...{ mode: -1, uid: -1, gid: -1, sum: 0 },
+});
+
+function sumSizeAndTime(block: Buffer, at: number): number {
+  let sum = 0;
+  for (let i = at + SIZE; i < at + CHECKSUM; i++) sum += block[i] as number;
+  return sum;
+}
+
 export class TarHeaderWriter {
   /** The blocks of the last member: as many bytes as `write` returned. */
   buffer = Buffer.alloc(TAR_HEADER_BYTES);
@@ -249,7 +276,6 @@ export class TarHeaderWriter {
     if (bytes <= this.buffer.length) return;
     this.buffer = Buffer.alloc(paddedBytes(bytes));
     this.#recordsHeader = 0;
-    this.#lastAt = -1;
   }
 
   /** Puts the records behind the first block; returns their bytes. */
@@ -289,27 +315,39 @@ export class TarHeaderWriter {
   /** True if ustar's field can say it without loss. */
   #setTime(ns: bigint): boolean {
     const time = this.#time;
-    if (!time.set(ns)) {
-      time.seconds = ns < 0n ? 0 : OCTAL11_MAX;
-      this.#timeText = paxSeconds(ns);
-      return false;
-    }
-    if (time.nanos === 0 && time.seconds <= OCTAL11_MAX) return true;
-    let end = time.nanos === 0 ? -1 : 9;
-    const { fraction } = time;
-    while (end > 0 && fraction.charCodeAt(end - 1) === ZERO) end--;
-    this.#timeText = end < 0 ? String(time.seconds) : `${time.seconds}.${fraction.slice(0, end)}`;
+    this.#timeText = null;
+    if (time.set(ns)) return time.nanos === 0 && time.seconds <= OCTAL11_MAX;
+    time.seconds = ns < 0n ? 0 : OCTAL11_MAX;
+    this.#timeText = paxSeconds(ns);
     return false;
   }
   readonly #time = new SplitTime();
-  #timeText = '';
+  /** Of a time that is not split. */
+  #timeText: string | null = null;
 
   /** Nearly every file has this one. */
   #putTime(): void {
-    const text = this.#timeText;
-    const bytes = paxRecordBytes('mtime'.length, text.length);
-    this.buffer.write(`${bytes} mtime=${text}\n`, this.#recordsEnd, 'latin1');
-    this.#recordsEnd += bytes;
+    if (this.#timeText !== null) {
+      this.#putRecord('mtime', Buffer.from(this.#timeText), false);
+      return;
+    }
+    const { buffer } = this;
+    const { seconds, nanos } = this.#time;
+    let fraction = nanos;
+    let digits = nanos === 0 ? 0 : 9;
+    for (; digits > 0 && fraction % 10 === 0; digits--) fraction /= 10;
+    const valueBytes = digitsOf(seconds) + (digits > 0 ? 1 + digits : 0);
+    const bytes = paxRecordBytes(MTIME_KEY.length - 2, valueBytes);
+    const end = this.#recordsEnd + bytes;
+    let at = putDecimal(buffer, this.#recordsEnd, bytes);
+    at = putDecimal(buffer, putBytes(buffer, at, MTIME_KEY), seconds);
+    if (digits > 0) {
+      buffer[at] = POINT;
+      at = putDigits(buffer, at + 1, digits, fraction);
+    }
+    buffer[at++] = NEWLINE;
+    assert(at === end, 'a pax record has the length it says');
+    this.#recordsEnd = end;
   }
 
   #putXattr({ name, value }: Xattr): void {
@@ -340,7 +378,13 @@ export class TarHeaderWriter {
   #writeRecordsHeader(records: number): void {
     const { buffer } = this;
     if (this.#recordsHeader === records) return;
+    const isThere = this.#recordsHeader > 0;
     this.#recordsHeader = records;
+    if (isThere) {
+      putOctal(buffer, SIZE, 11, records);
+      putChecksum(buffer, 0);
+      return;
+    }
     buffer.fill(0, 0, TAR_BLOCK_BYTES);
     RECORDS_NAME.copy(buffer, NAME);
     putOctal(buffer, MODE, 7, 0o644);
@@ -356,8 +400,9 @@ export class TarHeaderWriter {
   #writeUstar(member: TarMember, at: number): void {
     const { buffer } = this;
     const { type, link, uid, gid, size } = member;
-    if (this.#isLikeLast(member, at)) {
-      this.#rewriteUstar(member.path, size, at);
+    const like = this.#likeOf(member);
+    if (like !== null && like.mode === member.mode && like.uid === uid && like.gid === gid) {
+      this.#rewriteUstar(like, member.path, size, at);
       return;
     }
     buffer.fill(0, at, at + TAR_BLOCK_BYTES);
@@ -372,54 +417,51 @@ export class TarHeaderWriter {
     putOctal(buffer, at + MAJOR, 7, member.major);
     putOctal(buffer, at + MINOR, 7, member.minor);
     const sum = putChecksum(buffer, at);
-    const isShort = type === 'file' && link === null && member.path.length <= NAME_BYTES;
-    this.#lastAt = isShort && member.sparseBytes === undefined ? at : -1;
-    this.#lastMode = member.mode;
-    this.#lastUid = uid;
-    this.#lastGid = gid;
-    this.#lastSum = sum - this.#sumOfVarying(at);
+    if (like !== null) this.#remember(like, member, at, sum);
   }
-  /** Where the last header stands, if it is that of a file with a short name; else -1. */
-  #lastAt = -1;
-  #lastMode = 0;
-  #lastUid = 0;
-  #lastGid = 0;
-  /** Of its checksum, what does not come from name, size and time. */
-  #lastSum = 0;
+  readonly #file = newLike();
+  readonly #directory = newLike();
 
-  /** True if only name, size and time of the header that stands there are others. */
-  #isLikeLast({ type, path, mode, uid, gid, link, sparseBytes }: TarMember, at: number): boolean {
-    return (
-      at === this.#lastAt &&
-      type === 'file' &&
-      path.length <= NAME_BYTES &&
-      mode === this.#lastMode &&
-      uid === this.#lastUid &&
-      gid === this.#lastGid &&
-      link === null &&
-      sparseBytes === undefined
-    );
+  /** Where the last header of this kind is, if such have a short name and nothing unusual. */
+  #likeOf({ type, path, link, sparseBytes }: TarMember): Like | null {
+    if (link !== null || sparseBytes !== undefined) return null;
+    if (type === 'file') return path.length <= NAME_BYTES ? this.#file : null;
+    return type === 'directory' && path.length < NAME_BYTES ? this.#directory : null;
   }
 
-  #rewriteUstar(path: Buffer, size: number, at: number): void {
+  #remember(like: Like, { mode, uid, gid }: TarMember, at: number, sum: number): void {
     const { buffer } = this;
-    buffer.fill(0, at + NAME, at + NAME + NAME_BYTES);
-    path.copy(buffer, at + NAME);
+    buffer.copy(like.block, 0, at, at + TAR_BLOCK_BYTES);
+    like.block.fill(0, NAME, NAME + NAME_BYTES);
+    like.mode = mode;
+    like.uid = uid;
+    like.gid = gid;
+    const name = sumText(buffer, at + NAME, at + NAME + NAME_BYTES);
+    like.sum = sum - name - sumSizeAndTime(buffer, at);
+  }
+
+  /** Only name, size and time are others than in the one before. */
+  #rewriteUstar(like: Like, path: Buffer, size: number, at: number): void {
+    const { buffer } = this;
+    buffer.set(like.block, at);
+    let sum = like.sum;
+    for (let i = 0; i < path.length; i++) {
+      const byte = path[i] as number;
+      buffer[at + NAME + i] = byte;
+      sum += byte;
+    }
+    if (like === this.#directory) {
+      buffer[at + NAME + path.length] = SLASH;
+      sum += SLASH;
+    }
     this.#putSizeAndTime(size, at);
-    putOctal(buffer, at + CHECKSUM, 6, this.#lastSum + this.#sumOfVarying(at));
+    putOctal(buffer, at + CHECKSUM, 6, sum + sumSizeAndTime(buffer, at));
   }
 
   #putSizeAndTime(size: number, at: number): void {
     putOctal(this.buffer, at + SIZE, 11, size > OCTAL11_MAX ? 0 : size);
     // Rounded down and clamped: a record says the rest.
     putOctal(this.buffer, at + MTIME, 11, Math.min(this.#time.seconds, OCTAL11_MAX));
-  }
-
-  #sumOfVarying(at: number): number {
-    const { buffer } = this;
-    let sum = sumText(buffer, at + NAME, at + NAME + NAME_BYTES);
-    for (let i = at + SIZE; i < at + CHECKSUM; i++) sum += buffer[i] as number;
-    return sum;
   }
 
   #putName(member: TarMember, at: number): void {

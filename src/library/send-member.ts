@@ -239,8 +239,27 @@ export abstract class MemberSender {
     const data = member.subarray(headerBytes, headerBytes + size);
     this.hasher.reset();
     this.hasher.update(data);
-    this.line(entry, size, this.hasher.digest('hex'), false, null);
+    const digest = this.hasher.digest('hex');
+    if (entry.isPlain !== true || this.#medium > 0) {
+      this.line(entry, size, digest, false, null);
+      return true;
+    }
+    const headerOffset = this.mediaBytes;
+    const dataOffset = headerOffset + headerBytes;
+    this.mediaBytes = dataOffset + paddedBytes(size);
+    this.onSmall(entry, headerOffset, dataOffset, digest);
     return true;
+  }
+
+  /** The same as `onLine`, of a small file with a plain path: most entries of most trees. */
+  protected onSmall(
+    entry: TreeEntry,
+    headerOffset: number,
+    dataOffset: number,
+    digest: string,
+  ): void {
+    const line = encodeEntry(entry, headerOffset, dataOffset, digest, false);
+    this.onLine(line, entry.size, false);
   }
 
   /** Sends header and data; false if it changed meanwhile and is to be read again. */

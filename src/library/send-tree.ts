@@ -14,7 +14,6 @@
  * Worker thread: all of it blocks.
  */
 import { closeSync, readSync } from 'node:fs';
-import { assert } from '../assert.js';
 import { realtimeNs } from '../clock.js';
 import { isCoded } from '../errors.js';
 import { Selector } from '../source/exclude.js';
@@ -34,12 +33,12 @@ import {
   FRAME_ENTRY,
   FRAME_WARNING,
   type FrameWriter,
-  LINE_BYTES_MAX,
   LINES_BYTES_TARGET,
   type PageSink,
   type Totals,
 } from './frames.js';
 import { LEVELS_MAX } from './levels.js';
+import { LineBuffer } from './line-buffer.js';
 import type { PreviousTree } from './list-transfer.js';
 import { DELTA_NAME_BYTES_MAX, encodeScan, encodeTombstone, encodeWarning } from './manifest.js';
 import type { Content, KnownFile } from './send-delta.js';
@@ -140,14 +139,13 @@ class TreeSender extends MemberSender {
   readonly #spread: Spread | null;
   readonly #directories: OpenDirectory[] = [];
   readonly #scratch = Buffer.allocUnsafeSlow(1 << 18);
-  readonly #lineBytes = Buffer.allocUnsafeSlow(LINE_BYTES_MAX + LINES_BYTES_TARGET);
+  readonly #lines = new LineBuffer();
   /** Lower media are there already. */
   readonly #isResumed: boolean;
   #parent: PreviousTree | null = null;
   #previous: TreeIndexReader | null = null;
   /** The clock went back since the parent's scan: what is older than it may be newer. */
   #trustsNothing = false;
-  #lines = '';
   #bytesFlushed = 0;
   #entries = 0;
   #bytes = 0;
@@ -446,20 +444,40 @@ class TreeSender extends MemberSender {
     for (let start = 0; start < lines.length; ) {
       const newline = lines.indexOf('\n', start + LINES_BYTES_TARGET);
       const end = newline < 0 ? lines.length : newline + 1;
-      this.#lines += lines.slice(start, end);
-      const isDue = this.#bytes - this.#bytesFlushed >= FLUSH_BYTES;
-      if (isDue || this.#lines.length >= LINES_BYTES_TARGET) this.#flushLines();
+      const some = lines.slice(start, end);
+      if (!this.#lines.hasRoomFor(some)) this.#flushLines();
+      this.#lines.put(some);
+      this.#flushIfDue();
       start = end;
     }
   }
 
+  protected override onSmall(
+    entry: TreeEntry,
+    headerOffset: number,
+    dataOffset: number,
+    digest: string,
+  ): void {
+    if (this.#spread !== null) {
+      super.onSmall(entry, headerOffset, dataOffset, digest);
+      return;
+    }
+    this.#count(entry.size);
+    this.#lines.putFile(entry, headerOffset, dataOffset, digest);
+    this.#flushIfDue();
+  }
+
+  #flushIfDue(): void {
+    const isDue = this.#bytes - this.#bytesFlushed >= FLUSH_BYTES;
+    if (isDue || this.#lines.length >= LINES_BYTES_TARGET) this.#flushLines();
+  }
+
   #flushLines(): void {
     this.#bytesFlushed = this.#bytes;
-    if (this.#lines === '') return;
-    const bytes = this.#lineBytes.write(this.#lines);
-    assert(bytes < this.#lineBytes.length, 'lines fit their frame');
-    this.frames.frame(FRAME_ENTRY, this.#lineBytes, bytes);
-    this.#lines = '';
+    const { bytes, length } = this.#lines;
+    if (length === 0) return;
+    this.frames.frame(FRAME_ENTRY, bytes, length);
+    this.#lines.clear();
   }
 
   protected onWarning(warning: TreeWarning): void {

@@ -27,8 +27,8 @@ import { compareWalk, displayPath, type EntryType, PATH_BYTES_MAX } from './name
 export interface TreeEntry {
   /** As stored: the absolute path without its first slash, `.` for the root directory. */
   readonly path: Buffer;
-  /** The same as text, where every byte is a character that JSON has as it is; else null. */
-  readonly text?: string | null;
+  /** Every byte of the path is a character that JSON has as it is; false: it may be so, too. */
+  readonly isPlain?: boolean;
   /** The open directory that it is in, and its name there; valid only until the walk goes on. */
   readonly dirFd: number;
   readonly name: Buffer;
@@ -297,7 +297,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
       const { parentFd, name, stat } = findRoot(root, this.#record);
       try {
         const path = this.#options.storedAs ?? (root.length === 1 ? DOT : root.subarray(1));
-        const entry = this.#entryOf(path, null, parentFd, name, stat);
+        const entry = this.#entryOf(path, false, parentFd, name, stat);
         if (entry === null) continue;
         this.#rootDev = entry.dev;
         this.#standAt(entry, this.#record, 0, Buffer.concat([name, NUL]), 0);
@@ -335,7 +335,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
       const isDirectory = (stat.mode & S_IFMT) === S_IFDIR;
       if (this.#options.selector?.excludes(path, isDirectory)) continue;
       const name = path.subarray(level.prefix.length);
-      const entry = this.#entryOf(path, look.text, level.fd, name, stat);
+      const entry = this.#entryOf(path, look.isPlain, level.fd, name, stat);
       if (entry === null) continue;
       this.#standAt(entry, look.record, word, level.names, nameAt);
       yield entry;
@@ -363,7 +363,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
 
   #entryOf(
     path: Buffer,
-    text: string | null,
+    isPlain: boolean,
     dirFd: number,
     name: Buffer,
     stat: FileStat,
@@ -392,7 +392,7 @@ export class TreeWalk implements Iterable<TreeEntry> {
     const device = type === 'char' || type === 'block';
     return {
       path,
-      text,
+      isPlain,
       dirFd,
       name,
       type,

@@ -48,18 +48,16 @@ export class LookAhead {
   #row = 0;
   #lookedMs = 0;
   #paths = Buffer.alloc(0);
-  /** Where the path of the next row begins, and the text of the first. */
+  /** Where the path of the next row begins. */
   #pathsAt = 0;
-  #textAt = 0;
-  /** Of the paths of all rows; null if they are not plain. */
-  #text: string | null = null;
   /** Of the entry that `next` found: the word where its record begins, ... */
   word = 0;
   /** ... where in the names of the directory its own does, ... */
   nameAt = 0;
-  /** ... its path, and the same as text where JSON has it as it is; else null. */
+  /** ... and its path. */
   path = this.#paths;
-  text: string | null = null;
+  /** Every byte of the path is a character that JSON has as it is; the same for all rows. */
+  isPlain = false;
 
   /** False at the end of the directory. */
   next(of: Listed): boolean {
@@ -69,7 +67,6 @@ export class LookAhead {
     const { numbers } = this.record;
     const [start, end] = [this.#pathsAt, numbers[this.word + ROW_PATH_END] as number];
     this.path = this.#paths.subarray(start, end);
-    this.text = this.#text?.slice(start - this.#textAt, end - this.#textAt) ?? null;
     this.#pathsAt = end;
     this.nameAt = numbers[this.word + ROW_NAME_AT] as number;
     of.at = this.nameAt + this.path.length - of.prefix.length + 1;
@@ -105,9 +102,7 @@ export class LookAhead {
     const room = [prefix, this.#paths, this.#pathsAt, LARGE_BYTES, words] as const;
     this.#rows = native().lookAt(fd, names, at, ...room);
     const end = numbers[(this.#rows - 1) * ROW_WORDS + ROW_PATH_END] as number;
-    const text = this.#paths.toString('latin1', this.#pathsAt, end);
-    this.#text = PLAIN_TEXT.test(text) ? text : null;
-    this.#textAt = this.#pathsAt;
+    this.isPlain = PLAIN_TEXT.test(this.#paths.toString('latin1', this.#pathsAt, end));
     return true;
   }
 }

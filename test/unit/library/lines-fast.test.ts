@@ -2,6 +2,8 @@
 import { blake3 } from '@napi-rs/blake-hash';
 import test from 'ava';
 import fc from 'fast-check';
+import { digitsOf, putDecimal, putDigits } from '../../../src/library/decimal.js';
+import { LineBuffer } from '../../../src/library/line-buffer.js';
 import {
   decodeAnyLine,
   decodeLine,
@@ -65,6 +67,53 @@ test('lines of files: the short way says what the long way says', (t) => {
       const digest = blake3(entry.path).toString('hex');
       const line = encodeEntry(entry, header, data, digest, changed).slice(0, -1);
       t.deepEqual(said(decodeLine, line), said(decodeAnyLine, line));
+    }),
+    runs,
+  );
+});
+
+const PLAIN_PATH = /^[ !#-[\]-~]+$/;
+
+test('lines of plain files as bytes are what the long way writes', (t) => {
+  t.log(`seed ${seed}`);
+  const lines = new LineBuffer();
+  const times = fc.oneof(
+    i64,
+    fc.bigInt({ min: 0n, max: 2n ** 61n }),
+    fc.constantFrom(0n, 1n, 999_999_999n, 1_000_000_000n, 1_700_000_000_000_000_001n, -1n),
+  );
+  const facts = fc.record({ mtimeNs: times, ctimeNs: times });
+  let compared = 0;
+  fc.assert(
+    fc.property(entries, facts, offsets, offsets, (entry, said, header, data) => {
+      if (!PLAIN_PATH.test(entry.path.toString('latin1'))) return;
+      compared++;
+      const file = { ...entry, ...said };
+      const digest = blake3(entry.path).toString('hex');
+      const line = encodeEntry(file, header, data, digest, false);
+      lines.clear();
+      lines.put('{"before":"é"}\n');
+      lines.putFile(file, header, data, digest);
+      t.is(lines.bytes.toString('utf8', 0, lines.length), `{"before":"é"}\n${line}`);
+    }),
+    runs,
+  );
+  t.true(compared > 300, 'enough of them are plain');
+});
+
+test('decimals as bytes', (t) => {
+  t.log(`seed ${seed}`);
+  const into = new Uint8Array(32);
+  const text = (from: number, to: number) => Buffer.from(into.subarray(from, to)).toString();
+  const edges = Array.from({ length: 16 }, (_, i) => 10 ** i);
+  const near = [...edges, ...edges.map((e) => e - 1), 2 ** 31, 2 ** 32, Number.MAX_SAFE_INTEGER];
+  const numbers = fc.oneof(fc.maxSafeNat(), fc.nat(), fc.constantFrom(...near));
+  fc.assert(
+    fc.property(numbers, fc.nat(8), (value, at) => {
+      t.is(digitsOf(value), String(value).length);
+      t.is(text(at, putDecimal(into, at, value)), String(value));
+      const small = value % 1_000_000_000;
+      t.is(text(at, putDigits(into, at, 9, small)), String(small).padStart(9, '0'));
     }),
     runs,
   );

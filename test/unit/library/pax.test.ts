@@ -232,16 +232,25 @@ test('a writer makes of each member what a new one makes of it', (t) => {
     mode: fc.constantFrom(0o644, 0o755),
     uid: fc.constantFrom(0, 1000, 0o7777777 + 1),
     size: fc.constantFrom(0, 1, 15_000, 0o77777777777 + 1),
-    mtimeNs: fc.constantFrom(0n, -1n, 1_700_000_000_000_000_000n, 1_700_000_000_123_456_789n, 5n),
+    mtimeNs: fc.constantFrom(
+      0n,
+      -1n,
+      1_700_000_000_000_000_000n,
+      1_700_000_000_123_456_789n,
+      1_700_000_000_123_400_000n,
+      5n,
+    ),
+    isDirectory: fc.constantFrom(false, false, true),
     link: fc.constantFrom(null, null, null, Buffer.from('elsewhere')),
     sparseBytes: fc.constantFrom(undefined, undefined, undefined, 1 << 30),
   });
   fc.assert(
     fc.property(fc.array(members, { minLength: 2, maxLength: 12 }), (all) => {
       const writer = new TarHeaderWriter();
-      for (const { link, sparseBytes, ...facts } of all) {
+      for (const { link, sparseBytes, isDirectory, ...facts } of all) {
         const sparse = sparseBytes === undefined ? {} : { sparseBytes };
-        const file = { ...facts, ...sparse };
+        const directory = { ...facts, size: 0, type: 'directory' as const };
+        const file = isDirectory ? directory : { ...facts, ...sparse };
         const member = link === null ? file : { ...facts, link, size: 0, type: 'symlink' as const };
         const bytes = writer.write({ ...plain, ...member });
         t.deepEqual(Buffer.from(writer.buffer.subarray(0, bytes)), headerOf(member));
