@@ -152,9 +152,11 @@ export abstract class MemberSender {
   /** A member without data; returns the attributes that it went with. */
   protected sendHeader(entry: TreeEntry, dumpdir: Buffer | null): Xattr[] | null {
     const xattrs = entry.type === 'hardlink' ? null : this.xattrsOf(entry, accessOf(entry));
-    this.member({ ...entry, xattrs, dumpdir }, 0);
+    // A copy of an entry costs more than its header: most have neither.
+    const isPlain = xattrs === null && dumpdir === null;
+    this.member(isPlain ? entry : { ...entry, xattrs, dumpdir }, 0);
     const digest = entry.type === 'file' ? BLAKE3_EMPTY : null;
-    this.line(entry, 0, digest, false, { xattrs });
+    this.line(entry, 0, digest, false, isPlain ? null : { xattrs });
     return xattrs;
   }
 
