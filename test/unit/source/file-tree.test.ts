@@ -4,6 +4,7 @@ import {
   chmodSync,
   closeSync,
   linkSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -21,6 +22,8 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { native } from '../../../src/native.js';
+import { makeRecord, ROW_WORDS } from '../../../src/source/file-stat.js';
 import {
   isSameFile,
   type TreeEntry,
@@ -167,6 +170,105 @@ test('what vanishes during the walk is a warning', (t) =>
       ['ENOENT', 'ENOENT'],
     );
     t.regex(warnings[1]?.message ?? '', /\/b vanished/);
+  }));
+
+/** What the walk does meanwhile is that it stands still. */
+function standStill(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
+
+test('what was looked at with others is looked at once more if the walk comes to it late', (t) =>
+  inDirectory((d) => {
+    for (const name of ['a', 'b', 'c', 'd']) writeFileSync(join(d, name), name);
+    const sizes: number[] = [];
+    const { names, warnings } = walk(d, (e, tree) => {
+      if (e.type !== 'file') return;
+      sizes.push(e.size);
+      if (sizes.length === 1) {
+        appendFileSync(join(d, 'b'), 'more');
+        unlinkSync(join(d, 'c'));
+        renameSync(join(d, 'd'), join(d, 'e'));
+        writeFileSync(join(d, 'd'), 'another');
+        standStill(20);
+      }
+      const fd = tree.open(e);
+      t.true(fd >= 0, 'no file is taken for one that was replaced');
+      closeSync(fd);
+    });
+    t.deepEqual(
+      names.map((n) => n.slice(-1)),
+      ['', 'a', 'b', 'd'],
+    );
+    t.deepEqual(sizes, [1, 5, 7]);
+    t.deepEqual(
+      warnings.map((w) => w.code),
+      ['ENOENT'],
+    );
+  }));
+
+test('a directory with many entries is walked in the order of their bytes', (t) =>
+  inDirectory((d) => {
+    const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
+    t.log(`seed ${seed}`);
+    const parts = ['a', 'aa', 'b', '-', '\x01', '\x7f', '\xe9', '\xff', 'x'.repeat(60)];
+    const wanted = new Set<string>();
+    let random = seed;
+    while (wanted.size < 500) {
+      let name = '';
+      for (let i = 0; i < 4; i++) {
+        random = (Math.imul(random, 1103515245) + 12345) >>> 0;
+        name += parts[(random >>> 16) % parts.length];
+      }
+      wanted.add(name);
+    }
+    const inOrder = [...wanted].map((n) => Buffer.from(n, 'latin1')).sort(Buffer.compare);
+    for (const [i, name] of inOrder.entries()) {
+      const path = Buffer.concat([Buffer.from(`${d}/`), name]);
+      if (i % 7 === 0) mkdirSync(path);
+      else writeFileSync(path, i % 5 === 0 ? Buffer.alloc(300 << 10) : name);
+    }
+    const { entries } = walk(d);
+    const names = entries.slice(1).map((e) => e.name.toString('latin1'));
+    t.deepEqual(
+      names,
+      inOrder.map((n) => n.toString('latin1')),
+    );
+    for (const e of entries.slice(1)) {
+      const { ino } = lstatSync(Buffer.concat([Buffer.from(`${d}/`), e.name]));
+      t.is(e.ino, BigInt(ino));
+      t.is(e.path.toString('latin1'), `${d.slice(1)}/${e.name.toString('latin1')}`);
+      const isPlain = /^[ !#-[\]-~]+$/.test(e.path.toString('latin1'));
+      t.true(isPlain || !e.isPlain);
+    }
+  }));
+
+test('names and records of the addon have their bounds', (t) =>
+  inDirectory((d) => {
+    writeFileSync(join(d, 'f'), 'data');
+    const fd = openSync(d, 'r');
+    const rows = makeRecord(2 * ROW_WORDS).words;
+    const paths = Buffer.alloc(8);
+    const look = (names: Buffer, at: number, pathsAt: number) =>
+      native().lookAt(fd, names, at, Buffer.from('pre/'), paths, pathsAt, 1 << 20, rows);
+    try {
+      const names = native().listNames(fd);
+      t.is(names.toString(), 'f\0');
+      t.is(look(names, 0, 0), 1);
+      t.is(paths.toString('latin1', 0, 5), 'pre/f');
+      t.is(look(names, 0, 4), 0, 'no room for the path');
+      t.is(look(names, 2, 0), 0, 'no name');
+      t.throws(() => look(names, 3, 0), { code: 'EINVAL' });
+      t.throws(() => look(names, 0, 9), { code: 'EINVAL' });
+      t.throws(() => look(Buffer.from('f'), 0, 0), { code: 'EINVAL' }, 'a name without an end');
+      const read = (names: Buffer, wordAt: number) =>
+        native().readWhole(fd, names, 0, 0, rows, wordAt, paths, 0, Buffer.alloc(512), 0);
+      t.true(read(names, 0));
+      t.throws(() => read(names.subarray(0, 1), 0), { code: 'EINVAL' });
+      t.throws(() => read(names, rows.length - 5), { code: 'EINVAL' });
+    } finally {
+      closeSync(fd);
+    }
+    t.throws(() => native().listNames(1 << 20), { code: 'EBADF' });
   }));
 
 test('a missing root, and one below a symlink, are errors', (t) =>
