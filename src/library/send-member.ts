@@ -168,6 +168,7 @@ export abstract class MemberSender {
   protected member(member: Parameters<TarHeaderWriter['write']>[0], dataBytes: number): void {
     const headerBytes = this.#headers.write(member);
     this.#headerBytes = headerBytes;
+    this.frames.align(dataBytes, headerBytes);
     this.frames.beginMedia(headerBytes + paddedBytes(dataBytes));
     this.frames.put(this.#headers.buffer, 0, headerBytes);
   }
