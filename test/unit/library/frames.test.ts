@@ -4,17 +4,18 @@ import { Blake3Hasher, blake3 } from '@napi-rs/blake-hash';
 import test from 'ava';
 import fc from 'fast-check';
 import {
-  ALIGNED_FROM_BYTES,
   assertTotals,
   encodeTotals,
   FRAME_DATA,
   FRAME_END,
   FRAME_ENTRY,
+  FRAME_FILE,
   FRAME_MEDIA,
   FRAME_PAD,
   FRAME_WARNING,
   FrameReader,
   FrameWriter,
+  LARGE_DATA_BYTES,
   LINE_BYTES_MAX,
 } from '../../../src/library/frames.js';
 import { inDirectory, MemoryPipe } from './stand-ins.js';
@@ -36,7 +37,7 @@ const readerOf = (...parts: Uint8Array[]): FrameReader => {
 };
 
 const hostile: [string, Buffer, RegExp][] = [
-  ['an unknown type', header(11, 1), /type 11 is unknown/],
+  ['an unknown type', header(12, 1), /type 12 is unknown/],
   ['type 0', header(0, 1), /type 0 is unknown/],
   ['the highest type', header(0xffffffff, 1), /type 4294967295 is unknown/],
   ['flags', header(FRAME_END, 1, 1), /flags 1 of a END frame/],
@@ -44,6 +45,7 @@ const hostile: [string, Buffer, RegExp][] = [
   ['a length over 2^53', header(FRAME_DATA, 2n ** 53n), /longer than/],
   ['a length over 2^63', header(FRAME_MEDIA, 2n ** 64n - 512n), /longer than/],
   ['padding of more than any page', header(FRAME_PAD, (1 << 20) + 1), /longer than/],
+  ['a large file that is none', header(FRAME_FILE, (4 << 20) + 31), /none of a large file/],
   ['an empty frame', header(FRAME_ENTRY, 0), /is empty/],
   ['media of half a block', header(FRAME_MEDIA, 511), /whole blocks/],
 ];
@@ -158,7 +160,7 @@ test('much data begins at a page, wherever the frame before ended', (t) => {
       const pipe = new MemoryPipe([page]);
       const writer = new FrameWriter(pipe);
       writer.frame(FRAME_WARNING, fill(size));
-      writer.align(ALIGNED_FROM_BYTES - (isMuch ? 0 : 1), headBytes);
+      writer.align(LARGE_DATA_BYTES - (isMuch ? 0 : 1), headBytes);
       writer.begin(FRAME_DATA, headBytes + 1);
       writer.put(fill(headBytes), 0, headBytes);
       writer.put(fill(1), 0, 1);
