@@ -49,6 +49,8 @@ export interface EstablishedClient {
   readonly errors: LineChannel;
   /** The data streams that the request announced, in the order of their roles. */
   readonly streams: readonly number[];
+  /** Tells the server why there is no more; the first time counts. Never rejects. */
+  readonly fail: (reason: unknown) => Promise<void>;
 }
 
 export interface ClientOptions {
@@ -363,7 +365,7 @@ export class BackupClient {
     const onEnd = () => void tell(session.signal.reason);
     session.signal.addEventListener('abort', onEnd, { once: true });
     try {
-      await this.#serve(session, control, errors);
+      await this.#serve(session, control, errors, tell);
     } catch (e) {
       await tell(e);
       throw e;
@@ -374,7 +376,12 @@ export class BackupClient {
     }
   }
 
-  async #serve(session: ClientSession, control: LineChannel, errors: LineChannel): Promise<void> {
+  async #serve(
+    session: ClientSession,
+    control: LineChannel,
+    errors: LineChannel,
+    fail: EstablishedClient['fail'],
+  ): Promise<void> {
     const { network, job, log, timeoutMs } = this.#options;
     const context = this.#storageContexts.get(session);
     assert(context?.storage && context.streams, 'a session is established without its storage');
@@ -395,6 +402,6 @@ export class BackupClient {
     log.info(`session ${session.label}: ${request.op} for ${request.host}`);
     const { storage, accepted: streams } = context;
     const { label, signal } = session;
-    await job({ label, signal, request, network, storage, control, errors, streams });
+    await job({ label, signal, request, network, storage, control, errors, streams, fail });
   }
 }

@@ -348,7 +348,7 @@ class SessionRun {
     return this.#session({ via: order.via, streams }, async (session, keep) => {
       const onComplaint = (complaint: Complaint): void => this.#complain(complaint);
       const throttle = throttleOf(config.limits);
-      const [first, ...others] = session.detachAll() as [MoverLink, ...MoverLink[]];
+      const [first, ...others] = (await session.detachAll()) as [MoverLink, ...MoverLink[]];
       const mover = keep(
         Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', first, job, onComplaint, {
           throttle,
@@ -442,14 +442,11 @@ class SessionRun {
     Mover.prepare('restore-sender');
     return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1, options });
+      const link = await session.detach();
       const mover = keep(
-        Mover.start<SendSetJob, null>(
-          'restore-sender',
-          session.detach(),
-          job,
-          (c) => this.#complain(c),
-          { throttle: slowedTo(throttleOf(config.limits), order.bytesPerSecond) },
-        ),
+        Mover.start<SendSetJob, null>('restore-sender', link, job, (c) => this.#complain(c), {
+          throttle: slowedTo(throttleOf(config.limits), order.bytesPerSecond),
+        }),
       );
       const { totals } = await session.wait(mover.done);
       const summary = await session.summary();
