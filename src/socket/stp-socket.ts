@@ -263,7 +263,8 @@ export class StpSocket extends Duplex {
     this.#idle?.touch();
     this.emit('connect');
     this.emit('ready');
-    this.#startReading();
+    /* As net: who waited for 'connect' by a promise goes on before a reset that is here already. */
+    queueMicrotask(() => this.#startReading());
   }
 
   #why(event: DirectorEvent, { port, localPort }: ConnectRequest): Error {

@@ -200,6 +200,10 @@ export async function pour(
   return { bytes, digest: hash.digest('hex') };
 }
 
+/** Dials what resets at once, maybe before Node has seen that it was connected: how that ends. */
+export const fateOf = (t: Test, host: Host | undefined, address: string): Promise<string> =>
+  dial(t, host, address).then(fate, (e: NodeJS.ErrnoException) => e.code ?? e.message);
+
 /** How a socket's input ends: its error's code, `end` in order, or `close` without either. */
 export function fate(socket: AnySocket): Promise<string> {
   return new Promise((resolve) => {
