@@ -9,6 +9,7 @@ import { assert } from '../assert.js';
 import { monotonicMs } from '../clock.js';
 import type { STPConnect } from '../connect/stp-connect.js';
 import { messageOf } from '../errors.js';
+import { absence } from './absent.js';
 import { type ClientSession, ClientSessions, type NetworkPair } from './client-sessions.js';
 import type { ClientConfig } from './config.js';
 import { HOST_NAME_PATTERN } from './config.js';
@@ -286,11 +287,11 @@ export class BackupClient {
   /** Tells the server why, in the form that it waits for, and closes. */
   async #giveUp(fd: number, answered: boolean, e: unknown): Promise<void> {
     const { network } = this.#options;
-    const reason = messageOf(e);
     if (!answered) {
-      await refuse(network, fd, reason);
+      await refuse(network, fd, messageOf(absence(e) ?? e));
       return;
     }
+    const { message: reason } = reasonOf(e);
     try {
       await new LineChannel(network, fd, 'the server').send({ type: 'failed', reason });
       await network.close(fd);
@@ -318,7 +319,7 @@ export class BackupClient {
       await network.close(arrival.fd);
     } catch (e) {
       session.end(e as Error);
-      await refuse(network, arrival.fd, messageOf(e));
+      await refuse(network, arrival.fd, messageOf(absence(e) ?? e));
     }
   }
 

@@ -21,6 +21,7 @@ import { codingOf } from '../library/media-plan.js';
 import { chainThrough, lastSetOf, openParent, parentListOf } from '../library/set-tree.js';
 import type { SetSummary } from '../library/set-writer.js';
 import { reasonOf as lackOf } from '../socket/reason.js';
+import { absence } from './absent.js';
 import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import { StepError, type StepRecord } from './handshake-steps.js';
@@ -469,7 +470,9 @@ class SessionRun {
       movers.push(mover);
       return mover;
     };
-    const { session, connect } = await this.#open(way);
+    const { session, connect } = await this.#open(way).catch((e: unknown) => {
+      throw absence(e) ?? e;
+    });
     try {
       return await work(session, keep);
     } catch (e) {
@@ -497,7 +500,7 @@ class SessionRun {
     try {
       return await this.#openVia('network', streams);
     } catch (e) {
-      const { code, message } = reasonOf(e);
+      const { code, message } = reasonOf(absence(e) ?? e);
       throw stpError(code, `${message} (not through the array: ${lack})`);
     }
   }

@@ -43,7 +43,7 @@ export interface DatabaseHouse {
 }
 
 /** Starts a role and waits for its readiness line. */
-async function startRole(t: ExecutionContext, ...args: string[]): Promise<Service> {
+export async function startRole(t: ExecutionContext, ...args: string[]): Promise<Service> {
   const child = spawn(process.execPath, [stpbackup, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
