@@ -3,10 +3,10 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { freePair } from '../../../bench/harness/free-pair.js';
 import { runProgram, startArray } from '../../support/array.js';
 import { lastEvent } from '../../support/events.js';
 import { startRole } from './database-rig.js';
-import { freePair } from './rig.js';
 
 interface Place {
   readonly base: string;

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { freePair } from '../../../bench/harness/free-pair.js';
 import type { ServerConfig } from '../../../src/backup/config.js';
 import { DatabaseSession } from '../../../src/backup/database-client.js';
 import {
@@ -32,7 +33,7 @@ import {
 import { POLLIN } from '../../../src/connect/channel.js';
 import { AF_INET, type STPConnect } from '../../../src/connect/stp-connect.js';
 import { stpError } from '../../../src/errors.js';
-import { freePair, LoopbackConnect, until } from './rig.js';
+import { LoopbackConnect, until } from './rig.js';
 
 const CLIENT: StepNumber[] = [
   ...[182, 184, 186, 188, 190, 192, 194, 196],

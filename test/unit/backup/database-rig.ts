@@ -13,9 +13,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
+import { freePair } from '../../../bench/harness/free-pair.js';
 import type { SetSummary } from '../../../src/library/set-writer.js';
 import { type Finished, finished, runProgram, startArray, until } from '../../support/array.js';
-import { freePair } from './rig.js';
 
 export const stpbackup = fileURLToPath(new URL('../../../src/ctl/stpbackup.js', import.meta.url));
 

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { freePair } from '../../../bench/harness/free-pair.js';
 import { BackupClient, type EstablishedClient } from '../../../src/backup/client.js';
 import { runClientJob } from '../../../src/backup/client-jobs.js';
 import type { ClientConfig, ServerConfig } from '../../../src/backup/config.js';
@@ -14,7 +15,6 @@ import { StorageAccess } from '../../../src/backup/storage-access.js';
 import { STPConnect } from '../../../src/connect/stp-connect.js';
 import { native } from '../../../src/native.js';
 import { startArray } from '../../support/array.js';
-import { freePair } from './rig.js';
 
 export interface House {
   readonly base: string;

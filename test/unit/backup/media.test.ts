@@ -15,10 +15,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
+import { freePair } from '../../../bench/harness/free-pair.js';
 import { type Finished, finished, runProgram, startArray, until } from '../../support/array.js';
 import { makeTree } from '../library/media-kinds.js';
 import { run } from '../library/stand-ins.js';
-import { freePair } from './rig.js';
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 /** For a machine that is busy with something else; nothing is measured. */
