@@ -105,7 +105,11 @@ async function startHouse(
 
 const setDirectory = (base: string): string => {
   const sets = join(base, 'library/sets');
-  return join(sets, readdirSync(sets).sort().at(-1) as string);
+  // Names have seconds only, which two sets may share.
+  const startOf = (id: string): string =>
+    JSON.parse(readFileSync(join(sets, id, 'set.json'), 'utf8')).startedAt;
+  const ids = readdirSync(sets).sort((a, b) => (startOf(a) < startOf(b) ? -1 : 1));
+  return join(sets, ids.at(-1) as string);
 };
 
 test.serial(
