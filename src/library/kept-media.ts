@@ -12,7 +12,8 @@ import { PlainFile } from './bytes.js';
 import { writeAll } from './frames.js';
 import { type KeptMedium, keptItems } from './kept-lines.js';
 import type { FurtherMedium } from './manifest.js';
-import { digestOfMedia, mediumFile } from './media.js';
+import { mediumFile } from './media.js';
+import { digestOfMedia } from './media-digest.js';
 import { TAR_END_BYTES, writeVoid } from './pax.js';
 
 const WRITE = constants.O_WRONLY | constants.O_NOFOLLOW;
