@@ -263,8 +263,7 @@ export class StpSocket extends Duplex {
     this.#idle?.touch();
     this.emit('connect');
     this.emit('ready');
-    /* As net: who waited for 'connect' by a promise goes on before a reset that is here already. */
-    queueMicrotask(() => this.#startReading());
+    this.#startReading();
   }
 
   #why(event: DirectorEvent, { port, localPort }: ConnectRequest): Error {

@@ -1,7 +1,4 @@
-/**
- * A worker that attaches for itself and sends back what it is sent, or, with `resets`, resets each
- * connection at once. Tells its port; ends when told.
- */
+/** A worker that attaches for itself and sends back what it is sent. Tells its port; ends when told. */
 import { once } from 'node:events';
 import { parentPort, workerData } from 'node:worker_threads';
 import { attach } from '../../src/index.js';
@@ -9,8 +6,7 @@ import { attach } from '../../src/index.js';
 const host = await attach({ runDirectory: workerData.runDirectory, stg: 'test' });
 const server = host.createServer((socket) => {
   socket.on('error', () => {});
-  if (workerData.resets) socket.resetAndDestroy();
-  else socket.on('data', (chunk) => socket.write(chunk));
+  socket.on('data', (chunk) => socket.write(chunk));
 });
 server.listen(0);
 await once(server, 'listening');
