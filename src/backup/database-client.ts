@@ -47,7 +47,7 @@ import type {
 import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
-import { moverLink } from './mover-link.js';
+import { type MoverLink, moverLink } from './mover-link.js';
 import { type MoverTimes, type Slowest, slowestOf, type Waited, waitedOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol.js';
 import { reasonOf } from './reason.js';
@@ -139,16 +139,25 @@ export class DatabaseSession {
     }
   }
 
-  /** Gives the data stream to a thread; once. */
-  start<J, R>(entry: Parameters<typeof Mover.start>[0], job: J): Mover<R> {
-    const { storage, data } = this.connections;
+  /** Gives the data stream to a thread; once. @throws the server's reason if it broke the stream */
+  async start<J, R>(entry: Parameters<typeof Mover.start>[0], job: J): Promise<Mover<R>> {
+    const link = await this.#link();
     const onComplaint = (complaint: Complaint): void => {
       this.options.onComplaint?.(complaint);
       void this.control.send({ type: 'complaint', complaint });
     };
     const { config, bytesPerSecond } = this.options;
     const throttle = slowedTo(throttleOf(config.limits), bytesPerSecond);
-    return Mover.start<J, R>(entry, moverLink(storage, data), job, onComplaint, { throttle });
+    return Mover.start<J, R>(entry, link, job, onComplaint, { throttle });
+  }
+
+  async #link(): Promise<MoverLink> {
+    const { storage, data } = this.connections;
+    try {
+      return moverLink(storage, data);
+    } catch (e) {
+      throw await bestReason(e, answerOf(this.control, this.options.server.name));
+    }
   }
 
   /**
@@ -344,7 +353,7 @@ export function backUpCommand(
     let mover: Mover<null> | undefined;
     try {
       const job: SendStreamJob = { fd: pipe.read, path: name };
-      mover = keep(session.start<SendStreamJob, null>(SENDERS.command, job));
+      mover = keep(await session.start<SendStreamJob, null>(SENDERS.command, job));
       const whole = mover.held.then(() => program.ended).then(() => mover?.release());
       whole.catch(() => {});
       return await Promise.race([
@@ -373,7 +382,8 @@ export function backUpPostgresql(
 ): Promise<DatabaseReport> {
   return inSession(options, { op: 'store', kind: 'postgresql', name }, async (session, keep) => {
     const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
-    return session.run(keep(session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job)));
+    const sender = await session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job);
+    return session.run(keep(sender));
   });
 }
 
@@ -396,7 +406,7 @@ export function backUpSqlite(
         path: `${name}.sqlite`,
         listBytes: session.ready.parent?.listBytes ?? 0,
       };
-      const sender = keep(session.start<SendSqliteJob, null>(SENDERS.sqlite, job));
+      const sender = keep(await session.start<SendSqliteJob, null>(SENDERS.sqlite, job));
       mover = sender;
       return await session.run(sender);
     } finally {
@@ -449,7 +459,7 @@ export function restoreToCommand(
     };
     try {
       const job: ReceiveStreamJob = { fd: pipe.write };
-      const mover = keep(session.start<ReceiveStreamJob, null>('stream-receiver', job));
+      const mover = keep(await session.start<ReceiveStreamJob, null>('stream-receiver', job));
       // The end of its input, and only then its own end.
       const ended = mover.done.then(() => {
         closeWrite();
@@ -504,7 +514,7 @@ export async function restoreToFile(
     const fd = openSync(partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
     try {
       const job: ReceiveStreamJob = { fd };
-      const mover = keep(session.start<ReceiveStreamJob, null>('stream-receiver', job));
+      const mover = keep(await session.start<ReceiveStreamJob, null>('stream-receiver', job));
       const report = await session.run(mover);
       fsyncSync(fd);
       renameSync(partial, path);
@@ -538,7 +548,7 @@ export function restoreToDirectory(
 ): Promise<DatabaseReport> {
   return inSession(options, fetchRequest(order, options.config), async (session, keep) => {
     const job: RestoreSetJob = { target: realTarget(target), options: PLAIN_RESTORE, below: null };
-    const mover = session.start<RestoreSetJob, RestoreSetResult>('restore-receiver', job);
+    const mover = await session.start<RestoreSetJob, RestoreSetResult>('restore-receiver', job);
     return session.run(keep(mover));
   });
 }

@@ -2,10 +2,11 @@
 import { type Command, Option } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
 import { parseRate, RATE_RULE } from '../../backup/rate.js';
+import { ABSENT_CODE } from '../../backup/reason.js';
 import type { Use } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
 import { outliveReader } from '../command-line.js';
-import { askSession, type ServerOptions } from './ask-server.js';
+import { askSession, NotRunningError, type ServerOptions } from './ask-server.js';
 import { SessionView, type ViewOptions } from './session-view.js';
 
 export interface SessionVerbOptions extends ServerOptions, ViewOptions {
@@ -96,5 +97,5 @@ async function follow(
     throw stpError('ECANCELED', 'interrupted: the session was given up, and leaves no set');
   }
   const { code, message } = view.failure ?? { code: 'EIO', message: 'the server said nothing' };
-  throw stpError(code, message);
+  throw code === ABSENT_CODE ? new NotRunningError(message) : stpError(code, message);
 }
