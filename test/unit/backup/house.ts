@@ -8,7 +8,7 @@ import { BackupClient } from '../../../src/backup/client.js';
 import { runClientJob } from '../../../src/backup/client-jobs.js';
 import type { ClientConfig, ServerConfig } from '../../../src/backup/config.js';
 import type { StepRecord } from '../../../src/backup/handshake-steps.js';
-import type { Complaint, Progress } from '../../../src/backup/protocol.js';
+import type { Complaint, Progress } from '../../../src/backup/protocol-words.js';
 import { BackupServer } from '../../../src/backup/server.js';
 import { StorageAccess } from '../../../src/backup/storage-access.js';
 import { STPConnect } from '../../../src/connect/stp-connect.js';
