@@ -11,7 +11,6 @@
  */
 import { closeSync, constants, existsSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded } from '../errors.js';
 import { compareWalk, displayPath } from '../source/names.js';
 import { PlainFile } from './bytes.js';
@@ -28,6 +27,7 @@ import {
   encodeKept,
   encodeVoid,
   endOffset,
+  hasLargeData,
   LineError,
   type ManifestEntry,
   type ManifestVoid,
@@ -37,14 +37,13 @@ import {
   memberOf,
 } from './manifest.js';
 import { type MediaReader, mediumFile } from './media.js';
-import { MediaCursor } from './media-cursor.js';
+import { DigestingCursor } from './media-digest.js';
 import { paddedBytes, TAR_END_BYTES } from './pax.js';
 import { MANIFEST_FILE } from './set-writer.js';
 import { isAtOrBelow } from './stored-path.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
 import { type ParentList, TreeMerge } from './tree-merge.js';
 import { writeAll } from './write-all.js';
-import { Xxh3Hasher } from './xxh3.js';
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
 
@@ -81,14 +80,13 @@ function tile(tiling: MediaTiling, record: ManifestEntry | ManifestVoid): void {
 
 /** One medium of it, read from front to back beside its lines. */
 class Medium {
-  readonly cursor: MediaCursor;
+  readonly cursor: DigestingCursor;
   end = 0;
-  readonly #whole = new Xxh3Hasher();
   #broken: string | null = null;
   #hasVoid = false;
 
   constructor(readonly media: MediaReader) {
-    this.cursor = new MediaCursor(media, this.#whole);
+    this.cursor = new DigestingCursor(media);
   }
 
   addVoid(): void {
@@ -97,8 +95,8 @@ class Medium {
 
   facts(): KeptMedium {
     const isKnown = this.#broken === null && !this.#hasVoid;
-    this.#whole.update(new Uint8Array(TAR_END_BYTES));
-    return { bytes: this.end, xxh3: isKnown ? this.#whole.text() : null };
+    this.cursor.add(new Uint8Array(TAR_END_BYTES));
+    return { bytes: this.end, xxh3: isKnown ? this.cursor.text : null };
   }
 
   /** True if the member is what its line says. */
@@ -139,9 +137,8 @@ class Medium {
       if (different !== null) return `the header of ${name} is damaged: ${different}`;
       const data = mediaDataBytes(entry);
       if (data > 0) {
-        const digest = new Blake3Hasher();
-        cursor.pass(data, digest);
-        if (digest.digest('hex') !== mediaDigest(entry)) return `${name} does not have its digest`;
+        const blake3 = cursor.passData(data, hasLargeData(entry));
+        if (blake3 !== mediaDigest(entry)) return `${name} does not have its digest`;
       }
       const padding = cursor.take(paddedBytes(data) - data);
       return padding.some((byte) => byte !== 0) ? `the padding behind ${name} is not zero` : null;

@@ -16,7 +16,6 @@
  */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
-import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf, stpError } from '../errors.js';
 import { displayPath } from '../source/names.js';
 import { type BlockList, blocksFile, listBytesOf, readBlockList } from './blocks.js';
@@ -24,6 +23,7 @@ import { digestOfFile } from './digest.js';
 import type { StoredSet } from './library.js';
 import {
   endOffset,
+  hasLargeData,
   type ManifestEntry,
   type ManifestReader,
   type ManifestVoid,
@@ -31,13 +31,13 @@ import {
   mediaDigest,
   memberOf,
 } from './manifest.js';
-import { digestOfMedia, type MediaReader } from './media.js';
-import { MediaCursor } from './media-cursor.js';
+import type { MediaReader } from './media.js';
+import { type ByteSink, MediaCursor } from './media-cursor.js';
+import { DigestingCursor, digestOfMedia, digestOfNext } from './media-digest.js';
 import type { VolumeFacts } from './media-plan.js';
 import type { VolumePlace } from './media-volumes.js';
 import { paddedBytes, TAR_BLOCK_BYTES, TAR_END_BYTES } from './pax.js';
 import { MemberError, memberDifference, readMember, voidBytes } from './tar-member.js';
-import { Xxh3Hasher } from './xxh3.js';
 
 export type CheckDepth =
   | { readonly kind: 'structure' }
@@ -86,7 +86,8 @@ interface OpenMedium {
   readonly medium: number;
   readonly media: MediaReader;
   readonly cursor: MediaCursor;
-  readonly whole: Xxh3Hasher | null;
+  /** The same, where the digest of the medium is wanted. */
+  readonly whole: DigestingCursor | null;
   readonly xxh3: string;
 }
 
@@ -275,8 +276,8 @@ class SetChecker {
     const isWhole = this.depth.kind === 'data' && this.set.summary.coding === undefined;
     for (const [medium, { xxh3 }] of this.set.media.entries()) {
       const media = this.set.openMedia(medium);
-      const whole = isWhole ? new Xxh3Hasher() : null;
-      const cursor = new MediaCursor(media, whole);
+      const whole = isWhole ? new DigestingCursor(media) : null;
+      const cursor = whole ?? new MediaCursor(media, null);
       this.#media.push({ medium, media, xxh3, whole, cursor });
     }
   }
@@ -374,15 +375,12 @@ class SetChecker {
       return;
     }
     this.#filesRead++;
-    const digest = new Blake3Hasher();
-    cursor.pass(stored, {
-      update: (bytes) => {
-        digest.update(bytes);
-        this.#progress(open, cursor.offset);
-      },
-    });
+    const progress: ByteSink = { update: () => this.#progress(open, cursor.offset) };
+    const blake3 =
+      open.whole?.passData(stored, hasLargeData(entry), progress) ??
+      digestOfNext(cursor, stored, progress);
     const name = displayPath(entry.path);
-    if (digest.digest('hex') !== mediaDigest(entry)) {
+    if (blake3 !== mediaDigest(entry)) {
       this.#problem('media', name, `/${name} is damaged: its data is not what was backed up`);
     }
     if (cursor.take(padding).some((byte) => byte !== 0)) {
@@ -395,7 +393,7 @@ class SetChecker {
     if (cursor.take(TAR_END_BYTES).some((byte) => byte !== 0)) {
       this.#problem('media', null, `${media.name} does not end in two blocks of zeros`);
     }
-    if (whole === null || whole.text() === xxh3) return;
+    if (whole === null || whole.text === xxh3) return;
     this.#problem('media', null, `${media.name} does not have its digest`);
   }
 

@@ -19,10 +19,13 @@
  *            or those that WANT asked for; one byte: they are not there     to the client
  *   WANT     56 bytes: the client asks for the block hashes of a file,      backup, incremental
  *            by their place (list-transfer.ts)
+ *   PAD      zeros, so that much data begins at a page; passed over         both
+ *   FILE     the data of one large file, then its BLAKE3: appended to the   backup
+ *            media, with zeros behind it up to whole blocks
  *
  * Valid if and only if the order holds, too: see store.ts and restore.ts. An entry comes after the
- * MEDIA bytes it names, since it carries their digest. A MEDIA frame holds whole members: one large
- * one, or as many small ones as fit a page.
+ * MEDIA and FILE bytes it names, since it carries their digest. A MEDIA frame holds whole members: one,
+ * or as many small ones as fit a page, and last perhaps the header of a FILE frame that follows.
  *
  * Both ends move pages, not messages: a writer fills what the stream reserves (file bytes by
  * read(2) straight into the page) and commits when a page is full; a reader works on what it peeks
@@ -36,7 +39,7 @@ import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { native } from '../native.js';
 import { BLOCK_LIST_BYTES_MAX } from './blocks.js';
-import { TAR_BLOCK_BYTES } from './pax.js';
+import { paddedBytes, TAR_BLOCK_BYTES } from './pax.js';
 import { writeAll } from './write-all.js';
 
 export const FRAME_HEADER_BYTES = 16;
@@ -50,6 +53,10 @@ export const FRAME_MORE = 6;
 export const FRAME_LIST = 7;
 export const FRAME_BLOCKS = 8;
 export const FRAME_WANT = 9;
+export const FRAME_PAD = 10;
+export const FRAME_FILE = 11;
+/** A raw BLAKE3, behind the data of a FILE frame. */
+export const FILE_DIGEST_BYTES = 32;
 
 /**
  * One manifest line, newline included: two paths with every byte escaped, 128 KiB of attributes in
@@ -63,6 +70,18 @@ export const WANT_BYTES = 56;
 /** Lines gathered into one ENTRY frame; more than this of them are sent before the next. */
 export const LINES_BYTES_TARGET = 16 * 1024;
 
+/**
+ * So much data of a file goes in a FILE frame, and begins at a page. BLAKE3 is a tree over pieces of 2^n KiB: pages that begin elsewhere in
+ * the file cost it a third more time. What is passed over is less than a hundredth of the data.
+ */
+export const LARGE_DATA_BYTES = 4 << 20;
+/** Data behind more than this begins where it begins. */
+const HEAD_BYTES_MAX = 16 << 10;
+/** To the end of this page, or of the next, or across its last bytes first. */
+const PADDINGS_MAX = 3;
+/** More than a page of either mechanism. */
+const PAD_BYTES_MAX = 1 << 20;
+
 /** Longest payload by type: records are held in memory, file bytes are not. */
 const lengthMax: readonly number[] = [
   -1,
@@ -75,6 +94,8 @@ const lengthMax: readonly number[] = [
   LIST_BYTES_MAX,
   BLOCK_LIST_BYTES_MAX,
   WANT_BYTES,
+  PAD_BYTES_MAX,
+  Number.MAX_SAFE_INTEGER,
 ];
 const names = [
   '',
@@ -87,6 +108,8 @@ const names = [
   'LIST',
   'BLOCKS',
   'WANT',
+  'PAD',
+  'FILE',
 ] as const;
 
 export const frameName = (type: number): string => names[type] || `frame type ${type}`;
@@ -131,6 +154,9 @@ export function frameProblem(
   if (type === FRAME_MEDIA && length % TAR_BLOCK_BYTES !== 0) {
     return `a MEDIA frame of ${length} bytes is not made of whole blocks`;
   }
+  if (type === FRAME_FILE && length < LARGE_DATA_BYTES + FILE_DIGEST_BYTES) {
+    return `a FILE frame of ${length} bytes is none of a large file`;
+  }
   return null;
 }
 
@@ -164,6 +190,9 @@ export class FrameWriter {
   #openAt = -1;
   /** Payload bytes that the last header promised and that are still to come. */
   #owed = 0;
+  /** What comes behind the data of the member that was begun: padding, or a digest. */
+  #tailBytes = 0;
+  #isFile = false;
   readonly #header = Buffer.alloc(FRAME_HEADER_BYTES);
 
   constructor(sink: PageSink) {
@@ -227,6 +256,60 @@ export class FrameWriter {
     putHeader(this.#header, 0, type, bytes);
     this.#owed = FRAME_HEADER_BYTES + bytes;
     this.put(this.#header, 0, FRAME_HEADER_BYTES);
+  }
+
+  /**
+   * Comes before a frame with `bytes` of data behind `head` bytes of its payload: where it is much data,
+   * it will begin at a page.
+   */
+  align(bytes: number, head = 0): void {
+    if (bytes < LARGE_DATA_BYTES) return;
+    const behind = FRAME_HEADER_BYTES + head;
+    if (behind > HEAD_BYTES_MAX) return;
+    this.#closeMedia();
+    // What is left of this page may have no room for both headers, and that of the next then has.
+    for (let paddings = 0; paddings < PADDINGS_MAX && this.#room() !== behind; paddings++) {
+      const spare = this.#room() - FRAME_HEADER_BYTES;
+      this.#pad(spare > behind ? spare - behind : Math.max(spare, 1));
+    }
+  }
+
+  #pad(bytes: number): void {
+    this.begin(FRAME_PAD, bytes);
+    this.putZeros(bytes);
+  }
+
+  /**
+   * The header of a member, and the frame of its data, which follows through `put`, `putFile` and
+   * `putZeros`; then `endMember`.
+   * @param isLarge its data goes in a FILE frame
+   */
+  beginMember(header: Uint8Array, headerBytes: number, bytes: number, isLarge: boolean): void {
+    this.#isFile = isLarge;
+    if (!isLarge) {
+      this.#tailBytes = paddedBytes(bytes) - bytes;
+      this.beginMedia(headerBytes + bytes + this.#tailBytes);
+      this.put(header, 0, headerBytes);
+      return;
+    }
+    this.#tailBytes = FILE_DIGEST_BYTES;
+    this.align(bytes, headerBytes + FRAME_HEADER_BYTES);
+    this.beginMedia(headerBytes);
+    this.put(header, 0, headerBytes);
+    this.begin(FRAME_FILE, bytes + FILE_DIGEST_BYTES);
+  }
+
+  /** Bytes of the member's data that are still to come. */
+  get owedData(): number {
+    return this.#owed - this.#tailBytes;
+  }
+
+  /** @param blake3 of the data, in hex; null without data */
+  endMember(blake3: string | null): void {
+    assert(this.owedData === 0, 'all data of the member was sent');
+    if (!this.#isFile) this.putZeros(this.#tailBytes);
+    else this.put(Buffer.from(blake3 ?? '', 'hex'), 0, FILE_DIGEST_BYTES);
+    this.#tailBytes = 0;
   }
 
   /** A frame whose payload is at hand. */
@@ -368,12 +451,20 @@ export class FrameReader {
   }
 
   /**
-   * Reads the next header; the payload of the frame before must have been taken.
+   * Reads the next header, past padding; the payload of the frame before must have been taken.
    * @returns false at the orderly end of the stream
    * @throws EPROTO if the header is not one, or the stream ends in it
    */
   next(): boolean {
     assert(this.#owed === 0, 'the frame before was taken');
+    while (this.#nextOfAny()) {
+      if (this.type !== FRAME_PAD) return true;
+      this.toFile(-1, null);
+    }
+    return false;
+  }
+
+  #nextOfAny(): boolean {
     this.type = 0;
     if (!this.#copy(this.#header, FRAME_HEADER_BYTES)) return false;
     const type = this.#header.readUInt32LE(0);
@@ -393,7 +484,8 @@ export class FrameReader {
    * @throws EPROTO if the stream ends in it
    */
   payload(): Buffer {
-    assert(this.type !== FRAME_MEDIA && this.type !== FRAME_DATA, 'file bytes are not held');
+    const isData = [FRAME_MEDIA, FRAME_FILE, FRAME_DATA].includes(this.type);
+    assert(!isData, 'file bytes are not held');
     const bytes = this.#owed;
     if (this.#payload.length < bytes) this.#payload = Buffer.allocUnsafeSlow(bytes);
     const into = this.#payload.subarray(0, bytes);

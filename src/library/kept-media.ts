@@ -11,7 +11,8 @@ import { assert } from '../assert.js';
 import { PlainFile } from './bytes.js';
 import { type KeptMedium, keptItems } from './kept-lines.js';
 import type { FurtherMedium } from './manifest.js';
-import { digestOfMedia, mediumFile } from './media.js';
+import { mediumFile } from './media.js';
+import { digestOfMedia } from './media-digest.js';
 import { TAR_END_BYTES, writeVoid } from './pax.js';
 import { writeAll } from './write-all.js';
 

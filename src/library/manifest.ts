@@ -25,7 +25,7 @@ import { SPARSE_MAP_BYTES_MAX } from '../source/sparse.js';
 import { XATTR_NAME_BYTES_MAX, XATTRS_MAX, type Xattr } from '../source/xattrs.js';
 import { BLOCKS_MAX, type BlockList, blocksOf as blocksIn, isBlockSize } from './blocks.js';
 import { type ByteFile, PlainFile } from './bytes.js';
-import { LINE_BYTES_MAX } from './frames.js';
+import { LARGE_DATA_BYTES, LINE_BYTES_MAX } from './frames.js';
 import { decodeCoding, decodeVolumes, type MediaCoding, type VolumeFacts } from './media-plan.js';
 import { nanosecondsText } from './nanoseconds.js';
 import { paddedBytes, TAR_BLOCK_BYTES, type TarMember } from './pax.js';
@@ -741,6 +741,18 @@ export const mediaDigest = ({ delta, blake3 }: ManifestEntry): string | null =>
   delta?.blake3 ?? blake3;
 
 const DELTA_ROOT = Buffer.from('.stp-delta/');
+
+/**
+ * True if a file of this name counts in its medium's digest by the BLAKE3 of its data, and not by each
+ * byte: it is large, and whole.
+ */
+export const isLargeData = (path: Buffer, bytes: number): boolean =>
+  bytes >= LARGE_DATA_BYTES && !path.subarray(0, DELTA_ROOT.length).equals(DELTA_ROOT);
+
+/** The same of what stands behind an entry's header. */
+export const hasLargeData = (entry: ManifestEntry): boolean =>
+  entry.delta === null && isLargeData(entry.path, mediaDataBytes(entry));
+
 /** What comes behind a file's path in the names of its members. */
 export const DELTA_NAME_BYTES_MAX = DELTA_ROOT.length + 12;
 /** Name of a member that has blocks of `path`: `map`, then 1, 2, ... */

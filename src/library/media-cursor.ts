@@ -18,12 +18,15 @@ export class MediaCursor {
   #end = 0;
   /** Of the first byte that is not taken yet. */
   offset = 0;
+  /** True while bytes pass that `all` does not get. */
+  protected isAside = false;
   /** Read from the disk so far. */
   bytesRead = 0;
 
   /**
    * @param media the caller closes it
-   * @param all gets every byte once, in order: nothing is skipped then, but read
+   * @param all gets every byte once, in order, but for those aside: nothing is skipped
+   *   then, but read
    */
   constructor(media: MediaReader, all: ByteSink | null) {
     this.#media = media;
@@ -61,7 +64,7 @@ export class MediaCursor {
     const view = this.#buffer.subarray(this.#start, this.#start + bytes);
     this.#start += bytes;
     this.offset += bytes;
-    this.#all?.update(view);
+    if (!this.isAside) this.#all?.update(view);
     return view;
   }
 

@@ -179,6 +179,14 @@ export class VolumesWriter implements MediaWriter {
 
   append(data: Uint8Array): void {
     this.#digest.update(data);
+    this.appendData(data);
+  }
+
+  endData(blake3: Uint8Array): void {
+    this.#digest.update(blake3);
+  }
+
+  appendData(data: Uint8Array): void {
     this.bytes += data.length;
     if (this.#compressor !== null) this.#gather(data);
     else this.#cut(data);

@@ -6,6 +6,10 @@
  * file, byte for byte: what is appended goes to it by write(2) from where it is, and is read by
  * read(2) to where it is wanted.
  *
+ * Its digest is XXH3 over these bytes, with the BLAKE3 of the data of each large file (isLargeData) in
+ * the place of that data: the client has computed it, and the data is not read twice. It follows from
+ * the archive alone.
+ *
  * Synchronous; any thread, one at a time.
  */
 import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
@@ -35,7 +39,7 @@ export const mediumFile = (medium: number): string =>
 export interface MediumFacts {
   /** Logical. */
   readonly mediaBytes: number;
-  /** Of the logical bytes; see xxh3.ts. */
+  /** Of the logical bytes; see above. */
   readonly mediaXxh3: string;
   /** Where it is not one plain file. */
   readonly volumes?: readonly VolumeFacts[];
@@ -49,6 +53,10 @@ export interface MediaWriter {
    * @throws ENOSPC, EIO, ...: the medium is lost then, close it
    */
   append(data: Uint8Array): void;
+  /** The same of the data of a large file, which counts by the digest that `endData` gets. */
+  appendData(data: Uint8Array): void;
+  /** @param blake3 of all bytes since the last one, 32 bytes */
+  endData(blake3: Uint8Array): void;
   /** Puts all of it on the disk and closes it. */
   finish(): MediumFacts;
   /** Closes files, complete or not; harmless when done twice. Who made the directory removes it. */
@@ -72,8 +80,16 @@ class PlainWriter implements MediaWriter {
 
   append(data: Uint8Array): void {
     this.#digest.update(data);
+    this.appendData(data);
+  }
+
+  appendData(data: Uint8Array): void {
     writeAll(this.#fd, data);
     this.bytes += data.length;
+  }
+
+  endData(blake3: Uint8Array): void {
+    this.#digest.update(blake3);
   }
 
   finish(): MediumFacts {
@@ -128,18 +144,4 @@ export function openMedia(
   const { coding, volumes = [] } = set;
   if (coding === undefined) return new PlainFile(join(directory, mediumFile(medium)));
   return new VolumesReader({ ...set, directory, coding, volumes }, medium, access);
-}
-
-const SLICE_BYTES = 1 << 20;
-
-/** Of all logical bytes. @throws EIO, ... */
-export function digestOfMedia(media: MediaReader): string {
-  const slice = Buffer.allocUnsafeSlow(SLICE_BYTES);
-  const hasher = new Xxh3Hasher();
-  for (let offset = 0; ; ) {
-    const moved = media.read(slice, 0, SLICE_BYTES, offset);
-    if (moved === 0) return hasher.text();
-    hasher.update(slice.subarray(0, moved));
-    offset += moved;
-  }
 }

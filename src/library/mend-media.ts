@@ -27,7 +27,8 @@ import {
   mediaDigest,
   memberOf,
 } from './manifest.js';
-import { createPlainMedia, digestOfMedia, mediumFile } from './media.js';
+import { createPlainMedia, mediumFile } from './media.js';
+import { digestOfMedia } from './media-digest.js';
 import {
   LABEL_BYTES,
   labelAsTar,

@@ -27,7 +27,7 @@ import {
   type PageSink,
   type Totals,
 } from './frames.js';
-import { encodeEntry } from './manifest.js';
+import { encodeEntry, isLargeData } from './manifest.js';
 import { paddedBytes, TarHeaderWriter } from './pax.js';
 import { plainFacts } from './plain-facts.js';
 
@@ -174,8 +174,8 @@ class BaseBackupSender implements BaseBackupHandler {
   #begin(facts: Facts): void {
     if (this.#open !== null) throw stpError('EPROTO', 'PostgreSQL sent a member inside another');
     const headerBytes = this.#headers.write(facts);
-    this.#frames.beginMedia(headerBytes + paddedBytes(facts.size));
-    this.#frames.put(this.#headers.buffer, 0, headerBytes);
+    const isLarge = isLargeData(facts.path, facts.size);
+    this.#frames.beginMember(this.#headers.buffer, headerBytes, facts.size, isLarge);
     this.#hasher.reset();
     this.#open = { facts, headerBytes, left: facts.size };
     if (facts.size === 0) this.#finishFile();
@@ -186,11 +186,11 @@ class BaseBackupSender implements BaseBackupHandler {
     if (open === null) return;
     this.#open = null;
     const { facts, headerBytes } = open;
-    this.#frames.putZeros(paddedBytes(facts.size) - facts.size);
+    const blake3 = facts.type === 'file' ? this.#hasher.digest('hex') : null;
+    this.#frames.endMember(blake3);
     const headerOffset = this.#mediaBytes;
     const dataOffset = headerOffset + headerBytes;
     this.#mediaBytes = dataOffset + paddedBytes(facts.size);
-    const blake3 = facts.type === 'file' ? this.#hasher.digest('hex') : null;
     this.#lines += encodeEntry(facts, headerOffset, dataOffset, blake3, false);
     this.#bytes += facts.size;
     this.#progress[0] = ++this.#entries;

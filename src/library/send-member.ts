@@ -42,7 +42,7 @@ import {
   LINE_BYTES_MAX,
   type PageSink,
 } from './frames.js';
-import { BLAKE3_EMPTY, encodeEntry, type RareFacts } from './manifest.js';
+import { BLAKE3_EMPTY, encodeEntry, isLargeData, type RareFacts } from './manifest.js';
 import { paddedBytes, TAR_HEADER_BYTES, TarHeaderWriter } from './pax.js';
 import { type Content, DeltaSender, type KnownFile } from './send-delta.js';
 
@@ -164,12 +164,12 @@ export abstract class MemberSender {
     this.line(entry, 0, null, false, { again: true, xattrs });
   }
 
-  /** The header of a member; `line` then follows. Returns after the frame is begun. */
+  /** The header of a member, and the beginning of its frame; data, `endMember` and `line` follow. */
   protected member(member: Parameters<TarHeaderWriter['write']>[0], dataBytes: number): void {
     const headerBytes = this.#headers.write(member);
     this.#headerBytes = headerBytes;
-    this.frames.beginMedia(headerBytes + paddedBytes(dataBytes));
-    this.frames.put(this.#headers.buffer, 0, headerBytes);
+    const isLarge = isLargeData(member.path, dataBytes);
+    this.frames.beginMember(this.#headers.buffer, headerBytes, dataBytes, isLarge);
   }
 
   protected line(
@@ -256,12 +256,12 @@ export abstract class MemberSender {
     const blockBytes = blockBytesFor(size, this.#blockBytes);
     const listed = this.fitsDelta(size, blockBytes) ? blockBytes : 0;
     const failure = this.#moveAll(fd, segments ?? [{ offset: 0, bytes: size }], size, listed);
-    const padding = paddedBytes(stored) - stored;
-    const isWhole = this.frames.owed === padding;
-    this.frames.putZeros(this.frames.owed - padding, this.hasher);
-    this.frames.putZeros(padding);
+    const isWhole = this.frames.owedData === 0;
+    this.frames.putZeros(this.frames.owedData, this.hasher);
+    const digest = this.hasher.digest('hex');
+    this.frames.endMember(digest);
     return this.#finishFile(entry, fd, isLast, {
-      digest: this.hasher.digest('hex'),
+      digest,
       failure,
       dataBytes: stored,
       list: listed > 0 && isWhole ? this.#lister.finish() : null,

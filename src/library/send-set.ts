@@ -74,6 +74,7 @@ function sendData(
   item: TreeItem,
   progress: Float64Array,
 ): void {
+  frames.align(item.entry.stored);
   frames.begin(FRAME_DATA, item.entry.stored);
   try {
     move(frames, open.dataOf(item), item.entry.stored, progress);

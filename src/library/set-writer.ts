@@ -27,16 +27,19 @@ import {
   encodeTrailer,
   endOffset,
   type FurtherMedium,
+  hasLargeData,
   LineError,
   type ManifestEntry,
   type ManifestHeader,
   MediaTiling,
   mediaDataBytes,
+  mediaDigest,
 } from './manifest.js';
 import { createMedia, type MediaWriter } from './media.js';
 import type { MediaCoding, MediaPlan, VolumeFacts, VolumeHome } from './media-plan.js';
 import { NewFile } from './new-file.js';
 import { TAR_END_BYTES } from './pax.js';
+import { type LargeData, type MediaSink, receiveMedia } from './receive-media.js';
 import { encodeSummary, SUMMARY_FILE } from './summary.js';
 import { type ParentList, TreeMerge } from './tree-merge.js';
 
@@ -112,6 +115,8 @@ export class SetWriter {
   readonly id: string;
   readonly #place: SetPlace;
   readonly #media: MediaWriter;
+  /** The same, for whoever fills it: what fails there fails the set. */
+  readonly #sink: MediaSink;
   readonly #blocks: BlocksWriter;
   readonly #manifest: NewFile;
   /** Null for a set without a list. */
@@ -143,6 +148,15 @@ export class SetWriter {
     this.#keptMedia = adopted?.media ?? [];
     const medium = this.#keptMedia.length;
     this.#media = createMedia({ partialDirectory, home, medium, plan });
+    const media = this.#media;
+    this.#sink = {
+      get bytes() {
+        return media.bytes;
+      },
+      append: (data) => this.#guard(() => media.append(data)),
+      appendData: (data) => this.#guard(() => media.appendData(data)),
+      endData: (blake3) => media.endData(blake3),
+    };
     this.#blocks = new BlocksWriter(blocksPath(partialDirectory, medium, plan));
     this.#manifest = new NewFile(
       join(partialDirectory, manifestName(header)),
@@ -193,11 +207,14 @@ export class SetWriter {
     return this.#warnings;
   }
 
-  /** Appends the payload of the MEDIA frame that `frames` stands at. */
+  /** Appends the payload of the MEDIA or FILE frame that `frames` stands at. */
   media(frames: FrameReader): void {
     assert(this.#state === 'open', 'the set is open');
-    frames.pass(frames.owed, (page) => this.#guard(() => this.#media.append(page)));
+    const large = receiveMedia(frames, this.#sink);
+    if (large !== null) this.#large.push(large);
   }
+  /** Large files whose line is to come. */
+  readonly #large: LargeData[] = [];
 
   /** Keeps the block hashes of a file whose line is to come. */
   blocks(frames: FrameReader): void {
@@ -296,10 +313,21 @@ export class SetWriter {
       const shown = displayPath(path);
       throw new LineError(`the block hashes of ${shown} are not those that it names`);
     }
+    if (isOwn && hasLargeData(record)) this.#claim(record);
     if (!record.again) this.#received.entries++;
     this.#received.bytes += mediaDataBytes(record);
     // Lines that are taken over may have come before it meanwhile.
     this.#count(record, lineBytes);
+  }
+
+  /** The medium's digest has the digest that came with the data, which must be that of the line. */
+  #claim(record: ManifestEntry): void {
+    const large = this.#large.shift();
+    const isIt =
+      large?.offset === record.dataOffset &&
+      large.bytes === mediaDataBytes(record) &&
+      large.blake3 === mediaDigest(record);
+    if (!isIt) throw new LineError(`${displayPath(record.path)} is not the large file that came`);
   }
 
   #count(record: ManifestEntry, lineBytes: number): void {
@@ -340,9 +368,11 @@ export class SetWriter {
     assert(this.#state === 'open', 'the set is open');
     this.#kept?.passAll();
     this.#assertTiled(more);
-    if (this.#blocks.unclaimed > 0) {
+    const what =
+      this.#blocks.unclaimed > 0 ? 'block hashes' : this.#large.length > 0 ? 'a large file' : null;
+    if (what !== null) {
       this.abort();
-      throw stpError('EPROTO', 'the client sent block hashes that no entry names');
+      throw stpError('EPROTO', `the client sent ${what} that no entry names`);
     }
     return this.#guard(() => {
       const { partialDirectory, directory } = this.#place;

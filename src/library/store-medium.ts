@@ -9,6 +9,7 @@ import {
   assertTotals,
   FRAME_BLOCKS,
   FRAME_END,
+  FRAME_FILE,
   FRAME_MEDIA,
   FrameReader,
   frameName,
@@ -20,6 +21,7 @@ import { createMedia } from './media.js';
 import type { MediaPlan, VolumeHome } from './media-plan.js';
 import { TAR_END_BYTES } from './pax.js';
 import { mediumTotals } from './read-lane.js';
+import { receiveMedia } from './receive-media.js';
 import { explainDiskError } from './set-writer.js';
 
 export interface MediumPlace {
@@ -42,8 +44,8 @@ export function storeMedium(source: PageSource, place: MediumPlace): FurtherMedi
     const blocks = new BlocksWriter(blocksPath(partialDirectory, medium, plan));
     try {
       while (frames.next()) {
-        if (frames.type === FRAME_MEDIA) {
-          frames.pass(frames.owed, (page) => media.append(page));
+        if (frames.type === FRAME_MEDIA || frames.type === FRAME_FILE) {
+          receiveMedia(frames, media);
         } else if (frames.type === FRAME_BLOCKS) {
           blocks.receive(frames);
         } else if (frames.type === FRAME_END) {

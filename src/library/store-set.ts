@@ -9,6 +9,7 @@ import {
   FRAME_BLOCKS,
   FRAME_END,
   FRAME_ENTRY,
+  FRAME_FILE,
   FRAME_MEDIA,
   FRAME_MORE,
   FRAME_WANT,
@@ -83,6 +84,7 @@ function receive(
   while (frames.next()) {
     switch (frames.type) {
       case FRAME_MEDIA:
+      case FRAME_FILE:
         set.media(frames);
         break;
       case FRAME_ENTRY:

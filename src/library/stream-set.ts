@@ -19,11 +19,13 @@ import {
   FRAME_DATA,
   FRAME_END,
   FRAME_ENTRY,
+  FRAME_FILE,
   FRAME_HEADER_BYTES,
   FRAME_MEDIA,
   FrameReader,
   FrameWriter,
   frameName,
+  LARGE_DATA_BYTES,
   type PageSink,
   type PageSource,
   protocolError,
@@ -78,33 +80,38 @@ export function sendStream(
   return { bytes: size, finish };
 }
 
-/** A file's bytes and zeros up to whole blocks, as one MEDIA frame that a set writer can take. */
+/** A file's bytes, as the frame of a member's data that a set writer can take. */
 class SpoolSource implements PageSource {
   readonly #fd: number;
   readonly #piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
   #view: Uint8Array;
   #position = 0;
   #left: number;
+  #tail: Uint8Array;
 
-  constructor(fd: number, bytes: number) {
+  constructor(fd: number, bytes: number, blake3: string) {
     this.#fd = fd;
-    this.#left = paddedBytes(bytes);
+    this.#left = bytes;
+    const isLarge = bytes >= LARGE_DATA_BYTES;
+    const padding = new Uint8Array(paddedBytes(bytes) - bytes);
+    this.#tail = isLarge ? Buffer.from(blake3, 'hex') : padding;
     const header = new Uint8Array(FRAME_HEADER_BYTES);
     const writer = new FrameWriter({ reserve: () => header, commit: () => {} });
-    writer.begin(FRAME_MEDIA, this.#left);
+    writer.begin(isLarge ? FRAME_FILE : FRAME_MEDIA, bytes + this.#tail.length);
     this.#view = header;
   }
 
   peek(): Uint8Array | null {
     if (this.#view.length > 0) return this.#view;
-    if (this.#left === 0) return null;
-    const asked = Math.min(this.#left, this.#piece.length);
-    let read = readSync(this.#fd, this.#piece, 0, asked, this.#position);
-    this.#position += read;
-    if (read === 0) {
-      this.#piece.fill(0, 0, asked);
-      read = asked;
+    if (this.#left === 0) {
+      this.#view = this.#tail;
+      this.#tail = new Uint8Array(0);
+      return this.#view.length > 0 ? this.#view : null;
     }
+    const asked = Math.min(this.#left, this.#piece.length);
+    const read = readSync(this.#fd, this.#piece, 0, asked, this.#position);
+    if (read === 0) throw stpError('EIO', 'the spool is shorter than what was written to it');
+    this.#position += read;
     this.#left -= read;
     this.#view = this.#piece.subarray(0, read);
     return this.#view;
@@ -148,6 +155,7 @@ function receive(
 ): Totals {
   const hasher = new Blake3Hasher();
   let bytes = 0;
+  let blake3 = '';
   let headerSeen = false;
   while (frames.next()) {
     if (frames.type === FRAME_DATA && !headerSeen) {
@@ -156,15 +164,16 @@ function receive(
       progress[1] = bytes;
     } else if (frames.type === FRAME_MEDIA && !headerSeen) {
       headerSeen = true;
+      blake3 = hasher.digest('hex');
       set.media(frames);
       if (bytes > 0) {
-        const stored = new FrameReader(new SpoolSource(spool, bytes));
+        const stored = new FrameReader(new SpoolSource(spool, bytes, blake3));
         stored.next();
         set.media(stored);
       }
     } else if (frames.type === FRAME_ENTRY && headerSeen && set.entries === 0) {
       const line = Buffer.from(frames.payload());
-      assertEntry(line, bytes, hasher.digest('hex'));
+      assertEntry(line, bytes, blake3);
       set.lines(line, 'entry');
       progress[0] = 1;
     } else if (frames.type === FRAME_END && set.entries === 1) {

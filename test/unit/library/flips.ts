@@ -58,7 +58,8 @@ export function backUp(
   const meta = { host: 'here', roots: [source], stpd: '0.0.0', ...chain };
   const set = library.beginSet(meta, more.plan === undefined ? {} : { plan: more.plan });
   const pipe = new MemoryPipe();
-  sendTree(pipe, [source]);
+  // What is encrypted has no block hashes.
+  sendTree(pipe, [source], more.plan?.recipients === undefined ? {} : { deltaFrom: 0 });
   storeSet(pipe, set);
   return set.commit().id;
 }

@@ -9,10 +9,13 @@ import {
   FRAME_DATA,
   FRAME_END,
   FRAME_ENTRY,
+  FRAME_FILE,
   FRAME_MEDIA,
+  FRAME_PAD,
   FRAME_WARNING,
   FrameReader,
   FrameWriter,
+  LARGE_DATA_BYTES,
   LINE_BYTES_MAX,
 } from '../../../src/library/frames.js';
 import { inDirectory, MemoryPipe } from './stand-ins.js';
@@ -34,13 +37,15 @@ const readerOf = (...parts: Uint8Array[]): FrameReader => {
 };
 
 const hostile: [string, Buffer, RegExp][] = [
-  ['an unknown type', header(10, 1), /type 10 is unknown/],
+  ['an unknown type', header(12, 1), /type 12 is unknown/],
   ['type 0', header(0, 1), /type 0 is unknown/],
   ['the highest type', header(0xffffffff, 1), /type 4294967295 is unknown/],
   ['flags', header(FRAME_END, 1, 1), /flags 1 of a END frame/],
   ['a record longer than memory for it', header(FRAME_WARNING, LINE_BYTES_MAX + 1), /longer than/],
   ['a length over 2^53', header(FRAME_DATA, 2n ** 53n), /longer than/],
   ['a length over 2^63', header(FRAME_MEDIA, 2n ** 64n - 512n), /longer than/],
+  ['padding of more than any page', header(FRAME_PAD, (1 << 20) + 1), /longer than/],
+  ['a large file that is none', header(FRAME_FILE, (4 << 20) + 31), /none of a large file/],
   ['an empty frame', header(FRAME_ENTRY, 0), /is empty/],
   ['media of half a block', header(FRAME_MEDIA, 511), /whole blocks/],
 ];
@@ -138,6 +143,43 @@ test('file bytes pass the digest on both ways', (t) => {
     t.is(received.digest('hex'), expected);
     t.deepEqual(readFileSync(join(directory, 'out')), data.subarray(7));
   });
+});
+
+test('much data begins at a page, wherever the frame before ended', (t) => {
+  t.log(`seed ${seed}`);
+  const page = 65536;
+  const before = fc.oneof(
+    fc.integer({ min: 1, max: 3 * page }),
+    // Where the headers of padding and frame just fit the page, or just not.
+    fc.integer({ min: page - 1200, max: page - 1 }),
+  );
+  const head = fc.constantFrom(0, 512, 1536, 8192, 200_000);
+  const fill = (size: number) => Buffer.alloc(size, 'x');
+  fc.assert(
+    fc.property(before, head, fc.boolean(), (size, headBytes, isMuch) => {
+      const pipe = new MemoryPipe([page]);
+      const writer = new FrameWriter(pipe);
+      writer.frame(FRAME_WARNING, fill(size));
+      writer.align(LARGE_DATA_BYTES - (isMuch ? 0 : 1), headBytes);
+      writer.begin(FRAME_DATA, headBytes + 1);
+      writer.put(fill(headBytes), 0, headBytes);
+      writer.put(fill(1), 0, 1);
+      writer.flush();
+      // Full pages are handed over with the byte behind them.
+      const isAligned = pipe.bytes % page === 1;
+      if (isMuch && headBytes <= 8192) t.true(isAligned, `${pipe.bytes} bytes`);
+      const reader = new FrameReader(pipe);
+      t.true(reader.next());
+      t.is(reader.payload().length, size);
+      t.true(reader.next());
+      t.is(reader.type, FRAME_DATA);
+      t.is(reader.length, headBytes + 1);
+      reader.toFile(-1, null);
+      t.false(reader.next());
+      if (!isMuch) t.is(pipe.bytes, size + headBytes + 33);
+    }),
+    { seed, numRuns: 500 },
+  );
 });
 
 test('more or less payload than announced is a broken invariant', (t) => {
