@@ -33,14 +33,13 @@ static void SetIoPriority(const Napi::CallbackInfo& info) {
 
 /*
  * setBatchScheduling(): the calling thread no longer interrupts who wakes it, where they have one core:
- * see sched(7). Does nothing for a thread whose policy somebody has chosen.
+ * see sched(7). Does nothing for a thread whose policy somebody has chosen, nor where a filter of
+ * system calls forbids it: it is a hint. True if it has that policy now.
  */
-static void SetBatchScheduling(const Napi::CallbackInfo& info) {
-  if (sched_getscheduler(0) != SCHED_OTHER) return;
+static Napi::Value SetBatchScheduling(const Napi::CallbackInfo& info) {
   const sched_param none = {};
-  if (sched_setscheduler(0, SCHED_BATCH, &none) != 0) {
-    throwSystemError(info.Env(), errno, "sched_setscheduler");
-  }
+  if (sched_getscheduler(0) == SCHED_OTHER) sched_setscheduler(0, SCHED_BATCH, &none);
+  return Napi::Boolean::New(info.Env(), sched_getscheduler(0) == SCHED_BATCH);
 }
 
 /*

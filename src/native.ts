@@ -301,8 +301,11 @@ export interface Native {
 
   /** ioprio_set(2) of the calling thread: class 2 is best effort with levels 0 to 7, 3 is idle. */
   setIoPriority(ioClass: number, level: number): void;
-  /** SCHED_BATCH for the calling thread, unless it has a policy of its own: see sched(7). */
-  setBatchScheduling(): void;
+  /**
+   * SCHED_BATCH for the calling thread, unless it has a policy of its own, or may not: see sched(7).
+   * True if it has that policy now.
+   */
+  setBatchScheduling(): boolean;
   /** One datagram to a Unix socket, abstract if its name begins with @; never waits. */
   sendDatagram(path: string, message: string): void;
 
