@@ -5,9 +5,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { BENCH_STG, PrivateArray } from '../harness/array.js';
+import { freePair } from '../harness/free-pair.js';
 import { ROOT } from '../harness/native-programs.js';
 import { cpuSecondsOfAll, rssAnonBytes } from '../harness/processes.js';
 import { quoted, type Timed, timed } from './command.js';
@@ -17,23 +17,6 @@ const START_TIMEOUT_MS = 30_000;
 const HOST = 'host';
 
 const STPBACKUP = `${ROOT}dist/src/ctl/stpbackup.js`;
-
-/** A port that is free together with the next one. */
-async function freePair(): Promise<number> {
-  const listen = async (port: number): Promise<Server> => {
-    const server = createServer().listen(port, '127.0.0.1');
-    await once(server, 'listening');
-    return server;
-  };
-  for (;;) {
-    const first = await listen(0);
-    const { port } = first.address() as AddressInfo;
-    const second = await listen(port + 1).catch(() => undefined);
-    first.close();
-    second?.close();
-    if (second !== undefined) return port;
-  }
-}
 
 export class BackupHouse {
   private readonly array: PrivateArray;
@@ -57,10 +40,7 @@ export class BackupHouse {
     const runDirectory = this.array.runDirectory;
     const keyFile = join(this.directory, 'pair.key');
     await timed(this.line('key', 'new', keyFile));
-    const client = await freePair();
-    let server = await freePair();
-    // What was let go may be given out again: the client has two.
-    while (Math.abs(server - client) < 2) server = await freePair();
+    const [client, server] = [await freePair(), await freePair()];
     const write = (path: string, config: object): void =>
       writeFileSync(path, JSON.stringify(config));
     const { roots, clientConfig } = this;

@@ -182,18 +182,17 @@ export async function runClientJob(
   const commands = commandsOf(session, config, log);
   const judged = verdict(session);
   judged.catch(() => {});
+  let mover: AnyMover | undefined;
   let moved: Moved;
   try {
     await commands.before(overWith(signal, judged));
-    moved = await move(session, config, judged, commands.hasAfter);
+    mover = startMover(session, config);
+    moved = await move(session, mover, judged, commands.hasAfter);
   } catch (e) {
     const reason = await bestReason(e, judged);
-    if (commands.hasAfter) {
-      // The server need not wait for what tidies up here.
-      const told = { type: 'failed', reason: reasonOf(reason).message };
-      await control.send(told).catch(() => {});
-      await commands.after({ failure: reason });
-    }
+    // The server need not wait for what tidies up here: ending a thread takes its time, too.
+    await Promise.all([session.fail(reason), mover?.stop()]);
+    if (commands.hasAfter) await commands.after({ failure: reason });
     throw reason;
   }
   if (!commands.hasAfter) return;
@@ -213,13 +212,12 @@ interface Moved {
 /** Moves the data, and agrees with the server on it. */
 async function move(
   session: EstablishedClient,
-  roots: Roots,
+  mover: AnyMover,
   judged: Promise<string>,
   after: boolean,
 ): Promise<Moved> {
   const { control, signal } = session;
   const before = inetOf(session);
-  const mover = startMover(session, roots);
   const report = setInterval(() => void control.send(mover.progress), PROGRESS_PERIOD_MS);
   try {
     await control.send({ type: 'ready' });
@@ -237,7 +235,6 @@ async function move(
     return { totals, set: await orAborted(signal, judged) };
   } finally {
     clearInterval(report);
-    await mover.stop();
   }
 }
 

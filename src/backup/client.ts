@@ -9,6 +9,7 @@ import { assert } from '../assert.js';
 import { monotonicMs } from '../clock.js';
 import type { STPConnect } from '../connect/stp-connect.js';
 import { messageOf } from '../errors.js';
+import { absence } from './absent.js';
 import { type ClientSession, ClientSessions, type NetworkPair } from './client-sessions.js';
 import type { ClientConfig } from './config.js';
 import { orAborted, within } from './deadline.js';
@@ -49,6 +50,8 @@ export interface EstablishedClient {
   readonly errors: LineChannel;
   /** The data streams that the request announced, in the order of their roles. */
   readonly streams: readonly number[];
+  /** Tells the server why there is no more; the first time counts. Never rejects. */
+  readonly fail: (reason: unknown) => Promise<void>;
 }
 
 export interface ClientOptions {
@@ -284,11 +287,11 @@ export class BackupClient {
   /** Tells the server why, in the form that it waits for, and closes. */
   async #giveUp(fd: number, answered: boolean, e: unknown): Promise<void> {
     const { network } = this.#options;
-    const reason = messageOf(e);
     if (!answered) {
-      await refuse(network, fd, reason);
+      await refuse(network, fd, messageOf(absence(e) ?? e));
       return;
     }
+    const { message: reason } = reasonOf(e);
     try {
       await new LineChannel(network, fd, 'the server').send({ type: 'failed', reason });
       await network.close(fd);
@@ -316,7 +319,7 @@ export class BackupClient {
       await network.close(arrival.fd);
     } catch (e) {
       session.end(e as Error);
-      await refuse(network, arrival.fd, messageOf(e));
+      await refuse(network, arrival.fd, messageOf(absence(e) ?? e));
     }
   }
 
@@ -363,7 +366,7 @@ export class BackupClient {
     const onEnd = () => void tell(session.signal.reason);
     session.signal.addEventListener('abort', onEnd, { once: true });
     try {
-      await this.#serve(session, control, errors);
+      await this.#serve(session, control, errors, tell);
     } catch (e) {
       await tell(e);
       throw e;
@@ -374,7 +377,12 @@ export class BackupClient {
     }
   }
 
-  async #serve(session: ClientSession, control: LineChannel, errors: LineChannel): Promise<void> {
+  async #serve(
+    session: ClientSession,
+    control: LineChannel,
+    errors: LineChannel,
+    fail: EstablishedClient['fail'],
+  ): Promise<void> {
     const { network, job, log, timeoutMs } = this.#options;
     const context = this.#storageContexts.get(session);
     assert(context?.storage && context.streams, 'a session is established without its storage');
@@ -395,6 +403,6 @@ export class BackupClient {
     log.info(`session ${session.label}: ${request.op} for ${request.host}`);
     const { storage, accepted: streams } = context;
     const { label, signal } = session;
-    await job({ label, signal, request, network, storage, control, errors, streams });
+    await job({ label, signal, request, network, storage, control, errors, streams, fail });
   }
 }

@@ -47,7 +47,7 @@ import type {
 import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { type AnyMover, EarlyMover, isConsequence, Mover, type Totals } from './mover.js';
-import { moverLink } from './mover-link.js';
+import { type MoverLink, moverLink } from './mover-link.js';
 import { type MoverTimes, type Slowest, slowestOf, type Waited, waitedOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol-words.js';
 import { reasonOf } from './reason.js';
@@ -141,23 +141,29 @@ export class DatabaseSession {
     }
   }
 
-  /** Gives the data stream to a thread; once. */
-  start<J, R>(
+  /** Gives the data stream to a thread; once. @throws the server's reason if it broke the stream */
+  async start<J, R>(
     entry: Parameters<typeof Mover.start>[0],
     job: J,
     early?: EarlyMover | undefined,
-  ): Mover<R> {
-    const { storage, data } = this.connections;
+  ): Promise<Mover<R>> {
+    const link = await this.#link();
     const onComplaint = (complaint: Complaint): void => {
       this.options.onComplaint?.(complaint);
       void this.control.send({ type: 'complaint', complaint });
     };
     const { config, bytesPerSecond } = this.options;
     const throttle = slowedTo(throttleOf(config.limits), bytesPerSecond);
-    return Mover.start<J, R>(entry, moverLink(storage, data), job, onComplaint, {
-      throttle,
-      early,
-    });
+    return Mover.start<J, R>(entry, link, job, onComplaint, { throttle, early });
+  }
+
+  async #link(): Promise<MoverLink> {
+    const { storage, data } = this.connections;
+    try {
+      return moverLink(storage, data);
+    } catch (e) {
+      throw await bestReason(e, answerOf(this.control, this.options.server.name));
+    }
   }
 
   /**
@@ -353,7 +359,7 @@ export function backUpCommand(
     let mover: Mover<null> | undefined;
     try {
       const job: SendStreamJob = { fd: pipe.read, path: name };
-      mover = keep(session.start<SendStreamJob, null>(SENDERS.command, job));
+      mover = keep(await session.start<SendStreamJob, null>(SENDERS.command, job));
       const whole = mover.held.then(() => program.ended).then(() => mover?.release());
       whole.catch(() => {});
       return await Promise.race([
@@ -385,9 +391,10 @@ export async function backUpPostgresql(
   const early = EarlyMover.begin(SENDERS.postgresql, job);
   try {
     const request = { op: 'store', kind: 'postgresql', name } as const;
-    return await inSession(options, request, (session, keep) =>
-      session.run(keep(session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job, early))),
-    );
+    return await inSession(options, request, async (session, keep) => {
+      const sender = await session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job, early);
+      return session.run(keep(sender));
+    });
   } catch (e) {
     await early.stop();
     throw e;
@@ -413,7 +420,7 @@ export function backUpSqlite(
         path: `${name}.sqlite`,
         listBytes: session.ready.parent?.listBytes ?? 0,
       };
-      const sender = keep(session.start<SendSqliteJob, null>(SENDERS.sqlite, job));
+      const sender = keep(await session.start<SendSqliteJob, null>(SENDERS.sqlite, job));
       mover = sender;
       return await session.run(sender);
     } finally {
@@ -466,7 +473,7 @@ export function restoreToCommand(
     };
     try {
       const job: ReceiveStreamJob = { fd: pipe.write };
-      const mover = keep(session.start<ReceiveStreamJob, null>('stream-receiver', job));
+      const mover = keep(await session.start<ReceiveStreamJob, null>('stream-receiver', job));
       // The end of its input, and only then its own end.
       const ended = mover.done.then(() => {
         closeWrite();
@@ -521,7 +528,7 @@ export async function restoreToFile(
     const fd = openSync(partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
     try {
       const job: ReceiveStreamJob = { fd };
-      const mover = keep(session.start<ReceiveStreamJob, null>('stream-receiver', job));
+      const mover = keep(await session.start<ReceiveStreamJob, null>('stream-receiver', job));
       const report = await session.run(mover);
       fsyncSync(fd);
       renameSync(partial, path);
@@ -555,7 +562,7 @@ export function restoreToDirectory(
 ): Promise<DatabaseReport> {
   return inSession(options, fetchRequest(order, options.config), async (session, keep) => {
     const job: RestoreSetJob = { target: realTarget(target), options: PLAIN_RESTORE, below: null };
-    const mover = session.start<RestoreSetJob, RestoreSetResult>('restore-receiver', job);
+    const mover = await session.start<RestoreSetJob, RestoreSetResult>('restore-receiver', job);
     return session.run(keep(mover));
   });
 }

@@ -6,6 +6,7 @@
  * server's of what it received agree, and at no other end. Event loop only; sets move in threads.
  */
 import { open } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
@@ -27,10 +28,10 @@ import {
 import type { EstablishedDatabase } from './database-server.js';
 import { orAborted } from './deadline.js';
 import type { SendSetJob, StoreSetJob, StoreSetResult } from './jobs.js';
-import { SEGMENT_PIECE_BYTES } from './limits.js';
+import { CLIENT_REASON_GRACE_MS, SEGMENT_PIECE_BYTES } from './limits.js';
 import { bothAccesses, PLAIN_MEDIA } from './media-data.js';
-import { Mover } from './mover.js';
-import { moverLink } from './mover-link.js';
+import { isConsequence, Mover } from './mover.js';
+import { type MoverLink, moverLink } from './mover-link.js';
 import { reasonOf } from './reason.js';
 import { openIdentities } from './sealed-identities.js';
 import { agree } from './server.js';
@@ -98,7 +99,7 @@ async function store(
   request: Store,
   options: DatabaseJobOptions,
 ): Promise<void> {
-  const { host, storage, control, signal } = session;
+  const { host, control, signal } = session;
   const { config, version, library, log } = options;
   const roots = [setLabel(request.kind, request.name)];
   const parent = request.incremental ? parentOf(request, host, roots, options) : undefined;
@@ -112,9 +113,11 @@ async function store(
     hasList: request.kind === 'sqlite',
     media: config.media ?? PLAIN_MEDIA,
   };
+  const said = summaryOf(session, log);
+  const link = await dataLink(session, said);
   const mover = Mover.start<StoreSetJob, StoreSetResult>(
     workers[request.kind],
-    moverLink(storage, session.data),
+    link,
     job,
     () => {},
     { throttle: throttleOf(config.limits) },
@@ -122,7 +125,6 @@ async function store(
   let committed = false;
   try {
     await control.send({ type: 'ready', set: '', roots, ...(parent && { parent }) });
-    const said = summaryOf(session, log);
     const failed = said.then(() => new Promise<never>(() => {}));
     const received = await orAborted(signal, Promise.race([bestOf(mover.held, said), failed]));
     agree(host, received, await orAborted(signal, said));
@@ -151,13 +153,21 @@ function parentOf(
   return { set: last.id, listBytes: last.summary.indexBytes ?? 0 };
 }
 
+/** For a thread. A client that gives up breaks it, and that may be seen before its word is here. */
+const dataLink = (session: EstablishedDatabase, said: Promise<unknown>): Promise<MoverLink> =>
+  bestOf(
+    Promise.resolve().then(() => moverLink(session.storage, session.data)),
+    said,
+  );
+
 /** A stream that broke says less than a client that tells why. */
 async function bestOf<T>(work: Promise<T>, said: Promise<unknown>): Promise<T> {
   said.catch(() => {});
   try {
     return await work;
   } catch (e) {
-    if (isCoded(e) && ['ECONNRESET', 'EPROTO'].includes(e.code)) await said;
+    const silence = sleep(CLIENT_REASON_GRACE_MS, undefined, { ref: false });
+    if (isConsequence(e)) await Promise.race([said, silence]);
     throw e;
   }
 }
@@ -206,7 +216,7 @@ async function fetchSet(
   request: Fetch,
   options: DatabaseJobOptions,
 ): Promise<void> {
-  const { host, storage, control, signal } = session;
+  const { host, control, signal } = session;
   const { config, log } = options;
   const set = setOf(Library.open(config.library, options.library), host, request);
   const { roots, bytes } = set.summary;
@@ -216,15 +226,12 @@ async function fetchSet(
   });
   const what = { library: config.library, set: set.id, selected: [] };
   const job: SendSetJob = { ...what, dryRun: false, access };
-  const mover = Mover.start<SendSetJob, null>(
-    'restore-sender',
-    moverLink(storage, session.data),
-    job,
-    () => {},
-    { throttle: throttleOf(config.limits) },
-  );
+  const said = summaryOf(session, log);
+  const link = await dataLink(session, said);
+  const mover = Mover.start<SendSetJob, null>('restore-sender', link, job, () => {}, {
+    throttle: throttleOf(config.limits),
+  });
   try {
-    const said = summaryOf(session, log);
     const failed = said.then(() => new Promise<never>(() => {}));
     const { totals } = await orAborted(signal, Promise.race([bestOf(mover.done, said), failed]));
     agree(host, totals, { ...(await orAborted(signal, said)) });

@@ -7,7 +7,8 @@
  * other notices. Event loop only; the jobs move their data in worker threads.
  */
 import type { Peer, STPConnect } from '../connect/stp-connect.js';
-import { stpError } from '../errors.js';
+import { messageOf, stpError } from '../errors.js';
+import { absence } from './absent.js';
 import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import { type DatabaseRequest, databaseRequestSchema } from './database-protocol.js';
@@ -128,7 +129,8 @@ export class DatabaseServer {
     } catch (e) {
       log.error(`database session of ${client.name} failed: ${reasonOf(e).message}`);
       // Does nothing once the storage connections stand; before, the client waits for a word.
-      await refuse(network, arrival.fd, reasonOf(e).message);
+      const absent = absence(e);
+      await refuse(network, arrival.fd, absent ? messageOf(absent) : reasonOf(e).message);
     } finally {
       await storage?.closeAll();
     }

@@ -12,6 +12,7 @@ import { assert } from '../assert.js';
 import { monotonicMs } from '../clock.js';
 import { AF_INET, type STPConnect } from '../connect/stp-connect.js';
 import { messageOf } from '../errors.js';
+import { absence } from './absent.js';
 import { type Arrival, abortQuietly, keepDoor, refuse } from './door.js';
 import { bindInRange } from './dynamic-port.js';
 import { StreamDoor } from './handshake-client.js';
@@ -382,7 +383,7 @@ export async function databaseHandshake(
   } catch (e) {
     c.ended.abort(e);
     // The server waits for the port: it should not have to guess why none comes.
-    if (c.dynamic !== undefined) await refuse(network, c.dynamic, messageOf(e));
+    if (c.dynamic !== undefined) await refuse(network, c.dynamic, messageOf(absence(e) ?? e));
     await c.streams?.close().catch(() => {});
     await c.storage?.closeAll().catch(() => {});
     await network.closeAll();

@@ -43,6 +43,11 @@ export const PROGRESS_PERIOD_MS = 100;
 
 /** After one side failed, the other's own reason may still be under way for this long. */
 export const REASON_GRACE_MS = 1000;
+/**
+ * The server's: longer than the client's own, after which the client tells what it has. A client that
+ * is gone ends its control connection, so that only one that hangs is waited for so long.
+ */
+export const CLIENT_REASON_GRACE_MS = 5000;
 
 /** Bytes of a key of a pair of hosts. */
 export const KEY_BYTES = 32;

@@ -1,6 +1,9 @@
 /** How an error is told to somebody else: code and sentence apart. Any thread. */
 import { isCoded, messageOf } from '../errors.js';
 
+/** The code that says that nobody was there: absent.ts. */
+export const ABSENT_CODE = 'ECONNREFUSED';
+
 export interface Reason {
   /** POSIX code; EIO for what has none. */
   readonly code: string;

@@ -13,10 +13,10 @@ import type { ClientAddress, ServerConfig } from './config.js';
 import { orAborted } from './deadline.js';
 import { serverHandshake } from './handshake-server.js';
 import type { Trace } from './handshake-steps.js';
-import { REASON_GRACE_MS } from './limits.js';
+import { CLIENT_REASON_GRACE_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { isConsequence } from './mover.js';
-import { type MoverLink, moverLink } from './mover-link.js';
+import { dropLink, type MoverLink, moverLink } from './mover-link.js';
 import { type ClientSummary, type FromServer, fromClientSchema, type Request } from './protocol.js';
 import { type Complaint, complaintSchema, type Progress } from './protocol-words.js';
 import { reasonOf } from './reason.js';
@@ -83,14 +83,24 @@ export class ServerSession {
     return new ServerSession(options, made);
   }
 
-  /** Gives the data streams to threads; once, before the client may send on them. */
-  detachAll(): MoverLink[] {
-    return this.#streams.map((stream) => moverLink(this.#options.connect, stream));
+  /**
+   * Gives the data streams to threads; once. A client that refuses breaks them, and that may be seen
+   * before its word is here: rejects with the best reason, as `wait` does, and keeps none.
+   */
+  async detachAll(): Promise<MoverLink[]> {
+    const links: MoverLink[] = [];
+    try {
+      for (const stream of this.#streams) links.push(moverLink(this.#options.connect, stream));
+      return links;
+    } catch (e) {
+      for (const link of links) dropLink(link);
+      return this.wait(Promise.reject(e));
+    }
   }
 
   /** The same where there is one stream. */
-  detach(): MoverLink {
-    return this.detachAll()[0] as MoverLink;
+  async detach(): Promise<MoverLink> {
+    return (await this.detachAll())[0] as MoverLink;
   }
 
   /** Asks for the work; resolves when the client's thread has its stream. */
@@ -153,7 +163,7 @@ export class ServerSession {
   async #bestReason(e: unknown): Promise<unknown> {
     const { signal, client } = this.#options;
     if (signal.aborted || e instanceof ClientFailure || !isConsequence(e)) return e;
-    const silence = sleep(REASON_GRACE_MS, undefined, { ref: false });
+    const silence = sleep(CLIENT_REASON_GRACE_MS, undefined, { ref: false });
     try {
       await Promise.race([this.#summary, silence]);
     } catch (said) {

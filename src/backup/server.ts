@@ -21,6 +21,7 @@ import { codingOf } from '../library/media-plan.js';
 import { chainThrough, lastSetOf, openParent, parentListOf } from '../library/set-tree.js';
 import type { SetSummary } from '../library/set-writer.js';
 import { reasonOf as lackOf } from '../socket/reason.js';
+import { absence } from './absent.js';
 import type { Log } from './client.js';
 import type { ClientAddress, ServerConfig } from './config.js';
 import { StepError, type StepRecord } from './handshake-steps.js';
@@ -349,7 +350,7 @@ class SessionRun {
     return this.#session({ via: order.via, streams }, async (session, keep) => {
       const onComplaint = (complaint: Complaint): void => this.#complain(complaint);
       const throttle = throttleOf(config.limits);
-      const [first, ...others] = session.detachAll() as [MoverLink, ...MoverLink[]];
+      const [first, ...others] = (await session.detachAll()) as [MoverLink, ...MoverLink[]];
       const mover = keep(
         Mover.start<StoreSetJob, StoreSetResult>('backup-receiver', first, job, onComplaint, {
           throttle,
@@ -443,14 +444,11 @@ class SessionRun {
     Mover.prepare('restore-sender');
     return this.#session({ via: order.via, streams: 1 }, async (session, keep) => {
       await session.request({ op: 'restore', host, set, target, streams: 1, options });
+      const link = await session.detach();
       const mover = keep(
-        Mover.start<SendSetJob, null>(
-          'restore-sender',
-          session.detach(),
-          job,
-          (c) => this.#complain(c),
-          { throttle: slowedTo(throttleOf(config.limits), order.bytesPerSecond) },
-        ),
+        Mover.start<SendSetJob, null>('restore-sender', link, job, (c) => this.#complain(c), {
+          throttle: slowedTo(throttleOf(config.limits), order.bytesPerSecond),
+        }),
       );
       const { totals } = await session.wait(mover.done);
       const summary = await session.summary();
@@ -473,7 +471,9 @@ class SessionRun {
       movers.push(mover);
       return mover;
     };
-    const { session, connect } = await this.#open(way);
+    const { session, connect } = await this.#open(way).catch((e: unknown) => {
+      throw absence(e) ?? e;
+    });
     try {
       return await work(session, keep);
     } catch (e) {
@@ -501,7 +501,7 @@ class SessionRun {
     try {
       return await this.#openVia('network', streams);
     } catch (e) {
-      const { code, message } = reasonOf(e);
+      const { code, message } = reasonOf(absence(e) ?? e);
       throw stpError(code, `${message} (not through the array: ${lack})`);
     }
   }

@@ -23,6 +23,7 @@ import { timingSafeEqual } from 'node:crypto';
 import type { STPConnect } from '../connect/stp-connect.js';
 import { PORT_MAX, STG_NAME_PATTERN } from '../limits.js';
 import { REASON_BYTES_MAX, SESSION_ID_BYTES, STG_ID_BYTES_MAX, TOKEN_BYTES } from './limits.js';
+import { ABSENT_CODE } from './reason.js';
 
 const MAGIC = Buffer.from('STPBKUP\0', 'latin1');
 export const PROTOCOL_VERSION = 1;
@@ -42,6 +43,14 @@ export const ROLE_CONTROL = 255;
 /** The other side said no, or said something that this protocol does not know. */
 export class HandshakeError extends Error {
   override readonly name = 'HandshakeError';
+
+  /** @param isAbsence the other side's reason is that no stpd is there */
+  constructor(
+    message: string,
+    readonly isAbsence = false,
+  ) {
+    super(message);
+  }
 }
 
 /** Descriptor number and token: what 122 sends and 100 gives back. */
@@ -132,6 +141,9 @@ export async function sendRefusal(c: STPConnect, fd: number, reason: string): Pr
   await c.send(fd, framed(Buffer.concat([Buffer.from([1]), text])));
 }
 
+/** Begins the reason of a side that found no stpd: nothing is broken there. */
+const ABSENCE = `${ABSENT_CODE}: `;
+
 async function receiveAnswer(c: STPConnect, fd: number): Promise<Buffer> {
   const body = await receiveFramed(c, fd, 1, ANSWER_BYTES_MAX);
   if (body[0] === 1) {
@@ -140,7 +152,11 @@ async function receiveAnswer(c: STPConnect, fd: number): Promise<Buffer> {
       .subarray(1)
       .toString('utf8')
       .replace(/\p{Cc}/gu, '?');
-    throw new HandshakeError(`refused: ${reason}`);
+    const isAbsence = reason.startsWith(ABSENCE);
+    throw new HandshakeError(
+      `refused: ${isAbsence ? reason.slice(ABSENCE.length) : reason}`,
+      isAbsence,
+    );
   }
   if (body[0] !== 0 || body.length !== 1 + RETURN_BYTES) {
     throw new HandshakeError(`an answer of ${body.length} bytes that is neither yes nor no`);

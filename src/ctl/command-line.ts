@@ -12,7 +12,7 @@ export const EXIT_USAGE = 2;
 export const EXIT_WARNINGS = 3;
 /** It was looked, and something stored is damaged. */
 export const EXIT_DAMAGED = 4;
-/** Nobody answers: stpd, or the stpbackup server, is not running. */
+/** Nobody answers: stpd, or the other role of stpbackup, is not running. */
 export const EXIT_NOT_RUNNING = 5;
 
 /** The same in all programs, and in docs/using.md (docs/decisions/0030). */
@@ -22,7 +22,7 @@ export const EXIT_CODES: readonly (readonly [number, string])[] = [
   [EXIT_USAGE, 'wrong usage, or a value that is refused; nothing was tried'],
   [EXIT_WARNINGS, 'done, with warnings: what is not as it should be is named on stderr'],
   [EXIT_DAMAGED, 'done, and something in the library is damaged; it is named'],
-  [EXIT_NOT_RUNNING, 'nobody answers: stpd, or the stpbackup server, is not running'],
+  [EXIT_NOT_RUNNING, 'nobody answers: stpd, or the stpbackup that is asked, is not running'],
 ];
 
 export const EXIT_CODES_HELP = `

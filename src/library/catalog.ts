@@ -95,18 +95,19 @@ export class Catalog {
    * @throws what `rebuild` throws
    */
   find(matches: NameMatcher, chosen: (set: SetSummary) => boolean): FoundEntry[] {
-    const sets = new Set(
+    // Names have seconds only, which two sets may share: the listing has the order.
+    const places = new Map(
       this.#library
         .list()
         .sets.filter(chosen)
-        .map((s) => s.id),
+        .map((s, place) => [s.id, place]),
     );
     const rows = this.#locked(() => this.#with((db) => matchingRows(db, matches)));
     const found: FoundEntry[] = [];
     const readers = new Map<string, LineReader>();
     try {
       for (const row of rows) {
-        if (!sets.has(row.id)) continue;
+        if (!places.has(row.id)) continue;
         const reader = readers.get(row.lines) ?? new LineReader(this.#library.openSet(row.lines));
         readers.set(row.lines, reader);
         found.push({ set: row.id, entry: reader.entry(row) });
@@ -114,8 +115,9 @@ export class Catalog {
     } finally {
       for (const reader of readers.values()) reader.close();
     }
+    const placeOf = ({ set }: FoundEntry): number => places.get(set) as number;
     return found.sort((a, b) =>
-      a.set === b.set ? compareWalk(a.entry.path, b.entry.path) : a.set < b.set ? -1 : 1,
+      a.set === b.set ? compareWalk(a.entry.path, b.entry.path) : placeOf(a) - placeOf(b),
     );
   }
 

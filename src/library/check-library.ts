@@ -4,7 +4,7 @@
  * Reads only. Blocks; any thread.
  */
 import { isCoded, messageOf } from '../errors.js';
-import { type CheckDepth, checkSet, logicalBytes, type SetProblem } from './check.js';
+import { bytesToCheck, type CheckDepth, checkSet, logicalBytes, type SetProblem } from './check.js';
 import type { Library, StoredSet } from './library.js';
 import type { VolumePlace } from './media-volumes.js';
 import { openChain } from './set-tree.js';
@@ -12,7 +12,7 @@ import { openChain } from './set-tree.js';
 export interface LibraryCheckHooks {
   onProblem(problem: SetProblem): void;
   onAbsent?(set: string, volume: VolumePlace): void;
-  /** Bytes of media dealt with, of how many. Called often. */
+  /** Bytes read or passed over, of how many. Called often. */
   onProgress?(bytes: number, total: number): void;
 }
 
@@ -75,7 +75,7 @@ export function checkLibrary(
   const sets = withChains(library, chosen, (set, message) =>
     onProblem({ set, part: 'parent', path: null, message }),
   );
-  const total = sets.reduce((sum, set) => sum + logicalBytes(set), 0);
+  const total = sets.reduce((sum, set) => sum + bytesToCheck(set, depth), 0);
   let [before, entries, filesRead, volumes, absentVolumes] = [0, 0, 0, 0, 0];
   const sealedSets: string[] = [];
   const onAbsent = (set: string, volume: VolumePlace) => hooks.onAbsent?.(set, volume);
@@ -87,14 +87,14 @@ export function checkLibrary(
     volumes += done.volumes;
     absentVolumes += done.absent;
     if (done.sealed) sealedSets.push(set.id);
-    before += logicalBytes(set);
+    before += bytesToCheck(set, depth);
   }
   return {
     sets: sets.length + unreadable.length,
     damagedSets: [...damagedSets].sort(),
     entries,
     filesRead,
-    bytes: total,
+    bytes: sets.reduce((sum, set) => sum + logicalBytes(set), 0),
     problems,
     volumes,
     absentVolumes,

@@ -58,7 +58,7 @@ export interface CheckHooks {
   onProblem(problem: SetProblem): void;
   /** A volume that is neither with its set nor where it was looked for. */
   onAbsent?(set: string, volume: VolumePlace): void;
-  /** Bytes of this set dealt with so far, of `logicalBytes`. Called often. */
+  /** Bytes of this set dealt with so far, of `bytesToCheck`. Called often. */
   onProgress?(bytes: number): void;
 }
 
@@ -78,7 +78,14 @@ export function checkSet(set: StoredSet, depth: CheckDepth, hooks: CheckHooks): 
   return new SetChecker(set, depth, hooks).run();
 }
 
-/** Bytes that `CheckHooks.onProgress` counts up to. */
+/** Bytes that `CheckHooks.onProgress` counts up to: volumes are read as files, and then as media. */
+export const bytesToCheck = (set: StoredSet, depth: CheckDepth): number =>
+  (depth.kind === 'data' ? fileBytes(set) : 0) + logicalBytes(set);
+
+/** Of volumes; nothing of media that are one plain file. */
+const fileBytes = ({ summary: { volumes = [] } }: StoredSet): number =>
+  volumes.reduce((sum, { bytes }) => sum + bytes, 0);
+
 export const logicalBytes = (set: StoredSet): number =>
   set.media.reduce((sum, { bytes }) => sum + bytes, 0);
 
@@ -100,6 +107,8 @@ class SetChecker {
   #filesRead = 0;
   #problems = 0;
   #absent = 0;
+  /** Of volumes as files, for the progress. */
+  #fileBytes = 0;
   /** Volumes that cannot be read. */
   readonly #missing: VolumeFacts[] = [];
 
@@ -142,10 +151,12 @@ class SetChecker {
         } else this.#problem('media', null, `${text}: ${problem ?? `${name} is not there`}`);
       } else if (this.depth.kind === 'data') {
         this.#guard('media', () => {
-          if (digestOfFile(path).blake3 === facts.blake3) return;
+          const tell = (bytes: number) => this.hooks.onProgress?.(this.#fileBytes + bytes);
+          if (digestOfFile(path, tell).blake3 === facts.blake3) return;
           this.#problem('media', null, `${text}: ${path} does not have its digest`);
         });
       }
+      if (this.depth.kind === 'data') this.#fileBytes += facts.bytes;
     }
   }
 
@@ -293,7 +304,7 @@ class SetChecker {
   /** Of all media together, when one of them has been read up to `offset`. */
   #progress({ cursor }: OpenMedium, offset: number): void {
     if (this.hooks.onProgress === undefined) return;
-    let bytes = offset - cursor.offset;
+    let bytes = this.#fileBytes + offset - cursor.offset;
     for (const each of this.#media) bytes += each.cursor.offset;
     this.hooks.onProgress(bytes);
   }

@@ -10,8 +10,11 @@ export interface FileDigest {
   readonly blake3: string;
 }
 
-/** @throws ENOENT, EACCES, EIO; ELOOP if it is a symlink */
-export function digestOfFile(path: string): FileDigest {
+/**
+ * @param onBytes called with the bytes read so far
+ * @throws ENOENT, EACCES, EIO; ELOOP if it is a symlink
+ */
+export function digestOfFile(path: string, onBytes?: (bytes: number) => void): FileDigest {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
     const slice = Buffer.allocUnsafeSlow(SLICE_BYTES);
@@ -22,6 +25,7 @@ export function digestOfFile(path: string): FileDigest {
       if (moved === 0) return { bytes, blake3: hasher.digest('hex') };
       hasher.update(slice.subarray(0, moved));
       bytes += moved;
+      onBytes?.(bytes);
     }
   } finally {
     closeSync(fd);

@@ -31,12 +31,16 @@ import { mediumFile } from './media.js';
 export const RESUME_FILE = 'resume.json';
 export const KEPT_LINES_FILE = 'kept.jsonl';
 export const KEPT_LIST_FILE = 'kept.index';
+const MEDIUM = /^media(-\d+)?\.tar$/;
 const FORMAT = 'stpd-resume';
 const VERSION = 1;
 
 /** Who does not come back within this many days makes a new backup anyway. */
 export const INTERRUPTED_DAYS_MAX = 7;
 const DAY_MS = 86_400_000;
+
+/** Media of less than this are sent again sooner than they are looked at. */
+export const INTERRUPTED_BYTES_MIN = 64 << 10;
 
 /** What must be the same for a backup that takes over. */
 export interface ResumeKey {
@@ -113,7 +117,7 @@ function all(library: Pick<InterruptedRoom, 'directory'>): Interrupted[] {
  */
 export function keepInterrupted(library: InterruptedRoom, id: string, partial: string): boolean {
   const marker = readMarker(partial, id);
-  if (marker === null || !hasLines(partial)) return false;
+  if (marker === null || mediaBytes(partial) < INTERRUPTED_BYTES_MIN) return false;
   const room = roomOf(library);
   mkdirSync(room, { recursive: true, mode: 0o700 });
   renameSync(partial, join(room, id));
@@ -139,11 +143,14 @@ export function takeOver(
   for (const name of readdirSync(partial)) if (!kept.has(name)) rmSync(join(partial, name));
 }
 
-/** Some line, or some that were taken over. */
-function hasLines(directory: string): boolean {
-  return ['manifest.jsonl', KEPT_LINES_FILE].some(
-    (name) => (statSync(join(directory, name), { throwIfNoEntry: false })?.size ?? 0) > 0,
-  );
+/** What came, and what that backup had itself taken over. */
+function mediaBytes(directory: string): number {
+  let bytes = 0;
+  for (const name of readdirSync(directory)) {
+    if (!MEDIUM.test(name)) continue;
+    bytes += statSync(join(directory, name), { throwIfNoEntry: false })?.size ?? 0;
+  }
+  return bytes;
 }
 
 /** The one that a backup with this key can take over; null if there is none. */

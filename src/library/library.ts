@@ -55,6 +55,11 @@ import { withLock } from './waiting-lock.js';
 const MARKER_FILE = 'stpd-library.json';
 const MARKER = { format: 'stpd-library', version: 1 };
 export const ID_PATTERN = /^\d{8}T\d{6}Z-[0-9a-f]{6}$/;
+/** Characters of an id that tell when. */
+const ID_SECONDS = 16;
+
+const byStart = (a: SetSummary, b: SetSummary): number =>
+  a.startedAt === b.startedAt ? (a.id < b.id ? -1 : 1) : a.startedAt < b.startedAt ? -1 : 1;
 /** Draws of a name before something else must be wrong. */
 const ID_ATTEMPTS = 16;
 
@@ -341,7 +346,7 @@ export class Library {
     }
   }
 
-  /** All complete sets. What is being written, or was left by a dead run, is none. */
+  /** All complete sets, oldest first. What is being written, or was left by a dead run, is none. */
   list(): LibraryListing {
     const sets: SetSummary[] = [];
     const damaged: { id: string; reason: string }[] = [];
@@ -352,7 +357,8 @@ export class Library {
         damaged.push({ id, reason: messageOf(e) });
       }
     }
-    return { sets, damaged };
+    // Names have seconds only, which two sets may share.
+    return { sets: sets.sort(byStart), damaged };
   }
 
   /**
@@ -364,7 +370,8 @@ export class Library {
     if (name === 'latest' && ids.length === 0) {
       throw stpError('ENOENT', `the library ${this.directory} has no set yet`);
     }
-    const matches = name === 'latest' ? ids.slice(-1) : ids.filter((id) => id.startsWith(name));
+    const matches =
+      name === 'latest' ? [this.#latest(ids)] : ids.filter((id) => id.startsWith(name));
     const [id] = matches;
     if (id === undefined || name === '') {
       throw stpError('ENOENT', `no set of ${this.directory} is named ${name}; list them`);
@@ -374,6 +381,21 @@ export class Library {
     }
     const directory = join(this.directory, 'sets', id);
     return new StoredSet(directory, readSummary(directory, id), this.access);
+  }
+
+  /** Of those that began in the last second, the last that can be read. */
+  #latest(ids: readonly string[]): string {
+    const last = ids.at(-1) as string;
+    const within = ids.filter((id) => id.startsWith(last.slice(0, ID_SECONDS)));
+    if (within.length === 1) return last;
+    const sets = within.flatMap((id) => {
+      try {
+        return [readSummary(join(this.directory, 'sets', id), id)];
+      } catch {
+        return [];
+      }
+    });
+    return sets.sort(byStart).at(-1)?.id ?? last;
   }
 
   #ids(): string[] {

@@ -33,7 +33,7 @@ import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded, messageOf } from '../errors.js';
 import { SparseMapParser } from '../source/sparse.js';
 import { BlockLister, blocksFile, isBlocksFile, listBytesOf, readBlockList } from './blocks.js';
-import { checkSet, logicalBytes, type SetProblem } from './check.js';
+import { bytesToCheck, checkSet, type SetProblem } from './check.js';
 import { digestOfFile } from './digest.js';
 import { makeDirectory, onFile, syncDirectory, writeNewFile } from './disk.js';
 import { moveSet } from './forget.js';
@@ -121,9 +121,12 @@ function attempt<T>(work: () => T): T | null {
   }
 }
 
+/** What is looked at before and after. */
+const ALL = { kind: 'data' } as const;
+
 function problemOf(set: StoredSet, onProgress: (bytes: number) => void): string | null {
   let first: string | null = null;
-  checkSet(set, { kind: 'data' }, { onProblem: (p) => (first ??= p.message), onProgress });
+  checkSet(set, ALL, { onProblem: (p) => (first ??= p.message), onProgress });
   return first;
 }
 
@@ -451,7 +454,7 @@ class Repairer {
 
   /** Of media; 0 where the summary does not say. */
   #bytesAt(room: string, id: string): number {
-    return attempt(() => logicalBytes(this.#setAt(room, id))) ?? 0;
+    return attempt(() => bytesToCheck(this.#setAt(room, id), ALL)) ?? 0;
   }
 
   #idsIn(room: string): string[] {
@@ -473,7 +476,7 @@ class Repairer {
   #problemAt(room: string, id: string): string | null {
     try {
       const set = this.#setAt(room, id);
-      return this.#meter.part('checking', logicalBytes(set), (tell) => problemOf(set, tell));
+      return this.#meter.part('checking', bytesToCheck(set, ALL), (tell) => problemOf(set, tell));
     } catch (e) {
       if (!isCoded(e) || !isDamage(e)) throw e;
       return messageOf(e);
@@ -555,7 +558,7 @@ class Repairer {
 
   #problemOfStage(stage: string, summary: SetSummary): string | null {
     const set = new StoredSet(stage, summary, this.library.access);
-    const bytes = logicalBytes(set);
+    const bytes = bytesToCheck(set, ALL);
     this.#meter.expect(bytes);
     return this.#meter.part('mending', bytes, (tell) => problemOf(set, tell));
   }

@@ -10,9 +10,9 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePair } from '../../bench/harness/free-pair.js';
 import { type Finished, finished, until } from '../support/array.js';
 import { namesInSharedMemory } from '../support/shared-memory.js';
-import { freePair } from '../unit/backup/rig.js';
 
 const TOKEN = 'STPD_TEST_KILLS';
 /** How long an orderly end, or the end of a verb whose partner died, may take on a busy machine. */

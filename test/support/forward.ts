@@ -100,6 +100,9 @@ const partsOf = (address: string): { kind: string; name: string; port: number } 
   return { kind, name, port: Number(rest.slice(colon + 1)) };
 };
 
+/** Of sockets that were dialled, before anybody else listened. */
+const failures = new WeakMap<AnySocket, NodeJS.ErrnoException>();
+
 /** Dials an address as it stands on the command line; connected when it resolves. */
 export async function dial(t: Test, host: Host | undefined, address: string): Promise<AnySocket> {
   const { kind, name, port } = partsOf(address);
@@ -108,7 +111,8 @@ export async function dial(t: Test, host: Host | undefined, address: string): Pr
   else if (kind === 'unix') socket = connect({ path: name, allowHalfOpen: true });
   else socket = connect({ host: name, port, allowHalfOpen: true });
   t.teardown(() => void socket.destroy());
-  socket.on('error', () => {}); /* a test that cares listens itself */
+  /* A test that cares listens itself; a reset may come in the same turn as the connection. */
+  socket.on('error', (e) => void failures.set(socket, e));
   await once(socket, 'connect');
   return socket;
 }
@@ -200,8 +204,14 @@ export async function pour(
   return { bytes, digest: hash.digest('hex') };
 }
 
+/** Dials what resets at once, maybe before Node has seen that it was connected: how that ends. */
+export const fateOf = (t: Test, host: Host | undefined, address: string): Promise<string> =>
+  dial(t, host, address).then(fate, (e: NodeJS.ErrnoException) => e.code ?? e.message);
+
 /** How a socket's input ends: its error's code, `end` in order, or `close` without either. */
 export function fate(socket: AnySocket): Promise<string> {
+  const before = failures.get(socket);
+  if (before !== undefined) return Promise.resolve(before.code ?? before.message);
   return new Promise((resolve) => {
     socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
     socket.once('end', () => resolve('end'));

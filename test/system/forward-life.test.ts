@@ -14,6 +14,7 @@ import {
   drain,
   type Forward,
   fate,
+  fateOf,
   hostFor,
   pour,
   scratchDirectory,
@@ -239,9 +240,7 @@ test.serial('stpd goes: streams go on; it comes back: so does the forward', asyn
   }
   const arriving = drain(accepted);
   const half = await pour(client, 1_000_000, 6);
-  /* It may be reset before Node has seen that it was connected. */
-  const anew = dial(t, host, outer.from).then(fate, (error: { code?: string }) => error.code);
-  t.is(await anew, 'ECONNRESET', 'a new one');
+  t.is(await fateOf(t, host, outer.from), 'ECONNRESET', 'a new one');
   t.regex(outer.said(), /was reset: stp:test:\d+: stpd on .* is gone/);
 
   const back = ['--run-dir', runDirectory];

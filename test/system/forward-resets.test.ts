@@ -11,6 +11,7 @@ import {
   dial,
   type Forward,
   fate,
+  fateOf,
   hostFor,
   scratchDirectory,
   serve,
@@ -208,8 +209,7 @@ for (const [from, to, message] of REFUSALS) {
     const host = await hostFor(t, runDirectory);
     const args = [listenText(t, from), await to(t)];
     const forward = await startForward(t, { runDirectory, args });
-    const client = await dial(t, host, forward.from);
-    t.is(await fate(client), 'ECONNRESET');
+    t.is(await fateOf(t, host, forward.from), 'ECONNRESET');
     const lines = (await until('it says why', () => message.test(forward.said()) && forward.said()))
       .trimEnd()
       .split('\n');

@@ -24,13 +24,13 @@ interface Setting {
 async function setting(t: ExecutionContext<unknown>): Promise<Setting> {
   const { runDirectory } = await startArray(t);
   const worker = new Worker(WORKER, { workerData: { runDirectory } });
-  const [port] = await once(worker, 'message');
-  const host = await attach({ runDirectory, stg: 'test' });
   t.teardown(async () => {
-    await host.close();
     worker.postMessage('end');
     await once(worker, 'exit');
   });
+  const [port] = await once(worker, 'message');
+  const host = await attach({ runDirectory, stg: 'test' });
+  t.teardown(() => host.close());
   const connect = async (): Promise<StpSocket> => {
     const socket = host.connect({ port });
     await once(socket, 'connect');

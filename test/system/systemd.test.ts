@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
+import { freePair } from '../../bench/harness/free-pair.js';
 import { native } from '../../src/native.js';
 import { notifySupervisor } from '../../src/notify.js';
 import { finished, until } from '../support/array.js';
-import { freePair } from '../unit/backup/rig.js';
 
 const units = fileURLToPath(new URL('../../../contrib/systemd/', import.meta.url));
 const program = (name: string): string =>

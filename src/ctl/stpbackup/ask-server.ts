@@ -5,6 +5,7 @@ import { type IncomingMessage, type RequestOptions, request } from 'node:http';
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
 import { controlPathOf } from '../../backup/control-path.js';
+import { ABSENT_CODE } from '../../backup/reason.js';
 import type { ServerEvent } from '../../backup/server-control.js';
 import { isCoded, stpError } from '../../errors.js';
 import { ownerOf } from '../../run-directory.js';
@@ -27,20 +28,19 @@ async function controlPath(options: ServerOptions): Promise<string> {
 }
 
 /** As of stpd: nothing is broken, it has to be started. */
-class NotRunningError extends Error {
+export class NotRunningError extends Error {
   override readonly name = 'NotRunningError';
-  readonly code = 'ECONNREFUSED';
-  constructor(socketPath: string) {
-    super(
-      `no stpbackup server answers on ${socketPath}; start it with: ` +
-        `stpbackup server --config FILE`,
-    );
-  }
+  readonly code = ABSENT_CODE;
 }
+
+const noServer = (socketPath: string): NotRunningError =>
+  new NotRunningError(
+    `no stpbackup server answers on ${socketPath}; start it with: stpbackup server --config FILE`,
+  );
 
 function connectError(e: Error, socketPath: string): Error {
   const code = isCoded(e) ? e.code : 'EIO';
-  if (code === 'ENOENT' || code === 'ECONNREFUSED') return new NotRunningError(socketPath);
+  if (code === 'ENOENT' || code === 'ECONNREFUSED') return noServer(socketPath);
   if (code !== 'EACCES' && code !== 'EPERM') return e;
   const owner = ownerOf(socketPath);
   const who = owner === undefined ? 'the user that runs it' : `uid ${owner}`;

@@ -1,5 +1,6 @@
 /** The sessions of `stpbackup db`, from the configuration to what is printed. Main thread. */
 import { tmpdir } from 'node:os';
+import { absence } from '../../backup/absent.js';
 import { type ClientConfig, loadClientConfig, type ServerAddress } from '../../backup/config.js';
 import { ConfigurationError } from '../../backup/config-error.js';
 import {
@@ -13,12 +14,14 @@ import {
   restoreToFile,
 } from '../../backup/database-client.js';
 import { traceLine } from '../../backup/handshake-steps.js';
+import { reasonOf } from '../../backup/reason.js';
 import { StorageAccess } from '../../backup/storage-access.js';
 import { monotonicMs } from '../../clock.js';
 import { STPConnect } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
 import { EXIT_WARNINGS, outliveReader } from '../command-line.js';
 import { humanSize, sheet } from '../output.js';
+import { NotRunningError } from './ask-server.js';
 import type { BackupOptions, Common, RestoreOptions } from './db.js';
 import { EventOutput } from './events.js';
 import { ProgressView } from './progress-view.js';
@@ -84,8 +87,10 @@ async function run(
     else if (!options.quiet) print(all);
     if (report.warnings > 0) process.exitCode = EXIT_WARNINGS;
   } catch (e) {
-    events?.error(e);
-    throw e;
+    const absent = absence(e);
+    const failure = absent === null ? e : new NotRunningError(reasonOf(absent).message);
+    events?.error(failure);
+    throw failure;
   } finally {
     view.end();
     process.off('SIGINT', onSignal);

@@ -1,10 +1,11 @@
 /** What `fs` and `restore` share: HOST:PATH, the running of a session, Ctrl-C. Main thread. */
 import { type Command, Option } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
+import { ABSENT_CODE } from '../../backup/reason.js';
 import type { Use } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
 import { outliveReader } from '../command-line.js';
-import { askSession, type ServerOptions } from './ask-server.js';
+import { askSession, NotRunningError, type ServerOptions } from './ask-server.js';
 import { withOutput } from './session-options.js';
 import { SessionView, type ViewOptions } from './session-view.js';
 
@@ -79,5 +80,5 @@ async function follow(
     throw stpError('ECANCELED', 'interrupted: the session was given up, and leaves no set');
   }
   const { code, message } = view.failure ?? { code: 'EIO', message: 'the server said nothing' };
-  throw stpError(code, message);
+  throw code === ABSENT_CODE ? new NotRunningError(message) : stpError(code, message);
 }

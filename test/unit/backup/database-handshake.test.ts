@@ -1,11 +1,16 @@
 /** Figs. 5 and 5A: the steps on both sides, and callers that break the rules. */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import { freePair } from '../../../bench/harness/free-pair.js';
+import type { ServerConfig } from '../../../src/backup/config.js';
+import { DatabaseSession } from '../../../src/backup/database-client.js';
 import {
   DatabaseServer,
   type DatabaseServerOptions,
   type EstablishedDatabase,
 } from '../../../src/backup/database-server.js';
+import { databaseJob } from '../../../src/backup/database-server-jobs.js';
 import {
   type DatabaseConnections,
   type DatabaseHandshakeOptions,
@@ -18,14 +23,17 @@ import {
   type StepNumber,
   type StepRecord,
 } from '../../../src/backup/handshake-steps.js';
+import { LineChannel } from '../../../src/backup/line-channel.js';
 import {
   receiveDescriptor,
   sendDynamicPort,
   sendPreamble,
   sendStg,
 } from '../../../src/backup/wire.js';
+import { POLLIN } from '../../../src/connect/channel.js';
 import { AF_INET, type STPConnect } from '../../../src/connect/stp-connect.js';
-import { freePair, LoopbackConnect, until } from './rig.js';
+import { stpError } from '../../../src/errors.js';
+import { LoopbackConnect, until } from './rig.js';
 
 const CLIENT: StepNumber[] = [
   ...[182, 184, 186, 188, 190, 192, 194, 196],
@@ -36,6 +44,7 @@ const SERVER: StepNumber[] = [222, 224, 226, 228, 230, 234, 236, 238, 240, 242, 
 
 interface Rig {
   readonly server: DatabaseServer;
+  readonly config: ServerConfig;
   readonly wkp: number;
   readonly key: Buffer;
   readonly logs: string[];
@@ -62,17 +71,18 @@ async function startRig(overrides: Partial<DatabaseServerOptions> = {}, tls = tr
     const log = (message: string): void => void logs.push(message);
     const hostKey = tls ? key : null;
     const address = '127.0.0.1';
+    const config: ServerConfig = {
+      name: 'server1',
+      library: '/nonexistent',
+      runDirectory: undefined,
+      stg: 'stg1',
+      address,
+      wkp,
+      control: '/nonexistent',
+      hosts: new Map([['host1', { name: 'host1', address, wkp: 1, key: hostKey }]]),
+    };
     const server = new DatabaseServer({
-      config: {
-        name: 'server1',
-        library: '/nonexistent',
-        runDirectory: undefined,
-        stg: 'stg1',
-        address,
-        wkp,
-        control: '/nonexistent',
-        hosts: new Map([['host1', { name: 'host1', address, wkp: 1, key: hostKey }]]),
-      },
+      config,
       network: newConnect(),
       storageOf: async () => newConnect(),
       job: async (session) => void sessions.push(session),
@@ -102,7 +112,7 @@ async function startRig(overrides: Partial<DatabaseServerOptions> = {}, tls = tr
         onRefused: (peer, reason) => log(`client refused ${peer}: ${reason}`),
         ...more,
       });
-    return { server, wkp, key, logs, steps, sessions, connect, newConnect, stop };
+    return { server, config, wkp, key, logs, steps, sessions, connect, newConnect, stop };
   }
 }
 
@@ -296,4 +306,62 @@ test('a request out of protocol ends its session with the reason', async (t) => 
   const answer = JSON.parse((await c.storage.receive(c.control, 4096)).toString());
   t.is(answer.type, 'cancel');
   t.regex(answer.reason, /out of protocol: op/);
+});
+
+test('a client that breaks its data stream and tells why a moment later is heard', async (t) => {
+  let config: ServerConfig | undefined;
+  const quiet = { info: () => {}, warn: () => {}, error: () => {} };
+  const rig = await startRig({
+    job: async (session) => {
+      // TCP is looked at only when asked; the array tells by itself.
+      await session.storage.poll([{ fd: session.data, events: POLLIN }], 60_000);
+      await databaseJob({
+        config: config as ServerConfig,
+        library: { lockFile: () => true },
+        version: '0.0.0',
+        log: quiet,
+      })(session);
+    },
+  });
+  t.teardown(rig.stop);
+  config = rig.config;
+  const { storage, data, control } = await rig.connect();
+  const words = new LineChannel(storage, control, 'the server');
+  storage.abort(data);
+  await words.send({ op: 'store', kind: 'command', name: 'db1' });
+  await sleep(200);
+  await words.send({ type: 'failed', reason: 'the program failed' });
+  await until(() => rig.logs.some((line) => line.includes('session of host1 failed')));
+  t.regex(rig.logs.join('\n'), /failed: client host1: the program failed/);
+});
+
+test('a server that breaks its data stream and tells why a moment later is heard', async (t) => {
+  const rig = await startRig({
+    job: async ({ storage, data, control }) => {
+      storage.abort(data);
+      await sleep(100);
+      await control.send({ type: 'ready', set: '', roots: [] });
+      await sleep(200);
+      throw stpError('ENOSPC', 'the disk of the library is full');
+    },
+  });
+  t.teardown(rig.stop);
+  const { address, wkp } = rig.config;
+  const session = await DatabaseSession.open(
+    {
+      config: {
+        ...{ name: 'host1', runDirectory: undefined, address, wkp: 1, key: rig.key },
+        ...{ roots: [], restoreRoots: [] },
+      },
+      server: { name: 'server1', address, wkp },
+      network: rig.newConnect(),
+      storageOf: async () => rig.newConnect(),
+      signal: new AbortController().signal,
+    },
+    { op: 'store', kind: 'command', name: 'db1' },
+  );
+  t.teardown(() => session.close());
+  await t.throwsAsync(session.start('stream-sender', { fd: -1, path: 'db1' }), {
+    message: /the disk of the library is full/,
+  });
 });

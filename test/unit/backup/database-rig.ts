@@ -13,9 +13,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
+import { freePair } from '../../../bench/harness/free-pair.js';
 import type { SetSummary } from '../../../src/library/set-writer.js';
 import { type Finished, finished, runProgram, startArray, until } from '../../support/array.js';
-import { freePair } from './rig.js';
 
 export const stpbackup = fileURLToPath(new URL('../../../src/ctl/stpbackup.js', import.meta.url));
 
@@ -43,7 +43,7 @@ export interface DatabaseHouse {
 }
 
 /** Starts a role and waits for its readiness line. */
-async function startRole(t: ExecutionContext, ...args: string[]): Promise<Service> {
+export async function startRole(t: ExecutionContext, ...args: string[]): Promise<Service> {
   const child = spawn(process.execPath, [stpbackup, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });

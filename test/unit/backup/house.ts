@@ -4,7 +4,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { BackupClient } from '../../../src/backup/client.js';
+import { freePair } from '../../../bench/harness/free-pair.js';
+import { BackupClient, type EstablishedClient } from '../../../src/backup/client.js';
 import { runClientJob } from '../../../src/backup/client-jobs.js';
 import type { ClientConfig, ServerConfig } from '../../../src/backup/config.js';
 import type { StepRecord } from '../../../src/backup/handshake-steps.js';
@@ -14,7 +15,6 @@ import { StorageAccess } from '../../../src/backup/storage-access.js';
 import { STPConnect } from '../../../src/connect/stp-connect.js';
 import { native } from '../../../src/native.js';
 import { startArray } from '../../support/array.js';
-import { freePair } from './rig.js';
 
 export interface House {
   readonly base: string;
@@ -39,10 +39,12 @@ export interface HouseOptions {
   readonly tls?: boolean;
   /** Who is attached to an array at all; both where absent. */
   readonly attached?: 'both' | 'client' | 'server';
+  /** What the client does in a session, in place of `runClientJob`. */
+  readonly job?: (session: EstablishedClient, config: ClientConfig) => Promise<void>;
 }
 
 export async function startHouse(t: ExecutionContext, options: HouseOptions = {}): Promise<House> {
-  const { tls = true, attached = 'both' } = options;
+  const { tls = true, attached = 'both', job = runClientJob } = options;
   const array = await startArray(t, { boards: 8, boardSize: '1MiB' });
   const base = mkdtempSync(join(tmpdir(), 'stpbackup-test-'));
   t.teardown(() => rmSync(base, { recursive: true, force: true }));
@@ -81,7 +83,7 @@ export async function startHouse(t: ExecutionContext, options: HouseOptions = {}
     config: clientConfig,
     network: new STPConnect(),
     storageOf: (stg) => clientStorage.connectFor(stg),
-    job: (session) => runClientJob(session, clientConfig),
+    job: (session) => job(session, clientConfig),
     log,
   });
   const server = new BackupServer({

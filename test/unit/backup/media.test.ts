@@ -15,10 +15,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
+import { freePair } from '../../../bench/harness/free-pair.js';
 import { type Finished, finished, runProgram, startArray, until } from '../../support/array.js';
 import { makeTree } from '../library/media-kinds.js';
 import { run } from '../library/stand-ins.js';
-import { freePair } from './rig.js';
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 /** For a machine that is busy with something else; nothing is measured. */
@@ -105,7 +105,11 @@ async function startHouse(
 
 const setDirectory = (base: string): string => {
   const sets = join(base, 'library/sets');
-  return join(sets, readdirSync(sets).sort().at(-1) as string);
+  // Names have seconds only, which two sets may share.
+  const startOf = (id: string): string =>
+    JSON.parse(readFileSync(join(sets, id, 'set.json'), 'utf8')).startedAt;
+  const ids = readdirSync(sets).sort((a, b) => (startOf(a) < startOf(b) ? -1 : 1));
+  return join(sets, ids.at(-1) as string);
 };
 
 test.serial(

@@ -16,10 +16,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
+import { freePair } from '../../../bench/harness/free-pair.js';
 import { eventSchema } from '../../../src/ctl/stpbackup/events-schema.js';
 import { type Finished, finished, startArray, until } from '../../support/array.js';
 import { eventsOf, lastEvent } from '../../support/events.js';
-import { freePair } from './rig.js';
 
 const stpbackup = fileURLToPath(new URL('../../../src/ctl/stpbackup.js', import.meta.url));
 

@@ -16,9 +16,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
+import { freePair } from '../../../bench/harness/free-pair.js';
 import { type Finished, finished, runProgram, startArray, until } from '../../support/array.js';
 import { lastEvent } from '../../support/events.js';
-import { freePair } from './rig.js';
 
 const stpbackup = fileURLToPath(new URL('../../../src/ctl/stpbackup.js', import.meta.url));
 

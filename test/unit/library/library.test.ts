@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   rmSync,
   statSync,
   truncateSync,
@@ -22,6 +23,7 @@ import { encodeEntry } from '../../../src/library/manifest.js';
 import { sendTree } from '../../../src/library/send-tree.js';
 import type { SetWriter } from '../../../src/library/set-writer.js';
 import { storeSet } from '../../../src/library/store-set.js';
+import { encodeSummary, readSummary, SUMMARY_FILE } from '../../../src/library/summary.js';
 import { isRoot } from './hard-tree.js';
 import { inDirectory, lockFile, MemoryPipe } from './stand-ins.js';
 
@@ -137,8 +139,8 @@ test('an aborted set leaves nothing, and may be aborted twice', (t) => {
 test('sets are found by id, by the beginning of one, and as latest', (t) => {
   withLibrary((library, source) => {
     t.throws(() => library.openSet('latest'), { code: 'ENOENT', message: /no set yet/ });
-    const ids = [store(library, source), store(library, source)].sort();
-    const last = ids[1] as string;
+    store(library, source);
+    const last = store(library, source);
     t.is(library.openSet(last).id, last);
     t.is(library.openSet('latest').id, last);
     t.is(library.openSet(last.slice(0, -1)).id, last);
@@ -146,6 +148,26 @@ test('sets are found by id, by the beginning of one, and as latest', (t) => {
     t.throws(() => library.openSet('nothing'), { code: 'ENOENT' });
     t.throws(() => library.openSet(''), { code: 'ENOENT' });
     t.throws(() => library.openSet('../tmp'), { code: 'ENOENT' });
+  });
+});
+
+test('sets of one second are in their order, and the latest of them is the latest', (t) => {
+  withLibrary((library, source, directory) => {
+    const ids: string[] = [];
+    for (let i = 0; i < 8; i++) {
+      const id = store(library, source);
+      // Not when this machine got to it: all in one second, a while apart, names against the order.
+      const name = `20260102T030405Z-${'fedcba98'[i]}00000`;
+      const [from, to] = [id, name].map((set) => join(directory, 'library/sets', set));
+      const startedAt = `2026-01-02T03:04:05.${i}00Z`;
+      const summary = { ...readSummary(from as string, id), id: name, startedAt };
+      writeFileSync(join(from as string, SUMMARY_FILE), encodeSummary(summary));
+      renameSync(from as string, to as string);
+      ids.push(name);
+      t.is(library.openSet('latest').id, name);
+    }
+    const listed = library.list().sets.map(({ id }) => id);
+    t.deepEqual(listed, ids);
   });
 });
 

@@ -97,6 +97,38 @@ for (const kind of kinds) {
   });
 
   test.serial(
+    `${name}: a check of all data tells how far it is, volumes as files included`,
+    (t) => {
+      withSet(kind, ({ library, set }) => {
+        const files = set.volumes().reduce((sum, { facts }) => sum + facts.bytes, 0);
+        const calls: number[] = [];
+        let all = 0;
+        checkLibrary(
+          library,
+          [],
+          { kind: 'data' },
+          {
+            onProblem: ({ message }) => t.fail(message),
+            onProgress(bytes, total) {
+              calls.push(bytes);
+              all = total;
+            },
+          },
+        );
+        t.is(all, files + set.summary.mediaBytes);
+        t.deepEqual(
+          calls,
+          [...calls].sort((a, b) => a - b),
+        );
+        const last = calls.at(-1) as number;
+        t.true(last > 0.9 * all && last <= all, `${last} of ${all}`);
+        // As files, before any of it is decoded.
+        t.is(calls.filter((bytes) => bytes > 0 && bytes <= files).length > 0, files > 0);
+      });
+    },
+  );
+
+  test.serial(
     `${name}: each volume has its size and its digest, and its label can be read`,
     (t) => {
       withSet(kind, ({ set, library }) => {

@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { checkSet } from '../../../src/library/check.js';
 import { prune } from '../../../src/library/forget.js';
-import { findInterrupted } from '../../../src/library/interrupted.js';
+import { findInterrupted, INTERRUPTED_BYTES_MIN } from '../../../src/library/interrupted.js';
 import type { StoredSet } from '../../../src/library/library.js';
 import { openChain } from '../../../src/library/set-tree.js';
 import { Generations } from './generations.js';
@@ -147,6 +147,22 @@ test.serial('what arrived is not sent again, and the set is as any other', (t) =
       [],
       'nothing twice',
     );
+  });
+});
+
+test.serial('a backup that hardly began leaves nothing', (t) => {
+  withGenerations((g) => {
+    writeFileSync(join(g.source, 'f'), Buffer.alloc(INTERRUPTED_BYTES_MIN / 2, 'f'));
+    const room = join(g.library.directory, 'interrupted');
+    t.is(backUp(g, { share: 0.9 }), null);
+    t.is(findInterrupted(g.library, keyOf(g, null)), null);
+    t.deepEqual(existsSync(room) ? readdirSync(room) : [], []);
+    // One that is worth something stays, whatever fails after it.
+    makeTree(g, randomFrom(seed));
+    t.is(backUp(g, { share: 0.6 }), null);
+    t.is(backUp(g, { share: 0.001 }), null);
+    t.is(readdirSync(room).length, 1);
+    t.true((adoptedBy(g, null)?.bytes ?? 0) > 100_000);
   });
 });
 
