@@ -98,6 +98,7 @@ static Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   stpd::registerEventLoop(env, exports);
   stpd::registerFileIo(env, exports);
   stpd::registerTcp(env, exports);
+  stpd::registerCopyData(env, exports);
   stpd::registerReceiveSlabs(env, exports);
   stpd::registerProcess(env, exports);
   return exports;

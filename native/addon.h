@@ -25,6 +25,7 @@ void registerTouch(Napi::Env env, Napi::Object exports);
 void registerEventLoop(Napi::Env env, Napi::Object exports);
 void registerFileIo(Napi::Env env, Napi::Object exports);
 void registerTcp(Napi::Env env, Napi::Object exports);
+void registerCopyData(Napi::Env env, Napi::Object exports);
 void registerReceiveSlabs(Napi::Env env, Napi::Object exports);
 void registerProcess(Napi::Env env, Napi::Object exports);
 

@@ -1,8 +1,9 @@
 /*
  * What a service tells its supervisor and the kernel about itself, which Node cannot: a datagram to
- * systemd's socket, and the I/O priority of the calling thread. Any thread; short system calls.
+ * systemd's socket, and the I/O priority and the scheduling of the calling thread. Any thread; short system calls.
  */
 #include <errno.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -28,6 +29,17 @@ static void SetIoPriority(const Napi::CallbackInfo& info) {
   if (syscall(SYS_ioprio_set, kIoprioWhoProcess, 0, priority) != 0) {
     throwSystemError(info.Env(), errno, "ioprio_set");
   }
+}
+
+/*
+ * setBatchScheduling(): the calling thread no longer interrupts who wakes it, where they have one core:
+ * see sched(7). Does nothing for a thread whose policy somebody has chosen, nor where a filter of
+ * system calls forbids it: it is a hint. True if it has that policy now.
+ */
+static Napi::Value SetBatchScheduling(const Napi::CallbackInfo& info) {
+  const sched_param none = {};
+  if (sched_getscheduler(0) == SCHED_OTHER) sched_setscheduler(0, SCHED_BATCH, &none);
+  return Napi::Boolean::New(info.Env(), sched_getscheduler(0) == SCHED_BATCH);
 }
 
 /*
@@ -57,6 +69,7 @@ static void SendDatagram(const Napi::CallbackInfo& info) {
 
 void registerProcess(Napi::Env env, Napi::Object exports) {
   exports.Set("setIoPriority", Napi::Function::New(env, SetIoPriority));
+  exports.Set("setBatchScheduling", Napi::Function::New(env, SetBatchScheduling));
   exports.Set("sendDatagram", Napi::Function::New(env, SendDatagram));
 }
 

@@ -326,6 +326,11 @@ export interface Native {
 
   /** ioprio_set(2) of the calling thread: class 2 is best effort with levels 0 to 7, 3 is idle. */
   setIoPriority(ioClass: number, level: number): void;
+  /**
+   * SCHED_BATCH for the calling thread, unless it has a policy of its own, or may not: see sched(7).
+   * True if it has that policy now.
+   */
+  setBatchScheduling(): boolean;
   /** One datagram to a Unix socket, abstract if its name begins with @; never waits. */
   sendDatagram(path: string, message: string): void;
 
@@ -361,6 +366,31 @@ export interface Native {
   /** '' for a name without one, undefined: not yet. After an answer the number is used up. */
   hostAddress(lookup: number, sliceMs: number): string | undefined;
   hostForget(lookup: number): void;
+
+  // --- copy_data.cc: PostgreSQL's CopyData, of a descriptor that nobody else reads meanwhile -----
+  /**
+   * Data of CopyData messages, up to `bytes`. With none: 0 at the end of the stream or where `state`
+   * says that something was put aside, else minus an error, -EAGAIN that nothing came in the slice.
+   * `state[0]`: bytes of the message at hand still to come, kept up to date; `state[1]`: bytes put
+   * aside, which come after the data and are anything else. `aside` has COPY_ASIDE_BYTES.
+   */
+  copyDataReceive(
+    fd: number,
+    into: Uint8Array,
+    offset: number,
+    bytes: number,
+    state: Float64Array,
+    aside: Uint8Array,
+    sliceMs: number,
+  ): number;
+  /** As tcpReceive, of any descriptor. */
+  socketReceive(
+    fd: number,
+    into: Uint8Array,
+    offset: number,
+    bytes: number,
+    sliceMs: number,
+  ): number;
 
   // --- receive_slabs.cc: see src/socket/receive-slabs.ts --------------------------------------
   /** 1 MiB that comes back to the thread's pool once collected; undefined when all are in use. */

@@ -12,7 +12,6 @@ import { messageOf } from '../errors.js';
 import { absence } from './absent.js';
 import { type ClientSession, ClientSessions, type NetworkPair } from './client-sessions.js';
 import type { ClientConfig } from './config.js';
-import { HOST_NAME_PATTERN } from './config.js';
 import { orAborted, within } from './deadline.js';
 import { type Arrival, abortQuietly, keepDoor, refuse } from './door.js';
 import {
@@ -25,6 +24,7 @@ import {
   type StgOpening,
 } from './handshake-client.js';
 import { type RunOptions, runSteps, type StepNumber, type StepRecord } from './handshake-steps.js';
+import { HOST_NAME_PATTERN } from './host-name.js';
 import { REASON_GRACE_MS, STEP_TIMEOUT_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { Mailbox } from './mailbox.js';

@@ -4,6 +4,7 @@
  */
 import * as z from 'zod';
 import { PORT_MAX, STG_NAME_PATTERN } from '../limits.js';
+import { HOST_NAME_PATTERN, HOST_NAME_RULE } from './host-name.js';
 import {
   CLIENT_WKP,
   COMMAND_BYTES_MAX,
@@ -14,12 +15,7 @@ import {
 import { mediaSchema } from './media-schema.js';
 import { RATE_MAX, RATE_PATTERN, RATE_RULE } from './rate.js';
 
-/** Names of hosts and servers stand in `HOST:PATH`, in TLS identities and in set lists. */
-export const HOST_NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
-
-const name = z
-  .string()
-  .regex(HOST_NAME_PATTERN, 'must be 1 to 63 letters, digits, dots, dashes or underscores');
+const name = z.string().regex(HOST_NAME_PATTERN, HOST_NAME_RULE);
 const file = z.string().min(1, 'must not be empty');
 const port = (max: number) =>
   z

@@ -13,8 +13,6 @@ import type { MediaSettings } from './media-data.js';
 import { mediaSettings } from './media-settings.js';
 import { parseRate } from './rate.js';
 
-export { HOST_NAME_PATTERN } from './config-schema.js';
-
 /** What a backup of one root, or every backup, is framed by: lines for /bin/sh. */
 export interface Frame {
   readonly before?: string | undefined;

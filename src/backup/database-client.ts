@@ -46,10 +46,10 @@ import type {
 } from './jobs.js';
 import { PROGRESS_PERIOD_MS, REASON_GRACE_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
-import { type AnyMover, isConsequence, Mover, type Totals } from './mover.js';
+import { type AnyMover, EarlyMover, isConsequence, Mover, type Totals } from './mover.js';
 import { type MoverLink, moverLink } from './mover-link.js';
 import { type MoverTimes, type Slowest, slowestOf, type Waited, waitedOf } from './mover-times.js';
-import type { Complaint, Progress } from './protocol.js';
+import type { Complaint, Progress } from './protocol-words.js';
 import { reasonOf } from './reason.js';
 import { PLAIN_RESTORE } from './restore-order.js';
 import { sealIdentities } from './sealed-identities.js';
@@ -114,7 +114,9 @@ export class DatabaseSession {
     request: DatabaseRequest,
   ): Promise<DatabaseSession> {
     const { config, server, network, storageOf, signal } = options;
-    if (request.op === 'store') Mover.prepare(SENDERS[request.kind]);
+    if (request.op === 'store' && request.kind !== 'postgresql') {
+      Mover.prepare(SENDERS[request.kind]);
+    }
     const connections = await databaseHandshake({
       network,
       storageOf,
@@ -140,7 +142,11 @@ export class DatabaseSession {
   }
 
   /** Gives the data stream to a thread; once. @throws the server's reason if it broke the stream */
-  async start<J, R>(entry: Parameters<typeof Mover.start>[0], job: J): Promise<Mover<R>> {
+  async start<J, R>(
+    entry: Parameters<typeof Mover.start>[0],
+    job: J,
+    early?: EarlyMover | undefined,
+  ): Promise<Mover<R>> {
     const link = await this.#link();
     const onComplaint = (complaint: Complaint): void => {
       this.options.onComplaint?.(complaint);
@@ -148,7 +154,7 @@ export class DatabaseSession {
     };
     const { config, bytesPerSecond } = this.options;
     const throttle = slowedTo(throttleOf(config.limits), bytesPerSecond);
-    return Mover.start<J, R>(entry, link, job, onComplaint, { throttle });
+    return Mover.start<J, R>(entry, link, job, onComplaint, { throttle, early });
   }
 
   async #link(): Promise<MoverLink> {
@@ -375,16 +381,24 @@ export function backUpCommand(
 }
 
 /** PostgreSQL's base backup becomes a set. */
-export function backUpPostgresql(
+export async function backUpPostgresql(
   options: DatabaseClientOptions,
   name: string,
   source: { readonly connection: string; readonly fast: boolean },
 ): Promise<DatabaseReport> {
-  return inSession(options, { op: 'store', kind: 'postgresql', name }, async (session, keep) => {
-    const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
-    const sender = await session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job);
-    return session.run(keep(sender));
-  });
+  const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
+  // PostgreSQL makes its checkpoint while the session is set up.
+  const early = EarlyMover.begin(SENDERS.postgresql, job);
+  try {
+    const request = { op: 'store', kind: 'postgresql', name } as const;
+    return await inSession(options, request, async (session, keep) => {
+      const sender = await session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job, early);
+      return session.run(keep(sender));
+    });
+  } catch (e) {
+    await early.stop();
+    throw e;
+  }
 }
 
 /** An SQLite database, as it is at one moment, becomes a set of one member: NAME.sqlite. */

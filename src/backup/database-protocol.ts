@@ -11,9 +11,9 @@
  * Every line is foreign input: it passes its schema or ends the session with the reason. Any thread.
  */
 import * as z from 'zod';
-import { HOST_NAME_PATTERN } from './config.js';
+import { HOST_NAME_PATTERN, HOST_NAME_RULE } from './host-name.js';
 import { SEGMENT_BYTES_MAX } from './limits.js';
-import { complaintSchema, progressSchema, timesSchema } from './protocol.js';
+import { complaintSchema, progressSchema, timesSchema } from './protocol-words.js';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(16 << 10);
@@ -22,9 +22,7 @@ const sealed = z.string().max(512 << 10);
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 
 /** Names of databases stand in `list`, in paths of the library and in members of media. */
-export const databaseName = z
-  .string()
-  .regex(HOST_NAME_PATTERN, 'must be 1 to 63 letters, digits, dots, dashes or underscores');
+export const databaseName = z.string().regex(HOST_NAME_PATTERN, HOST_NAME_RULE);
 
 /** What PostgreSQL archives: segments, partial ones, histories of timelines, backup labels. */
 export const SEGMENT_PATTERN =

@@ -7,6 +7,7 @@ import { type MessagePort, parentPort } from 'node:worker_threads';
 import { assert } from '../assert.js';
 import { BlockingStream } from '../socket/blocking-stream.js';
 import type {
+  EarlyData,
   MoverData,
   MoverMessage,
   MoverResult,
@@ -34,7 +35,7 @@ type DataStream = Pick<
   | 'bytesSent'
   | 'bytesReceived'
 > &
-  Partial<Pick<BlockingStream, 'counters'>>;
+  Partial<Pick<BlockingStream, 'counters' | 'reservePages'>>;
 
 const openLink = (link: MoverLink): DataStream =>
   link.mechanism === 'stp' ? new BlockingStream(link.handle) : new NetworkStream(link.socket);
@@ -61,13 +62,54 @@ export class MoverStream {
   }
 
   reserve(): Uint8Array {
+    const next = this.#gathered[this.#gatheredNext];
+    if (next !== undefined) return next;
     const fromMs = performance.now();
-    const view = this.#stream.reserve();
+    const view = this.#gatherPages > 1 ? this.#reserveGathered() : this.#stream.reserve();
     this.#watch.waited(fromMs, this.#waits);
     return view;
   }
 
   commit(bytes: number): void {
+    const view = this.#gathered[this.#gatheredNext];
+    if (view === undefined) {
+      this.#commit(bytes);
+      return;
+    }
+    this.#gatheredBytes += bytes;
+    this.#gatheredNext++;
+    const isLast = this.#gatheredNext === this.#gathered.length;
+    if (isLast || bytes < view.length) this.#commitGathered();
+  }
+
+  #gatherPages = 1;
+  #gathered: readonly Uint8Array[] = [];
+  #gatheredNext = 0;
+  #gatheredBytes = 0;
+
+  /**
+   * From now on full pages go several at a time, or with one that is not full, or with `shutdown`:
+   * the peer is woken less often, and wakes for more. Not where it is to answer.
+   */
+  gather(pages: number): void {
+    this.#gatherPages = pages;
+  }
+
+  #reserveGathered(): Uint8Array {
+    // A socket has no pages.
+    this.#gathered = this.#stream.reservePages?.(this.#gatherPages) ?? [this.#stream.reserve()];
+    return this.#gathered[0] as Uint8Array;
+  }
+
+  #commitGathered(): void {
+    const bytes = this.#gatheredBytes;
+    this.#gathered = [];
+    this.#gatheredNext = 0;
+    this.#gatheredBytes = 0;
+    if (bytes > 0) this.#commit(bytes);
+  }
+
+  #commit(bytes: number): void {
     const fromMs = performance.now();
     this.#stream.commit(bytes);
     this.#watch.moved(fromMs);
@@ -100,6 +142,7 @@ export class MoverStream {
 
   /** No more bytes from here. */
   shutdown(): void {
+    this.#commitGathered();
     this.#stream.shutdown();
   }
 
@@ -138,23 +181,38 @@ export async function hold<T>(totals: Totals): Promise<T> {
   return ((await released) as Release).release as T;
 }
 
-/** Runs the jobs of this worker one after the other; it ends with the first that fails. */
-export async function runMover<J, R>(
-  run: (job: J, stream: MoverStream) => MoverResult<R> | Promise<MoverResult<R>>,
+/** Does a job; `early`: what was begun of it before there was a stream, if anything was. */
+type RunJob<J, R, E> = (
+  job: J,
+  stream: MoverStream,
+  early: E | undefined,
+) => MoverResult<R> | Promise<MoverResult<R>>;
+
+/**
+ * Runs the jobs of this worker one after the other; it ends with the first that fails.
+ * @param begin what can be done of a job without its stream; must not throw
+ */
+export async function runMover<J, R, E = never>(
+  run: RunJob<J, R, E>,
+  begin?: (job: J) => E,
 ): Promise<void> {
-  while (await runJob(run));
+  while (await runJob(run, begin));
 }
 
 /** False if it failed. */
-async function runJob<J, R>(
-  run: (job: J, stream: MoverStream) => MoverResult<R> | Promise<MoverResult<R>>,
-): Promise<boolean> {
-  const { link, job, progress, throttle } = (await nextMessage()) as MoverData<J>;
+async function runJob<J, R, E>(run: RunJob<J, R, E>, begin?: (job: J) => E): Promise<boolean> {
+  let message = (await nextMessage()) as MoverData<J> | EarlyData<J>;
+  let early: E | undefined;
+  if (message.type === 'early') {
+    early = begin?.(message.job);
+    message = (await nextMessage()) as MoverData<J>;
+  }
+  const { link, job, progress, throttle } = message;
   const stream = openLink(link);
   try {
     applyPriority(throttle);
     const pacer = new Pacer(throttle.paces);
-    const { totals, result } = await run(job, new MoverStream(stream, progress, pacer));
+    const { totals, result } = await run(job, new MoverStream(stream, progress, pacer), early);
     stream.close();
     post({ type: 'done', totals, result });
     return true;

@@ -7,28 +7,14 @@
  * thread of one that is done waits for another job. Event loop only; the other half is
  * mover-thread.ts.
  */
-import { type MessagePort, Worker } from 'node:worker_threads';
+import type { MessagePort, Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
 import type { VolumeHome } from '../library/media-plan.js';
-import { workerFile } from '../package-files.js';
 import { dropLink, type MoverLink } from './mover-link.js';
+import { keepThread, type MoverEntry, prepareThread, takeThread } from './mover-threads.js';
 import { MOVER_NUMBERS, type MoverTimes, sumTimes, timesOf } from './mover-times.js';
-import type { Complaint, Progress } from './protocol.js';
+import type { Complaint, Progress } from './protocol-words.js';
 import type { Throttle } from './throttle.js';
-
-/** Entry points in workers/. */
-export type MoverEntry =
-  | 'backup-sender'
-  | 'lane-reader'
-  | 'medium-storer'
-  | 'backup-receiver'
-  | 'restore-sender'
-  | 'restore-receiver'
-  | 'stream-sender'
-  | 'stream-storer'
-  | 'stream-receiver'
-  | 'base-backup-sender'
-  | 'sqlite-sender';
 
 /** The first message to a worker. */
 export interface MoverData<J> {
@@ -41,6 +27,12 @@ export interface MoverData<J> {
    */
   readonly progress: Float64Array;
   readonly throttle: Throttle;
+}
+
+/** Before the first message, maybe: what can be done without the stream may begin. */
+export interface EarlyData<J> {
+  readonly type: 'early';
+  readonly job: J;
 }
 
 /**
@@ -76,6 +68,8 @@ export interface Release {
 
 export interface MoverOptions {
   readonly throttle?: Throttle;
+  /** The thread that has begun with the job; a new one without. */
+  readonly early?: EarlyMover | undefined;
   /** Of what the job has: they go to the thread for good. */
   readonly ports?: readonly MessagePort[];
 }
@@ -101,39 +95,33 @@ function deferred<T>(): {
   return { promise, resolve, reject };
 }
 
-/** A thread that nobody has used for so long ends. */
-const IDLE_MS = 10 * 60_000;
+/** A thread that does what it can of its job before there is a stream: `Mover.start` brings that. */
+export class EarlyMover {
+  readonly worker: Worker;
+  /** Why the thread has ended, if it has. */
+  failure: unknown;
 
-/**
- * Threads that wait for a job, at most one an entry: loading takes longer than a handshake, and code
- * that has run before is compiled. They keep no process alive.
- */
-const idle = new Map<MoverEntry, { readonly worker: Worker; readonly forget: () => void }>();
-
-const startWorker = (entry: MoverEntry): Worker => new Worker(workerFile(entry), { name: entry });
-
-function keepIdle(entry: MoverEntry, worker: Worker): void {
-  if (idle.has(entry)) {
-    void worker.terminate();
-    return;
+  private constructor(entry: MoverEntry) {
+    this.worker = takeThread(entry);
+    this.worker.on('error', (e) => {
+      this.failure = e;
+    });
+    this.worker.on('exit', () => {
+      this.failure ??= stpError('ECANCELED', 'the mover was stopped');
+    });
   }
-  worker.unref();
-  const timer = setTimeout(() => void worker.terminate(), IDLE_MS).unref();
-  const forget = (): void => {
-    clearTimeout(timer);
-    worker.off('error', forget).off('exit', forget);
-    if (idle.get(entry)?.worker === worker) idle.delete(entry);
-  };
-  worker.on('error', forget).on('exit', forget);
-  idle.set(entry, { worker, forget });
-}
 
-function takeWorker(entry: MoverEntry): Worker {
-  const found = idle.get(entry);
-  if (found === undefined) return startWorker(entry);
-  found.forget();
-  found.worker.ref();
-  return found.worker;
+  static begin<J>(entry: MoverEntry, job: J): EarlyMover {
+    const early = new EarlyMover(entry);
+    const data: EarlyData<J> = { type: 'early', job };
+    early.worker.postMessage(data);
+    return early;
+  }
+
+  /** Ends the thread; nothing if a mover has taken it over and is done. */
+  async stop(): Promise<void> {
+    await this.worker.terminate();
+  }
 }
 
 export class Mover<R> {
@@ -158,7 +146,7 @@ export class Mover<R> {
 
   /** Has a thread ready for the next `start` of this entry. Call it when a session begins. */
   static prepare(entry: MoverEntry): void {
-    if (!idle.has(entry)) keepIdle(entry, startWorker(entry));
+    prepareThread(entry);
   }
 
   static start<J, R>(
@@ -166,11 +154,16 @@ export class Mover<R> {
     link: MoverLink,
     job: J,
     onComplaint: (complaint: Complaint) => void,
-    { throttle = { paces: [] }, ports = [] }: MoverOptions = {},
+    { throttle = { paces: [] }, ports = [], early }: MoverOptions = {},
   ): Mover<R> {
     const progress = new Float64Array(new SharedArrayBuffer(MOVER_NUMBERS * 8));
-    const worker = takeWorker(entry);
+    const worker = early?.worker ?? takeThread(entry);
     const mover = new Mover<R>(entry, worker, link, progress, onComplaint);
+    if (early?.failure !== undefined) {
+      mover.#fail(early.failure);
+      mover.#onExit();
+      return mover;
+    }
     const data: MoverData<J> = { type: 'job', link, job, progress, throttle };
     const handles = link.mechanism === 'stp' ? [link.handle.port] : [];
     worker.postMessage(data, [...handles, ...ports]);
@@ -224,7 +217,7 @@ export class Mover<R> {
       this.#worker = null;
       worker.off('message', this.#onMessage).off('error', this.#fail).off('exit', this.#onExit);
       dropLink(this.link);
-      keepIdle(this.entry, worker);
+      keepThread(this.entry, worker);
     }
     this.#done.resolve(result);
   }

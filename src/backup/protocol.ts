@@ -18,20 +18,12 @@ import { overwriteModes } from '../library/restore-plan.js';
 import { PATTERN_BYTES_MAX, PATTERNS_MAX } from '../source/exclude.js';
 import { PATH_BYTES_MAX as ENTRY_PATH_MAX } from '../source/names.js';
 import { MAPS_MAX, PATH_BYTES_MAX, PATHS_MAX, PLANNED_LISTED_MAX, STREAMS_MAX } from './limits.js';
+import { pathSchema, progressSchema, timesSchema } from './protocol-words.js';
 import { PLAIN_RESTORE } from './restore-order.js';
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const text = z.string().max(4 * PATH_BYTES_MAX);
 
-export const pathSchema = z.union([
-  z.string().min(1).max(PATH_BYTES_MAX),
-  z.strictObject({
-    base64: z
-      .base64()
-      .min(4)
-      .max(2 * PATH_BYTES_MAX),
-  }),
-]);
 const paths = z.array(pathSchema).max(PATHS_MAX);
 const streams = z.number().int().min(1).max(STREAMS_MAX);
 
@@ -104,27 +96,6 @@ const storedPath = z.union([
   z.strictObject({ base64: z.base64().max(2 * ENTRY_PATH_MAX) }),
 ]);
 
-/**
- * How far the movers are. `bytes` counts file data, `moved` everything that went over memory;
- * `total` is what `bytes` is likely to become, where that is known.
- */
-export const progressSchema = z.strictObject({
-  type: z.literal('progress'),
-  entries: count,
-  bytes: count,
-  moved: count,
-  total: count.optional(),
-  // What the server thinks that entries become, where it can.
-  totalEntries: count.optional(),
-});
-export type Progress = z.infer<typeof progressSchema>;
-
-const ms = z.number().min(0).max(Number.MAX_SAFE_INTEGER);
-/** Where the time of a side's movers went: mover-times.ts. */
-export const timesSchema = z.strictObject({
-  ...{ wall: ms, peer: ms, array: ms, rate: ms, user: ms, system: ms },
-});
-
 export const summarySchema = z.strictObject({
   type: z.literal('summary'),
   entries: count,
@@ -167,11 +138,3 @@ export const fromServerSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('cancel'), reason: text }),
 ]);
 export type FromServer = z.infer<typeof fromServerSchema>;
-
-/** One file that is not as it should be; the rest of the work goes on. */
-export const complaintSchema = z.strictObject({
-  path: pathSchema,
-  code: z.string().max(32),
-  message: text,
-});
-export type Complaint = z.infer<typeof complaintSchema>;

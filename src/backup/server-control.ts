@@ -29,13 +29,8 @@ import type { LibraryListing } from '../library/library.js';
 import type { Log } from './client.js';
 import type { StepRecord } from './handshake-steps.js';
 import { PATHS_MAX, STREAMS_MAX } from './limits.js';
-import {
-  type Complaint,
-  type Progress,
-  pathSchema,
-  restoreOptionsSchema,
-  selectionSchema,
-} from './protocol.js';
+import { restoreOptionsSchema, selectionSchema } from './protocol.js';
+import { type Complaint, type Progress, pathSchema } from './protocol-words.js';
 import { reasonOf } from './reason.js';
 import { PLAIN_RESTORE } from './restore-order.js';
 import type { BackupServer, SessionEvents, SessionReport } from './server.js';

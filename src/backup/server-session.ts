@@ -17,15 +17,8 @@ import { CLIENT_REASON_GRACE_MS } from './limits.js';
 import { LineChannel } from './line-channel.js';
 import { isConsequence } from './mover.js';
 import { dropLink, type MoverLink, moverLink } from './mover-link.js';
-import {
-  type ClientSummary,
-  type Complaint,
-  complaintSchema,
-  type FromServer,
-  fromClientSchema,
-  type Progress,
-  type Request,
-} from './protocol.js';
+import { type ClientSummary, type FromServer, fromClientSchema, type Request } from './protocol.js';
+import { type Complaint, complaintSchema, type Progress } from './protocol-words.js';
 import { reasonOf } from './reason.js';
 
 export interface SessionOptions {

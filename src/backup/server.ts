@@ -46,7 +46,8 @@ import {
   type Waited,
   waitedOf,
 } from './mover-times.js';
-import type { ClientSummary, Complaint, Progress, Selection } from './protocol.js';
+import type { ClientSummary, Selection } from './protocol.js';
+import type { Complaint, Progress } from './protocol-words.js';
 import { reasonOf } from './reason.js';
 import { PLAIN_RESTORE, type RestoreOptions, type RestoreOutcome } from './restore-order.js';
 import { type Resumed, resumeFrom } from './resume.js';

@@ -14,7 +14,6 @@ import { join } from 'node:path';
 import { isCoded } from '../errors.js';
 import { compareWalk, displayPath } from '../source/names.js';
 import { PlainFile } from './bytes.js';
-import { writeAll } from './frames.js';
 import { type Interrupted, KEPT_LINES_FILE, KEPT_LIST_FILE } from './interrupted.js';
 import {
   type Adopted,
@@ -44,6 +43,7 @@ import { MANIFEST_FILE } from './set-writer.js';
 import { isAtOrBelow } from './stored-path.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
 import { type ParentList, TreeMerge } from './tree-merge.js';
+import { writeAll } from './write-all.js';
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
 

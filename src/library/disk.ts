@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, fsyncSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { isCoded, stpError } from '../errors.js';
-import { writeAll } from './frames.js';
+import { writeAll } from './write-all.js';
 
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_DIRECTORY } = constants;
 

@@ -34,12 +34,13 @@
  *
  * Worker threads; the stream's calls block.
  */
-import { readSync, writeSync } from 'node:fs';
+import { readSync } from 'node:fs';
 import { assert } from '../assert.js';
 import { isCoded, stpError } from '../errors.js';
 import { native } from '../native.js';
 import { BLOCK_LIST_BYTES_MAX } from './blocks.js';
 import { paddedBytes, TAR_BLOCK_BYTES } from './pax.js';
+import { writeAll } from './write-all.js';
 
 export const FRAME_HEADER_BYTES = 16;
 
@@ -560,17 +561,5 @@ export class FrameReader {
   #ended(): Error {
     const where = this.type === 0 ? 'header' : frameName(this.type);
     return protocolError(`the stream ended inside a frame (${where})`);
-  }
-}
-
-/** write(2) until all is written; it may write less when a disk fills up. */
-export function writeAll(
-  fd: number,
-  data: Uint8Array,
-  bytes = data.length,
-  position: number | null = null,
-): void {
-  for (let at = 0; at < bytes; ) {
-    at += writeSync(fd, data, at, bytes - at, position === null ? null : position + at);
   }
 }

@@ -9,12 +9,12 @@ import { closeSync, constants, fsyncSync, ftruncateSync, openSync } from 'node:f
 import { join } from 'node:path';
 import { assert } from '../assert.js';
 import { PlainFile } from './bytes.js';
-import { writeAll } from './frames.js';
 import { type KeptMedium, keptItems } from './kept-lines.js';
 import type { FurtherMedium } from './manifest.js';
 import { mediumFile } from './media.js';
 import { digestOfMedia } from './media-digest.js';
 import { TAR_END_BYTES, writeVoid } from './pax.js';
+import { writeAll } from './write-all.js';
 
 const WRITE = constants.O_WRONLY | constants.O_NOFOLLOW;
 

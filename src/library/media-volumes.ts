@@ -17,7 +17,6 @@ import { assert } from '../assert.js';
 import { stpError } from '../errors.js';
 import { AgeFile, AgeWriter } from './age-file.js';
 import { type ByteFile, PlainFile } from './bytes.js';
-import { writeAll } from './frames.js';
 import type { MediaReader, MediaWriter, MediumFacts } from './media.js';
 import {
   LABEL_BYTES,
@@ -44,6 +43,7 @@ import {
   ZstdFile,
 } from './media-zstd.js';
 import { TAR_BLOCK_BYTES } from './pax.js';
+import { writeAll } from './write-all.js';
 import { Xxh3Hasher } from './xxh3.js';
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;

@@ -15,7 +15,6 @@
 import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ByteFile, PlainFile } from './bytes.js';
-import { writeAll } from './frames.js';
 import {
   checkPlan,
   codingOf,
@@ -26,6 +25,7 @@ import {
   type VolumeHome,
 } from './media-plan.js';
 import { VolumesReader, VolumesWriter } from './media-volumes.js';
+import { writeAll } from './write-all.js';
 import { Xxh3Hasher } from './xxh3.js';
 
 /** Medium 0 of a set where it is plain and one file. */

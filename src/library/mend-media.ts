@@ -19,7 +19,6 @@ import { AgeWriter, type Reopened } from './age-file.js';
 import { type ByteFile, PlainFile, readAll } from './bytes.js';
 import { digestOfFile } from './digest.js';
 import { onFile } from './disk.js';
-import { writeAll } from './frames.js';
 import type { StoredSet } from './library.js';
 import {
   type FurtherMedium,
@@ -43,6 +42,7 @@ import { openBrokenVolume, type VolumePlace, type VolumesOf } from './media-volu
 import { type BrokenZstd, Compressor, type Frame, FrameTable, skippable } from './media-zstd.js';
 import { paddedBytes, TAR_END_BYTES, TarHeaderWriter, writeVoid } from './pax.js';
 import { MemberError, memberDifference, readMember } from './tar-member.js';
+import { writeAll } from './write-all.js';
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 const SLICE_BYTES = 1 << 20;

@@ -5,7 +5,7 @@
 import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { AgeWriter, type Sealing } from './age-file.js';
-import { writeAll } from './frames.js';
+import { writeAll } from './write-all.js';
 
 const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 

@@ -25,12 +25,12 @@ import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { isCoded } from '../errors.js';
 import { type Segment, SparseMapParser } from '../source/sparse.js';
 import { XATTRS_BYTES_MAX, xattrsOf } from '../source/xattrs.js';
-import { writeAll } from './frames.js';
 import type { ManifestEntry } from './manifest.js';
 import { TAR_BLOCK_BYTES } from './pax.js';
 import { entryOf, type RestoreOptions, type RestoreProblem } from './restore.js';
 import { differences, placed } from './restore-plan.js';
 import { EscapeError, procPath, TargetTree } from './restore-target.js';
+import { writeAll } from './write-all.js';
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
 const CHUNK_BYTES = 1 << 20;

@@ -11,11 +11,11 @@
  */
 import { Blake3Hasher } from '@napi-rs/blake-hash';
 import { stpError } from '../errors.js';
-import {
-  type BaseBackupHandler,
-  type BaseBackupOptions,
-  type BaseMember,
-  readBaseBackup,
+import type {
+  BaseBackup,
+  BaseBackupHandler,
+  BaseMember,
+  DataSource,
 } from '../source/base-backup.js';
 import { pathProblem } from '../source/names.js';
 import {
@@ -29,12 +29,15 @@ import {
 } from './frames.js';
 import { encodeEntry, isLargeData } from './manifest.js';
 import { paddedBytes, TarHeaderWriter } from './pax.js';
-import { plainFacts } from './stream-set.js';
+import { plainFacts } from './plain-facts.js';
 
 type Facts = ReturnType<typeof plainFacts>;
 type Owner = Pick<Facts, 'uid' | 'gid'>;
 
 const NS = 1_000_000_000n;
+
+/** Large files report progress this often. */
+const SLICE_BYTES = 8 << 20;
 
 /** A base backup's own manifest, held in memory until its length is known: some 150 bytes a file. */
 const BASE_MANIFEST_BYTES_MAX = 256 << 20;
@@ -46,11 +49,11 @@ const BASE_MANIFEST_BYTES_MAX = 256 << 20;
  */
 export async function sendBaseBackup(
   sink: PageSink,
-  options: BaseBackupOptions,
+  backup: BaseBackup,
   progress: Float64Array,
 ): Promise<Totals> {
   const sender = new BaseBackupSender(sink, progress);
-  await readBaseBackup(options, sender);
+  await backup.read(sender);
   return sender.finish();
 }
 
@@ -111,8 +114,20 @@ class BaseBackupSender implements BaseBackupHandler {
     if (open === null) throw stpError('EPROTO', 'PostgreSQL sent data of no file');
     this.#hasher.update(bytes);
     this.#frames.put(bytes, 0, bytes.length);
-    open.left -= bytes.length;
-    this.#progress[1] = (this.#progress[1] as number) + bytes.length;
+    this.#count(open, bytes.length);
+  }
+
+  dataFrom(from: DataSource, bytes: number): number {
+    const open = this.#open;
+    if (open === null) throw stpError('EPROTO', 'PostgreSQL sent data of no file');
+    const count = this.#frames.putFrom(from, 0, Math.min(bytes, SLICE_BYTES), this.#hasher);
+    this.#count(open, count);
+    return count;
+  }
+
+  #count(open: { left: number }, bytes: number): void {
+    open.left -= bytes;
+    this.#progress[1] = (this.#progress[1] as number) + bytes;
     if (open.left === 0) this.#finishFile();
   }
 

@@ -32,34 +32,12 @@ import {
   type Totals,
 } from './frames.js';
 import { decodeLine, encodeEntry, LineError, type ManifestEntry } from './manifest.js';
-import { paddedBytes, TarHeaderWriter, type TarMember } from './pax.js';
+import { paddedBytes, TarHeaderWriter } from './pax.js';
+import { plainFacts } from './plain-facts.js';
 import { explainDiskError, type SetWriter } from './set-writer.js';
 
 /** A pipe gives 64 KiB at most a call; a file as much as it is asked for. */
 const PIECE_BYTES = 256 << 10;
-
-/** Facts of a member that no file system has: nothing but a name, and now. */
-export function plainFacts(
-  path: string,
-  size: number,
-): TarMember & { ctimeNs: bigint; ino: bigint; dev: bigint } {
-  const mtimeNs = BigInt(Date.now()) * 1_000_000n;
-  return {
-    path: Buffer.from(path),
-    type: 'file',
-    mode: 0o600,
-    uid: process.getuid?.() ?? 0,
-    gid: process.getgid?.() ?? 0,
-    size,
-    mtimeNs,
-    ctimeNs: mtimeNs,
-    ino: 0n,
-    dev: 0n,
-    link: null,
-    major: 0,
-    minor: 0,
-  };
-}
 
 /**
  * Sends what can be read from `fd` until its end. Returns what is then still to say: `finish` sends

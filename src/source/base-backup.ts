@@ -5,13 +5,21 @@
  * archive (its name, and a tablespace's directory), `d` bytes of that archive (a tar without an
  * end), `p` progress, `m` the backup's manifest. This file parts the archives into members; it does
  * not look into their data. The server is believed no more than a peer: a header is checked before
- * anything is made of it. Worker threads: one that listens awaits, its handler may block.
+ * anything is made of it.
+ *
+ * Until the COPY begins, pg has the socket. Then this thread reads it itself and blocks there: data of
+ * large files goes from the socket to where the handler wants it (native/copy_data.cc), the rest
+ * through a buffer; what is no CopyData is given to pg. Under TLS pg reads all of it.
+ *
+ * Worker threads: the handler may block, too.
  *
  * Source: PostgreSQL 15 documentation, 55.4 Streaming Replication Protocol.
  */
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import pg from 'pg';
-import { stpError } from '../errors.js';
+import { codeOfErrno, errnoOfCode, stpError } from '../errors.js';
+import { WAIT_SLICE_MS } from '../limits.js';
+import { native } from '../native.js';
 import type { EntryType } from './names.js';
 
 const BLOCK_BYTES = 512;
@@ -28,6 +36,12 @@ export interface BaseMember {
   readonly link: string | null;
 }
 
+/** Data that is read from where it is. */
+export interface DataSource {
+  /** Puts up to `bytes` at a place; 0 where what follows comes another way. */
+  read(into: Uint8Array, at: number, bytes: number): number;
+}
+
 /** Told in order; `data` exactly `size` bytes after each member that has some. */
 export interface BaseBackupHandler {
   /** How much there will be, about, before anything else: the server's estimate, without WAL. */
@@ -36,6 +50,10 @@ export interface BaseBackupHandler {
   archive(tablespace: { readonly oid: string; readonly directory: string } | null): void;
   member(member: BaseMember): void;
   data(bytes: Uint8Array): void;
+  /**
+   * As `data`, from where it is: reads up to `bytes`, which may be fewer, and says how many.
+   */
+  dataFrom(from: DataSource, bytes: number): number;
   /** A piece of the backup's manifest, after all archives. */
   manifest(bytes: Uint8Array): void;
 }
@@ -102,15 +120,17 @@ export function memberOf(block: Buffer): BaseMember | null {
   };
 }
 
+type TarHandler = Pick<BaseBackupHandler, 'member' | 'data' | 'dataFrom'>;
+
 /** Parts one archive, however its bytes are cut. */
 export class TarParser {
-  readonly #handler: Pick<BaseBackupHandler, 'member' | 'data'>;
+  readonly #handler: TarHandler;
   readonly #block = Buffer.alloc(BLOCK_BYTES);
   #blockBytes = 0;
   #data = 0;
   #padding = 0;
 
-  constructor(handler: Pick<BaseBackupHandler, 'member' | 'data'>) {
+  constructor(handler: TarHandler) {
     this.#handler = handler;
   }
 
@@ -134,6 +154,16 @@ export class TarParser {
         if (this.#blockBytes === BLOCK_BYTES) this.#header();
       }
     }
+  }
+
+  /** Bytes of the member at hand that are still to come. */
+  get dataLeft(): number {
+    return this.#data;
+  }
+
+  /** As `push`, of data of the member at hand only, from where it is. */
+  pushFrom(from: DataSource): void {
+    this.#data -= this.#handler.dataFrom(from, this.#data);
   }
 
   #header(): void {
@@ -173,6 +203,16 @@ export class BaseBackupReader {
     else throw damaged('data of no archive');
   }
 
+  /** Bytes of a file that will come as data and nothing else; 0 where that is not known. */
+  get fileLeft(): number {
+    return this.#inManifest ? 0 : (this.#tar?.dataLeft ?? 0);
+  }
+
+  /** Data of that file, from where it is. */
+  dataFrom(from: DataSource): void {
+    this.#tar?.pushFrom(from);
+  }
+
   /** A message of any kind, whole. */
   copyData(chunk: Buffer): void {
     const body = chunk.subarray(1);
@@ -206,15 +246,19 @@ export class BaseBackupReader {
   }
 }
 
-const [COPY_DATA, HEADER_BYTES, KIND_BYTES] = [0x64, 5, 1];
+const [COPY_DATA, COPY_OUT, HEADER_BYTES, KIND_BYTES] = [0x64, 0x48, 5, 1];
 /** Of a message that is no data: a name and a directory, or a number. */
 const SMALL_MESSAGE_BYTES_MAX = 1 << 16;
 /** What is read at a time; PostgreSQL's messages have 32 KiB of data. */
 const SOCKET_BYTES = 1 << 18;
+/** Files with less to come go through the buffer, with what is around them. */
+const DIRECT_BYTES_MIN = 1 << 15;
+/** A header, and data that may be read along with it: kAsideBytes of native/copy_data.cc. */
+export const COPY_ASIDE_BYTES = HEADER_BYTES + KIND_BYTES + (1 << 15);
 
 /**
  * Parts what comes from the server: data of the base backup goes to the reader as it lies in the
- * socket's buffer, everything else to pg, whose parser makes an object and a copy of each message.
+ * buffer, everything else to pg, whose parser makes an object and a copy of each message.
  * Source: PostgreSQL 15 documentation, 55.7 Message Formats.
  */
 export class MessageSplitter {
@@ -225,15 +269,22 @@ export class MessageSplitter {
   #left = 0;
   #target: 'data' | 'small' | 'other' = 'other';
   #small: Buffer[] = [];
+  /** The server has said that a COPY begins: what follows is for the reader. */
+  isCopying = false;
 
   constructor(reader: Pick<BaseBackupReader, 'data' | 'copyData'>, other: (bytes: Buffer) => void) {
     this.#reader = reader;
     this.#other = other;
   }
 
-  /** @param bytes valid during the call only */
-  push(bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; ) {
+  /**
+   * @param bytes valid during the call only
+   * @returns how many it has taken: all, but for those that come after the beginning of the COPY
+   */
+  push(bytes: Buffer): number {
+    const isFirst = !this.isCopying;
+    let at = 0;
+    while (at < bytes.length && !(isFirst && this.isCopying)) {
       if (this.#left === 0) {
         at += this.#takeHeader(bytes, at);
         continue;
@@ -243,6 +294,19 @@ export class MessageSplitter {
       this.#take(bytes.subarray(at, end));
       at = end;
     }
+    return at;
+  }
+
+  /** Bytes of data that the message at hand still has; 0 between messages, -1 inside another one. */
+  get dataLeft(): number {
+    if (this.#headerBytes > 0) return -1;
+    return this.#left === 0 || this.#target === 'data' ? this.#left : -1;
+  }
+
+  /** Data was taken elsewhere; so much of a message of data is left. */
+  skipTo(dataLeft: number): void {
+    this.#target = 'data';
+    this.#left = dataLeft;
   }
 
   #takeHeader(bytes: Buffer, at: number): number {
@@ -257,6 +321,7 @@ export class MessageSplitter {
       this.#target = 'other';
       this.#left = length;
       this.#other(Buffer.from(header.subarray(0, HEADER_BYTES)));
+      this.#endOther();
       return 1;
     }
     this.#left = length - KIND_BYTES;
@@ -271,44 +336,180 @@ export class MessageSplitter {
 
   #take(bytes: Buffer): void {
     if (this.#target === 'data') this.#reader.data(bytes);
-    else if (this.#target === 'other') this.#other(Buffer.from(bytes));
-    else {
+    else if (this.#target === 'other') {
+      this.#other(Buffer.from(bytes));
+      this.#endOther();
+    } else {
       this.#small.push(Buffer.from(bytes));
       if (this.#left === 0) this.#reader.copyData(Buffer.concat(this.#small));
     }
   }
+
+  #endOther(): void {
+    if (this.#left === 0 && this.#header[0] === COPY_OUT) this.isCopying = true;
+  }
 }
 
-/** A socket of pg that reads into one buffer and parts what comes. */
-function splittingSocket(reader: BaseBackupReader): Socket {
-  const splitter = new MessageSplitter(reader, (bytes) => void socket.emit('data', bytes));
-  const buffer = Buffer.allocUnsafeSlow(SOCKET_BYTES);
-  const callback = (bytes: number): boolean => {
-    if (socket.destroyed) return false;
-    try {
-      splitter.push(buffer.subarray(0, bytes));
-    } catch (e) {
-      socket.destroy(e as Error);
-    }
-    return true;
+/** A promise, and who settles it. */
+class Settled {
+  readonly promise: Promise<void>;
+  isSettled = false;
+  #resolve: () => void = () => {};
+  #reject: (e: unknown) => void = () => {};
+
+  constructor() {
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    // Who waits may come later, or never.
+    this.promise.catch(() => {});
+  }
+
+  readonly settle = (e?: unknown): void => {
+    this.isSettled = true;
+    if (e === undefined) this.#resolve();
+    else this.#reject(e);
   };
-  // Node's documentation has `onread`; its types know it for `connect` only.
-  const options: SocketConstructorOpts & { onread: OnReadOpts } = { onread: { buffer, callback } };
-  const socket = new Socket(options);
-  return socket;
+}
+
+/** Where the copied bytes of a socket go once the COPY has begun. */
+type CopySink = Pick<BaseBackupReader, 'data' | 'copyData' | 'fileLeft' | 'dataFrom'>;
+
+/**
+ * A socket of pg that stops where the COPY begins; from there on it is read by a thread that blocks.
+ */
+class CopySocket {
+  readonly socket: Socket;
+  /** The COPY has begun, or never will. */
+  readonly begun = new Settled();
+  readonly #splitter: MessageSplitter;
+  #sink: CopySink | null = null;
+  /** What came with the beginning of the COPY. */
+  #rest: Buffer = Buffer.alloc(0);
+
+  constructor() {
+    const sink = (): CopySink => {
+      if (this.#sink === null) throw damaged('data before a COPY');
+      return this.#sink;
+    };
+    const reader = {
+      data: (bytes: Uint8Array) => sink().data(bytes),
+      copyData: (chunk: Buffer) => sink().copyData(chunk),
+    };
+    this.#splitter = new MessageSplitter(reader, (bytes) => void this.socket.emit('data', bytes));
+    const buffer = Buffer.allocUnsafeSlow(SOCKET_BYTES);
+    const callback = (bytes: number): boolean => this.#onRead(buffer.subarray(0, bytes));
+    // Node's documentation has `onread`; its types know it for `connect` only.
+    const options: SocketConstructorOpts & { onread: OnReadOpts } = {
+      onread: { buffer, callback },
+    };
+    this.socket = new Socket(options);
+  }
+
+  /** False stops the reading. */
+  #onRead(bytes: Buffer): boolean {
+    if (this.socket.destroyed) return false;
+    try {
+      const taken = this.#splitter.push(bytes);
+      if (!this.#splitter.isCopying) return true;
+      if (taken < bytes.length) this.#rest = Buffer.from(bytes.subarray(taken));
+      this.begun.settle();
+    } catch (e) {
+      this.socket.destroy(e as Error);
+    }
+    return false;
+  }
+
+  /**
+   * Reads, and blocks, until `ended` says that pg has had the last word.
+   * @throws what the sink throws; ECONNRESET
+   */
+  read(sink: CopySink, ended: Settled): void {
+    this.#sink = sink;
+    const { fd } = (this.socket as unknown as { _handle: { fd: number } })._handle;
+    const buffer = Buffer.allocUnsafeSlow(SOCKET_BYTES);
+    const direct = new DirectReader(fd, this.#splitter);
+    this.#splitter.push(this.#rest);
+    while (!ended.isSettled) {
+      if (sink.fileLeft >= DIRECT_BYTES_MIN && this.#splitter.dataLeft >= 0) {
+        sink.dataFrom(direct);
+        this.#splitter.push(direct.takeAside());
+      } else {
+        const bytes = received(native().socketReceive(fd, buffer, 0, SOCKET_BYTES, WAIT_SLICE_MS));
+        this.#splitter.push(buffer.subarray(0, bytes));
+      }
+    }
+  }
+
+  /** The event loop reads again: what pg says good-bye with. */
+  resume(): void {
+    this.socket.resume();
+  }
+}
+
+const NOTHING_YET = -errnoOfCode('EAGAIN');
+
+/** Bytes, 0 for none so far. */
+function received(result: number): number {
+  if (result > 0) return result;
+  if (result === NOTHING_YET) return 0;
+  const code = result === 0 ? 'ECONNRESET' : codeOfErrno(-result);
+  throw stpError(code, 'PostgreSQL ended the connection');
+}
+
+/** Data of CopyData messages, from the socket to where it is wanted. */
+class DirectReader implements DataSource {
+  readonly #fd: number;
+  readonly #splitter: MessageSplitter;
+  readonly #state = new Float64Array(2);
+  readonly #aside = Buffer.allocUnsafeSlow(COPY_ASIDE_BYTES);
+  #asideBytes = 0;
+
+  constructor(fd: number, splitter: MessageSplitter) {
+    this.#fd = fd;
+    this.#splitter = splitter;
+  }
+
+  read(into: Uint8Array, at: number, bytes: number): number {
+    while (this.#asideBytes === 0) {
+      this.#state[0] = this.#splitter.dataLeft;
+      const result = native().copyDataReceive(
+        this.#fd,
+        into,
+        at,
+        bytes,
+        this.#state,
+        this.#aside,
+        WAIT_SLICE_MS,
+      );
+      this.#asideBytes = this.#state[1] as number;
+      this.#splitter.skipTo(this.#state[0] as number);
+      if (this.#asideBytes > 0) return result;
+      const got = received(result);
+      if (got > 0) return got;
+    }
+    return 0;
+  }
+
+  /** What came and is no data, for the splitter. */
+  takeAside(): Buffer {
+    const bytes = this.#asideBytes;
+    this.#asideBytes = 0;
+    return this.#aside.subarray(0, bytes);
+  }
 }
 
 /** What pg's client asks of a query that it runs; its own class knows no COPY that goes out. */
 class BaseBackupQuery {
-  constructor(
-    private readonly text: string,
-    private readonly reader: BaseBackupReader,
-    private readonly estimate: (bytes: number) => void,
-    private readonly settle: (e?: Error) => void,
-  ) {}
-
+  readonly ended = new Settled();
+  /** Who takes the COPY's messages where pg reads them. */
+  reader: BaseBackupReader | null = null;
   #error: Error | undefined;
-  #bytes = 0;
+  /** Of all tablespaces. */
+  bytes = 0;
+
+  constructor(private readonly text: string) {}
 
   submit(connection: { query(text: string): void }): void {
     connection.query(this.text);
@@ -320,22 +521,22 @@ class BaseBackupQuery {
   ): void {
     if (this.#error) return;
     try {
-      this.reader.copyData(message.chunk);
+      this.reader?.copyData(message.chunk);
     } catch (e) {
       this.#error = e as Error;
       // There is no other way to make the server stop.
       connection.stream.destroy(this.#error);
-      this.settle(this.#error);
+      this.ended.settle(this.#error);
     }
   }
 
   handleError(e: Error): void {
     this.#error ??= e;
-    this.settle(this.#error);
+    this.ended.settle(this.#error);
   }
 
   handleReadyForQuery(): void {
-    this.settle(this.#error);
+    this.ended.settle(this.#error);
   }
 
   handleRowDescription(): void {}
@@ -343,9 +544,7 @@ class BaseBackupQuery {
   handleDataRow(message: { fields: (string | null)[] }): void {
     if (message.fields.length !== 3) return;
     const bytes = Number(message.fields[2]) * 1024;
-    if (!Number.isSafeInteger(bytes) || bytes < 0) return;
-    this.#bytes += bytes;
-    this.estimate(this.#bytes);
+    if (Number.isSafeInteger(bytes) && bytes >= 0) this.bytes += bytes;
   }
 
   handleCommandComplete(): void {}
@@ -357,44 +556,87 @@ class BaseBackupQuery {
 /** An SQL string, for a protocol that has no parameters. */
 const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 
-/**
- * Runs one base backup to its end.
- * @throws what the handler throws; ENOTSUP for a server before 15; what PostgreSQL says
- */
-export async function readBaseBackup(
-  options: BaseBackupOptions,
-  handler: BaseBackupHandler,
-): Promise<void> {
-  const reader = new BaseBackupReader(handler);
-  const settings = {
-    ...(options.connection !== '' && { connectionString: options.connection }),
-    replication: 'true',
-    application_name: 'stpbackup',
-    // Under TLS pg makes another socket of it, which it reads itself: messages come to the query.
-    stream: ((config: { ssl?: unknown }) =>
-      config.ssl ? new Socket() : splittingSocket(reader)) as () => Socket,
-  };
-  const client = new pg.Client(settings);
-  // A connection that breaks fails the query that runs; between them it is the next one's affair.
-  client.on('error', () => {});
-  await client.connect();
-  try {
-    await assertVersion(client);
+/** A base backup that PostgreSQL makes: asked for at once, read when somebody wants it. */
+export class BaseBackup {
+  readonly #client: pg.Client;
+  readonly #query: BaseBackupQuery;
+  readonly #asked: Promise<void>;
+  /** Null under TLS. */
+  #copy: CopySocket | null = null;
+
+  /** Connects and asks; what goes wrong is told by `read`. */
+  constructor(options: BaseBackupOptions) {
+    const settings = {
+      ...(options.connection !== '' && { connectionString: options.connection }),
+      replication: 'true',
+      application_name: 'stpbackup',
+      // Under TLS pg makes another socket of it, which it reads itself: messages come to the query.
+      stream: ((config: { ssl?: unknown }) => {
+        if (config.ssl) return new Socket();
+        this.#copy = new CopySocket();
+        return this.#copy.socket;
+      }) as () => Socket,
+    };
+    this.#client = new pg.Client(settings);
     const checkpoint = options.fast ? 'fast' : 'spread';
     // The server's own manifest and WAL, so that the set needs nothing else to be consistent.
-    const command =
+    this.#query = new BaseBackupQuery(
       `BASE_BACKUP (LABEL ${quoted(options.label)}, CHECKPOINT '${checkpoint}', WAL true, ` +
-      `WAIT false, MANIFEST 'yes', PROGRESS true)`;
-    await new Promise<void>((resolve, reject) => {
-      const settle = (e?: Error): void => (e ? reject(e) : resolve());
-      client.once('end', () => settle(stpError('ECONNRESET', 'PostgreSQL ended the connection')));
-      const estimate = handler.estimate.bind(handler);
-      const query = new BaseBackupQuery(command, reader, estimate, settle);
-      client.query(query as unknown as pg.Submittable);
-    });
-    reader.end();
-  } finally {
-    await client.end().catch(() => {});
+        `WAIT false, MANIFEST 'yes', PROGRESS true)`,
+    );
+    this.#asked = this.#ask();
+    this.#asked.catch(() => {});
+  }
+
+  async #ask(): Promise<void> {
+    const client = this.#client;
+    const { ended } = this.#query;
+    // A connection that breaks fails the query that runs; between them it is the next one's affair.
+    client.on('error', () => {});
+    client.once('end', () =>
+      ended.settle(stpError('ECONNRESET', 'PostgreSQL ended the connection')),
+    );
+    await client.connect();
+    await assertVersion(client);
+    // Where pg reads, data would come before there is anybody who takes it.
+    if (this.#copy !== null) this.#submit();
+  }
+
+  #submit(): void {
+    this.#client.query(this.#query as unknown as pg.Submittable);
+  }
+
+  /**
+   * Reads it to its end, once.
+   * @throws what the handler throws; ENOTSUP for a server before 15; what PostgreSQL says
+   */
+  async read(handler: BaseBackupHandler): Promise<void> {
+    const reader = new BaseBackupReader(handler);
+    const { ended } = this.#query;
+    const copy = this.#copy;
+    try {
+      await this.#asked;
+      if (copy === null) {
+        this.#query.reader = reader;
+        this.#submit();
+        await ended.promise;
+        handler.estimate(this.#query.bytes);
+      } else {
+        await Promise.race([copy.begun.promise, ended.promise]);
+        handler.estimate(this.#query.bytes);
+        copy.read(reader, ended);
+        await ended.promise;
+      }
+      reader.end();
+      copy?.resume();
+    } catch (e) {
+      // There is no other way to make the server stop.
+      copy?.socket.destroy();
+      throw e;
+    } finally {
+      // Nobody needs to wait for good-byes.
+      this.#client.end().catch(() => {});
+    }
   }
 }
 

@@ -1,37 +1,14 @@
-/** stpbackup db ...: database sessions, which run in this process on the client. Main thread. */
-import { tmpdir } from 'node:os';
+/**
+ * stpbackup db ...: database sessions, which run in this process on the client. What they need is
+ * loaded when one runs (db-session.ts), beside the thread that will move its data. Main thread.
+ */
 import type { Command } from 'commander';
-import { absence } from '../../backup/absent.js';
-import { type ClientConfig, loadClientConfig, type ServerAddress } from '../../backup/config.js';
 import { ConfigurationError } from '../../backup/config-error.js';
-import {
-  backUpCommand,
-  backUpPostgresql,
-  backUpSqlite,
-  type DatabaseClientOptions,
-  type DatabaseReport,
-  restoreToCommand,
-  restoreToDirectory,
-  restoreToFile,
-} from '../../backup/database-client.js';
-import { databaseName } from '../../backup/database-protocol.js';
-import { traceLine } from '../../backup/handshake-steps.js';
-import { reasonOf } from '../../backup/reason.js';
-import { StorageAccess } from '../../backup/storage-access.js';
-import { monotonicMs } from '../../clock.js';
-import { STPConnect } from '../../connect/stp-connect.js';
-import { stpError } from '../../errors.js';
-import { EXIT_WARNINGS, outliveReader } from '../command-line.js';
-import { humanSize, sheet } from '../output.js';
-import { NotRunningError } from './ask-server.js';
-import { EventOutput } from './events.js';
-import { accessOptions, withIdentity } from './open-library.js';
-import { ProgressView } from './progress-view.js';
-import { withOutput } from './session-verb.js';
-import { complaintText } from './session-view.js';
-import { waitedRows } from './waited.js';
+import { HOST_NAME_PATTERN, HOST_NAME_RULE } from '../../backup/host-name.js';
+import { prepareThread } from '../../backup/mover-threads.js';
+import { withIdentity, withOutput } from './session-options.js';
 
-interface Common {
+export interface Common {
   readonly config: string;
   readonly trace?: true;
   readonly json?: true;
@@ -39,7 +16,7 @@ interface Common {
   readonly name?: string;
   readonly limitRate?: number;
 }
-interface BackupOptions extends Common {
+export interface BackupOptions extends Common {
   readonly command?: string;
   readonly postgresql?: string | true;
   readonly spread?: true;
@@ -47,110 +24,15 @@ interface BackupOptions extends Common {
   readonly scratch?: string;
   readonly incremental?: true;
 }
-interface RestoreOptions extends Common {
+export interface RestoreOptions extends Common {
   readonly toCommand?: string;
   readonly toFile?: string;
   readonly toDirectory?: string;
   readonly identity?: readonly string[];
 }
 
-/** The server of that name, or the only one. */
-function serverOf(config: ClientConfig, name: string | undefined): ServerAddress {
-  const servers = config.servers ?? new Map<string, ServerAddress>();
-  const only = servers.size === 1 ? [...servers.values()][0] : undefined;
-  const server = name === undefined ? only : servers.get(name);
-  if (server) return server;
-  const known = [...servers.keys()].join(', ') || 'none';
-  throw new ConfigurationError(
-    `${name === undefined ? 'name a server' : `no server ${name}`}; "servers" has: ${known}`,
-  );
-}
-
-/** Runs one session to its end, prints what it did, and sets the exit code. */
-async function run(
-  options: Common,
-  serverName: string | undefined,
-  work: (client: DatabaseClientOptions) => Promise<DatabaseReport>,
-): Promise<void> {
-  const config = loadClientConfig(options.config);
-  const server = serverOf(config, serverName);
-  outliveReader();
-  const view = new ProgressView(options.quiet || options.json);
-  const events = options.json ? new EventOutput() : undefined;
-  const say = (line: string): void => view.say(line);
-  const storage = new StorageAccess(config.runDirectory, config.name, () => {});
-  const network = new STPConnect();
-  const interrupted = new AbortController();
-  const onSignal = (): void => {
-    interrupted.abort(stpError('ECANCELED', 'interrupted: the session was given up'));
-  };
-  process.once('SIGINT', onSignal);
-  process.once('SIGTERM', onSignal);
-  const startMs = monotonicMs();
-  try {
-    const report = await work({
-      config,
-      server,
-      network,
-      storageOf: (stg) => storage.connectFor(stg),
-      onStep: (record) => options.trace && say(traceLine(record)),
-      onProgress: (progress) => {
-        view.show(progress);
-        events?.progress(progress, view.elapsedMs);
-      },
-      onComplaint: (complaint) => {
-        events?.warning(complaint);
-        say(complaintText(complaint));
-      },
-      onRefused: (peer, reason) => say(`refused ${peer}: ${reason}`),
-      signal: interrupted.signal,
-      bytesPerSecond: options.limitRate,
-    });
-    view.end();
-    const seconds = (monotonicMs() - startMs) / 1000;
-    const all = { ...report, seconds, networkBytes: network.traffic().inet };
-    if (events) events.summary(all);
-    else if (!options.quiet) print(all);
-    if (report.warnings > 0) process.exitCode = EXIT_WARNINGS;
-  } catch (e) {
-    const absent = absence(e);
-    const failure = absent === null ? e : new NotRunningError(reasonOf(absent).message);
-    events?.error(failure);
-    throw failure;
-  } finally {
-    view.end();
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
-    await network.closeAll();
-    await storage.close();
-  }
-}
-
-interface Printed extends DatabaseReport {
-  readonly seconds: number;
-  readonly networkBytes: { readonly sent: number; readonly received: number };
-}
-
-function print(r: Printed): void {
-  const rate = humanSize(Math.round(r.memoryBytes / r.seconds));
-  const { sent, received } = r.networkBytes;
-  const text = sheet([
-    ['set', r.set],
-    ...(r.parent === undefined ? [] : [['made against', r.parent] as const]),
-    ['entries', `${r.entries}`],
-    ['data', `${r.bytes} bytes (${humanSize(r.bytes)})`],
-    ['time', `${r.seconds.toFixed(2)} s, ${rate}/s`],
-    ['over memory', `${r.memoryBytes} bytes (${humanSize(r.memoryBytes)})`],
-    ['over the network', `${sent + received} bytes, before the storage connections stood`],
-    ...waitedRows(r),
-    ['warnings', `${r.warnings}`],
-  ]);
-  // A restore may have its data on stdout.
-  process.stderr.write(text);
-}
-
 async function backUp(server: string | undefined, options: BackupOptions): Promise<void> {
-  const { command, postgresql, sqlite } = options;
+  const { command, postgresql, sqlite, name = '' } = options;
   if ([command, postgresql, sqlite].filter((what) => what !== undefined).length !== 1) {
     throw new ConfigurationError(
       'say what to back up: --command, --postgresql or --sqlite, one of them',
@@ -159,18 +41,10 @@ async function backUp(server: string | undefined, options: BackupOptions): Promi
   if (options.incremental && sqlite === undefined) {
     throw new ConfigurationError('--incremental is for --sqlite; a PostgreSQL archives its WAL');
   }
-  const name = databaseName.safeParse(options.name);
-  if (!name.success) throw new ConfigurationError(`--name: ${name.error.issues[0]?.message}`);
-  await run(options, server, (client) => {
-    if (command !== undefined) return backUpCommand(client, name.data, command);
-    if (sqlite !== undefined) {
-      const scratch = options.scratch ?? tmpdir();
-      const incremental = options.incremental === true;
-      return backUpSqlite(client, name.data, { file: sqlite, scratch, incremental });
-    }
-    const connection = typeof postgresql === 'string' ? postgresql : '';
-    return backUpPostgresql(client, name.data, { connection, fast: options.spread !== true });
-  });
+  if (!HOST_NAME_PATTERN.test(name)) throw new ConfigurationError(`--name: ${HOST_NAME_RULE}`);
+  if (postgresql !== undefined) prepareThread('base-backup-sender');
+  const { runBackup } = await import('./db-session.js');
+  await runBackup(server, options, name);
 }
 
 async function restore(
@@ -178,17 +52,12 @@ async function restore(
   server: string | undefined,
   options: RestoreOptions,
 ): Promise<void> {
-  const { toCommand, toFile, toDirectory, name } = options;
+  const { toCommand, toFile, toDirectory } = options;
   if ([toCommand, toFile, toDirectory].filter((to) => to !== undefined).length !== 1) {
     throw new ConfigurationError('say where to: --to-command, --to-file or --to-directory');
   }
-  const { identities } = accessOptions(options);
-  const order = { set, name, identities };
-  await run(options, server, (client) => {
-    if (toCommand !== undefined) return restoreToCommand(client, order, toCommand);
-    if (toFile !== undefined) return restoreToFile(client, order, toFile);
-    return restoreToDirectory(client, order, toDirectory as string);
-  });
+  const { runRestore } = await import('./db-session.js');
+  await runRestore(set, server, options);
 }
 
 const common = (command: Command): Command =>

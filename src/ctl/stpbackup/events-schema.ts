@@ -1,7 +1,7 @@
 /** What the events of `--json` look like: for docs/events.schema.json, and for tests. Any thread. */
 import * as z from 'zod';
 import { TIME_NAMES } from '../../backup/mover-times.js';
-import { pathSchema } from '../../backup/protocol.js';
+import { pathSchema } from '../../backup/protocol-words.js';
 
 const count = z.number().int().min(0);
 const amount = z.number().min(0);

@@ -2,7 +2,7 @@
  * `--json` of a session, and `--events` of what works on the library: one object a line on stdout, as
  * it happens. The last one is `summary`, `document` or `error`. docs/events.schema.json says what may stand in them; names stay. Main thread.
  */
-import type { Complaint } from '../../backup/protocol.js';
+import type { Complaint } from '../../backup/protocol-words.js';
 import { isCoded } from '../../errors.js';
 import { exitCodeOf, plainMessage } from '../command-line.js';
 import { type Done, secondsLeft, shareDone } from './progress-view.js';

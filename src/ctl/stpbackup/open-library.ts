@@ -12,6 +12,7 @@ import { readIdentityFile } from '../../library/age-keys.js';
 import { Library } from '../../library/library.js';
 import type { MediaAccess } from '../../library/media-plan.js';
 import { native } from '../../native.js';
+import { collect, withIdentity } from './session-options.js';
 
 export interface LibraryPlace {
   readonly config?: string;
@@ -19,17 +20,6 @@ export interface LibraryPlace {
   readonly media?: readonly string[];
   readonly identity?: readonly string[];
 }
-
-const collect = (value: string, before: readonly string[]): string[] => [...before, value];
-
-/** Adds keys of encrypted sets. */
-export const withIdentity = (command: Command): Command =>
-  command.option(
-    '--identity <file>',
-    'identity of age that opens encrypted sets; repeatable',
-    collect,
-    [],
-  );
 
 /** Adds where volumes are that were moved off, and keys of encrypted sets. */
 export const withMedia = (command: Command): Command =>

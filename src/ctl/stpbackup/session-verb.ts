@@ -1,12 +1,12 @@
 /** What `fs` and `restore` share: HOST:PATH, the running of a session, Ctrl-C. Main thread. */
 import { type Command, Option } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
-import { parseRate, RATE_RULE } from '../../backup/rate.js';
 import { ABSENT_CODE } from '../../backup/reason.js';
 import type { Use } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
 import { outliveReader } from '../command-line.js';
 import { askSession, NotRunningError, type ServerOptions } from './ask-server.js';
+import { withOutput } from './session-options.js';
 import { SessionView, type ViewOptions } from './session-view.js';
 
 export interface SessionVerbOptions extends ServerOptions, ViewOptions {
@@ -14,23 +14,6 @@ export interface SessionVerbOptions extends ServerOptions, ViewOptions {
   readonly via?: Use;
 }
 
-/** A rate as an option. */
-export function typedRate(given: string): number {
-  const rate = parseRate(given);
-  if (rate === null) throw new ConfigurationError(`--limit-rate ${given}: ${RATE_RULE}`);
-  return rate;
-}
-
-/** Adds what every session has. */
-export const withOutput = (command: Command): Command =>
-  command
-    .option(
-      '--limit-rate <rate>',
-      'move at most so many bytes a second, such as 100M; the configurations may allow less',
-      typedRate,
-    )
-    .option('--quiet', 'say nothing unless something is wrong')
-    .option('--json', 'print events, one JSON object a line (docs/events.schema.json)');
 /** Adds what all sessions have. */
 export const withSession = (command: Command): Command =>
   withOutput(command)

@@ -3,7 +3,7 @@
  * do, an event a line. stdout has the result; what is wrong goes to stderr. Main thread.
  */
 import { type StepRecord, traceLine } from '../../backup/handshake-steps.js';
-import type { Complaint, Progress } from '../../backup/protocol.js';
+import type { Complaint, Progress } from '../../backup/protocol-words.js';
 import type { RestoreOutcome } from '../../backup/restore-order.js';
 import type { SessionReport } from '../../backup/server.js';
 import type { ServerEvent } from '../../backup/server-control.js';

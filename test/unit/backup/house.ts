@@ -9,7 +9,7 @@ import { BackupClient, type EstablishedClient } from '../../../src/backup/client
 import { runClientJob } from '../../../src/backup/client-jobs.js';
 import type { ClientConfig, ServerConfig } from '../../../src/backup/config.js';
 import type { StepRecord } from '../../../src/backup/handshake-steps.js';
-import type { Complaint, Progress } from '../../../src/backup/protocol.js';
+import type { Complaint, Progress } from '../../../src/backup/protocol-words.js';
 import { BackupServer } from '../../../src/backup/server.js';
 import { StorageAccess } from '../../../src/backup/storage-access.js';
 import { STPConnect } from '../../../src/connect/stp-connect.js';

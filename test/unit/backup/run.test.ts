@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
-import type { Complaint } from '../../../src/backup/protocol.js';
+import type { Complaint } from '../../../src/backup/protocol-words.js';
 import { pathText } from '../../../src/backup/wire-path.js';
 import { until } from '../../support/array.js';
 import { difference, makeHardTree } from '../library/hard-tree.js';

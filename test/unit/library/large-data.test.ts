@@ -14,9 +14,9 @@ import {
 import { Library } from '../../../src/library/library.js';
 import { encodeEntry } from '../../../src/library/manifest.js';
 import { digestOfMedia } from '../../../src/library/media-digest.js';
+import { plainFacts } from '../../../src/library/plain-facts.js';
 import { repairLibrary } from '../../../src/library/repair.js';
 import { storeSet } from '../../../src/library/store-set.js';
-import { plainFacts } from '../../../src/library/stream-set.js';
 import { backUp, makeSmallTree, portrait, restored } from './flips.js';
 import { kinds } from './media-kinds.js';
 import { inDirectory, lockFile, MemoryPipe, randomFrom } from './stand-ins.js';

@@ -1,0 +1,25 @@
+/** Members of media that were no files: streams, and what a database sends. Any thread. */
+import type { TarMember } from './pax.js';
+
+/** Facts of a member that no file system has: nothing but a name, and now. */
+export function plainFacts(
+  path: string,
+  size: number,
+): TarMember & { ctimeNs: bigint; ino: bigint; dev: bigint } {
+  const mtimeNs = BigInt(Date.now()) * 1_000_000n;
+  return {
+    path: Buffer.from(path),
+    type: 'file',
+    mode: 0o600,
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    size,
+    mtimeNs,
+    ctimeNs: mtimeNs,
+    ino: 0n,
+    dev: 0n,
+    link: null,
+    major: 0,
+    minor: 0,
+  };
+}

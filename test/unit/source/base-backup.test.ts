@@ -1,0 +1,217 @@
+/** A base backup, from a server that says what a test wants it to say. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import test, { type ExecutionContext } from 'ava';
+import {
+  BaseBackup,
+  type BaseBackupHandler,
+  type BaseMember,
+} from '../../../src/source/base-backup.js';
+
+const message = (type: string, ...parts: (string | Buffer)[]): Buffer => {
+  const body = Buffer.concat(parts.map((p) => Buffer.from(p as string)));
+  const header = Buffer.from(`${type}0000`);
+  header.writeUInt32BE(body.length + 4, 1);
+  return Buffer.concat([header, body]);
+};
+const u16 = (n: number): Buffer => Buffer.from([n >> 8, n & 255]);
+const u32 = (n: number): Buffer =>
+  Buffer.from([n >>> 24, (n >> 16) & 255, (n >> 8) & 255, n & 255]);
+const row = (...values: string[]): Buffer =>
+  message('D', u16(values.length), ...values.flatMap((v) => [u32(v.length), v]));
+const column = (name: string): Buffer =>
+  Buffer.concat([Buffer.from(`${name}\0`), u32(0), u16(0), u32(25), u16(0xffff), u32(0), u16(0)]);
+const columns = (...names: string[]): Buffer =>
+  message('T', u16(names.length), ...names.map(column));
+
+const READY = message('Z', 'I');
+const HELLO = Buffer.concat([message('R', u32(0)), READY]);
+const DONE = message('C', 'SELECT\0');
+const VERSION = Buffer.concat([columns('server_version_num'), row('150000'), DONE, READY]);
+const BEGIN = Buffer.concat([
+  columns('spcoid', 'spclocation', 'size'),
+  row('1', '/x', '3'),
+  DONE,
+  message('H', Buffer.from([0, 0, 0])),
+]);
+const END = Buffer.concat([message('c'), DONE, READY]);
+const copyData = (kind: string, data: Buffer | string): Buffer => message('d', kind, data);
+
+/** A header block and the data, as PostgreSQL cuts them. */
+function member(name: string, data: Buffer, piece = 32768): Buffer {
+  const block = Buffer.alloc(512);
+  const put = (at: number, text: string): void => void block.write(text, at, 'latin1');
+  put(0, name);
+  put(100, '0000600\0');
+  put(108, '0000000\0');
+  put(116, '0000000\0');
+  put(124, `${data.length.toString(8).padStart(11, '0')} `);
+  put(136, '00000000000 ');
+  put(148, '        ');
+  put(156, '0');
+  const sum = block.reduce((a, b) => a + b, 0);
+  put(148, `${sum.toString(8).padStart(6, '0')}\0 `);
+  const messages = [copyData('d', block)];
+  for (let at = 0; at < data.length; at += piece) {
+    messages.push(copyData('d', data.subarray(at, at + piece)));
+  }
+  const padding = (512 - (data.length % 512)) % 512;
+  if (padding > 0) messages.push(copyData('d', Buffer.alloc(padding)));
+  return Buffer.concat(messages);
+}
+
+/** On a thread of its own, since the reader blocks its own. */
+const SERVER = `
+const { parentPort, workerData } = require('node:worker_threads');
+const { once } = require('node:events');
+const { path, hello, version, answer, cut, end } = workerData;
+const server = require('node:net').createServer(async (socket) => {
+  socket.on('error', () => {});
+  for (const text of [hello, version]) {
+    await once(socket, 'data');
+    socket.write(text);
+  }
+  await once(socket, 'data');
+  for (let at = 0; at < answer.length; at += cut) {
+    if (!socket.write(answer.subarray(at, at + cut))) await once(socket, 'drain');
+  }
+  if (end) socket.end();
+});
+server.listen(path, () => parentPort.postMessage('listening'));
+`;
+
+interface Answer {
+  /** To BASE_BACKUP. */
+  readonly answer: Buffer;
+  /** Bytes of a write. */
+  readonly cut: number;
+  /** Ends the connection then. */
+  readonly end?: boolean;
+}
+
+/** @returns where it can be reached */
+async function serve(t: ExecutionContext, what: Answer): Promise<string> {
+  const directory = mkdtempSync(join(tmpdir(), 'stpd-base-'));
+  const path = join(directory, '.s.PGSQL.5432');
+  const workerData = { path, hello: HELLO, version: VERSION, end: false, ...what };
+  const server = new Worker(SERVER, { eval: true, workerData });
+  t.teardown(async () => {
+    await server.terminate();
+    rmSync(directory, { recursive: true });
+  });
+  await once(server, 'message');
+  return `postgresql://postgres@/postgres?host=${encodeURIComponent(directory)}`;
+}
+
+interface Taken {
+  readonly members: readonly { readonly name: string; readonly data: Buffer }[];
+  readonly manifest: string;
+  readonly estimate: number;
+  readonly direct: number;
+}
+
+/** Reads it all; what comes by `dataFrom` goes through pieces of `room` bytes. */
+async function take(connection: string, room = 5000): Promise<Taken> {
+  const members: { member: BaseMember; parts: Buffer[] }[] = [];
+  let [manifest, estimate, direct] = ['', 0, 0];
+  const put = (bytes: Uint8Array): void => void members.at(-1)?.parts.push(Buffer.from(bytes));
+  const handler: BaseBackupHandler = {
+    estimate: (bytes) => {
+      estimate = bytes;
+    },
+    archive: () => {},
+    member: (member) => members.push({ member, parts: [] }),
+    data: put,
+    dataFrom(from, bytes) {
+      const into = Buffer.alloc(room + 2);
+      const asked = Math.min(bytes, room);
+      const got = from.read(into, 1, asked);
+      assert.deepEqual([into[0], into[asked + 1]], [0, 0], 'nothing stands outside');
+      put(into.subarray(1, 1 + got));
+      direct += got;
+      return got;
+    },
+    manifest: (bytes) => {
+      manifest += Buffer.from(bytes).toString();
+    },
+  };
+  await new BaseBackup({ connection, label: 'a test', fast: true }).read(handler);
+  const whole = members.map(({ member, parts }) => {
+    const data = Buffer.concat(parts);
+    assert.equal(data.length, member.size);
+    return { name: member.name, data };
+  });
+  return { members: whole, manifest, estimate, direct };
+}
+
+const FILES = [0, 1, 511, 512, 8192, 32768, 32769, 100_000, 1_000_000].map((bytes, i) => ({
+  name: `file-${i}`,
+  data: Buffer.from(Array.from({ length: bytes }, (_, k) => (k * 7 + i) % 253)),
+}));
+const WHOLE = Buffer.concat([
+  BEGIN,
+  copyData('n', 'base.tar\0\0'),
+  copyData('p', Buffer.alloc(8)),
+  ...FILES.map(({ name, data }) => member(name, data)),
+  copyData('m', ''),
+  copyData('d', '{"manifest": 1}'),
+  END,
+]);
+
+for (const cut of [1000, 8192, 32775, 300_000]) {
+  test(`all of it arrives, in writes of ${cut} bytes`, async (t) => {
+    const taken = await take(await serve(t, { answer: WHOLE, cut }));
+    t.deepEqual(taken.members, FILES);
+    t.is(taken.manifest, '{"manifest": 1}');
+    t.is(taken.estimate, 3 * 1024);
+    t.true(taken.direct > 500_000, 'large files are not copied');
+  });
+}
+
+test('progress in the middle of a file is no data', async (t) => {
+  const [file] = FILES.slice(-1) as [(typeof FILES)[number]];
+  const all = member(file.name, file.data);
+  const at = 518 + 5 * (32768 + 6);
+  const progress = copyData('p', Buffer.alloc(8, 1));
+  const parts = [all.subarray(0, at), progress, all.subarray(at), copyData('m', ''), END];
+  const answer = Buffer.concat([BEGIN, copyData('n', 'base.tar\0\0'), ...parts]);
+  const { members } = await take(await serve(t, { answer, cut: 8192 }), 64 << 10);
+  t.deepEqual(members, [file]);
+});
+
+test('what PostgreSQL says in the middle of a file is the reason', async (t) => {
+  const error = message('E', 'SFATAL\0C57P01\0Mthe administrator stops it\0\0');
+  const answer = Buffer.concat([WHOLE.subarray(0, WHOLE.length - 500_000), error]);
+  // Where a message of data begins.
+  const at = answer.lastIndexOf(Buffer.from('640000800564', 'hex'), -600);
+  const cutThere = Buffer.concat([answer.subarray(0, at), error]);
+  const connection = await serve(t, { answer: cutThere, cut: 8192, end: true });
+  await t.throwsAsync(take(connection), { message: 'the administrator stops it' });
+});
+
+test('a connection that ends in the middle of a file is told', async (t) => {
+  const answer = WHOLE.subarray(0, WHOLE.length - 500_000);
+  const connection = await serve(t, { answer, cut: 8192, end: true });
+  await t.throwsAsync(take(connection), { code: 'ECONNRESET', message: /ended the connection/ });
+});
+
+test('an error in place of a COPY is the reason', async (t) => {
+  const error = message('E', 'SERROR\0C42501\0Mno permission\0\0');
+  const connection = await serve(t, { answer: Buffer.concat([error, READY]), cut: 8192 });
+  await t.throwsAsync(take(connection), { message: 'no permission' });
+});
+
+test('what cannot be an archive ends it', async (t) => {
+  const bad = Buffer.concat([BEGIN, copyData('n', 'other.tar\0\0'), END]);
+  const connection = await serve(t, { answer: bad, cut: 8192 });
+  await t.throwsAsync(take(connection), { code: 'EPROTO', message: /another name/ });
+});
+
+test('a server that is not there is told by who reads', async (t) => {
+  const connection = 'postgresql://postgres@/postgres?host=/nonexistent';
+  await t.throwsAsync(take(connection), { code: 'ENOENT' });
+});
