@@ -71,8 +71,9 @@ export const WANT_BYTES = 56;
 export const LINES_BYTES_TARGET = 16 * 1024;
 
 /**
- * So much data of a file goes in a FILE frame, and begins at a page. BLAKE3 is a tree over pieces of 2^n KiB: pages that begin elsewhere in
- * the file cost it a third more time. What is passed over is less than a hundredth of the data.
+ * So much data of a file goes in a FILE frame, and begins at a page. BLAKE3 is a tree over pieces of
+ * 2^n KiB: pages that begin elsewhere in the file cost it a third more time. What is passed over is
+ * less than a hundredth of the data.
  */
 export const LARGE_DATA_BYTES = 4 << 20;
 /** Data behind more than this begins where it begins. */

@@ -41,8 +41,12 @@ export class DigestingCursor extends MediaCursor {
    */
   passData(bytes: number, isLarge: boolean, to?: ByteSink): string {
     this.isAside = isLarge;
-    const blake3 = digestOfNext(this, bytes, to);
-    this.isAside = false;
+    let blake3: string;
+    try {
+      blake3 = digestOfNext(this, bytes, to);
+    } finally {
+      this.isAside = false;
+    }
     if (isLarge) this.#digest.update(Buffer.from(blake3, 'hex'));
     return blake3;
   }
