@@ -78,8 +78,8 @@ sockaddr_un addressOf(Napi::Env env, const std::string& path, const char* syscal
   return address;
 }
 
-int newSocket(Napi::Env env) {
-  const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+int newSocket(Napi::Env env, int type) {
+  const int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) throwSystemError(env, errno, "socket");
   return fd;
 }
@@ -89,9 +89,10 @@ Napi::Value unixListen(const Napi::CallbackInfo& info) {
   const std::string path = text(info, 0, "path");
   const int backlog = static_cast<int>(wholeNumber(info, 1, "backlog", INT_MAX));
   const auto mode = static_cast<mode_t>(wholeNumber(info, 2, "mode", 0777));
+  const int type = info.Length() > 3 && flag(info, 3, "stream") ? SOCK_STREAM : SOCK_SEQPACKET;
   const sockaddr_un address = addressOf(env, path, "bind");
   Descriptors guard;
-  const int fd = newSocket(env);
+  const int fd = newSocket(env, type);
   guard.add(fd);
   /* Linux makes the file with the socket's mode less the umask: nobody gets in between. */
   if (fchmod(fd, mode) != 0) throwSystemError(env, errno, "fchmod");
@@ -116,9 +117,10 @@ Napi::Value unixListen(const Napi::CallbackInfo& info) {
 Napi::Value unixConnect(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::string path = text(info, 0, "path");
+  const int type = info.Length() > 1 && flag(info, 1, "stream") ? SOCK_STREAM : SOCK_SEQPACKET;
   const sockaddr_un address = addressOf(env, path, "connect");
   Descriptors guard;
-  const int fd = newSocket(env);
+  const int fd = newSocket(env, type);
   guard.add(fd);
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     throwSystemError(env, errno, "connect", quoted(path));
@@ -469,6 +471,12 @@ void watchRef(const Napi::CallbackInfo& info) {
   }
 }
 
+Napi::Value duplicateDescriptor(const Napi::CallbackInfo& info) {
+  const int fd = fcntl(descriptor(info, 0), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) throwSystemError(info.Env(), errno, "fcntl");
+  return Napi::Number::New(info.Env(), fd);
+}
+
 void closeDescriptor(const Napi::CallbackInfo& info) {
   const int fd = descriptor(info, 0);
   for (const auto& entry : watchersOf(info)->active) {
@@ -506,6 +514,8 @@ void registerDescriptors(Napi::Env env, Napi::Object exports) {
   exports.Set("lockFile", Napi::Function::New<lockFile>(env, "lockFile"));
 
   Watchers* watchers = newWatchers(env);
+  exports.Set("duplicateDescriptor",
+              Napi::Function::New<duplicateDescriptor>(env, "duplicateDescriptor"));
   exports.Set("closeDescriptor",
               Napi::Function::New<closeDescriptor>(env, "closeDescriptor", watchers));
   exports.Set("watchStart", Napi::Function::New<watchStart>(env, "watchStart", watchers));

@@ -14,7 +14,7 @@ import { build } from 'esbuild';
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const dist = (...parts) => path.join(root, 'dist', ...parts);
 
-const INSIDE = new Set(['cli-table3', 'commander', 'ignore', 'pg', 'zod']);
+const INSIDE = new Set(['cli-table3', 'commander', 'ignore', 'pg', 'pgpass', 'zod']);
 /** What pg would load elsewhere, and does not here. */
 const NEVER = ['pg-native', 'pg-cloudflare'];
 const { bin, dependencies } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));

@@ -42,10 +42,13 @@ export interface Native {
   unmapToZero(segment: number, offset: number, bytes: number): void;
 
   // --- descriptors.cc ----------------------------------------------------------------------
-  /** SOCK_SEQPACKET Unix socket, close-on-exec, non-blocking, bound to `path` with `mode`. */
-  unixListen(path: string, backlog: number, mode: number): number;
-  /** SOCK_SEQPACKET; connects at once or throws (ENOENT, ECONNREFUSED, EACCES, EAGAIN). */
-  unixConnect(path: string): number;
+  /**
+   * Unix socket, close-on-exec, non-blocking, bound to `path` with `mode`. `stream`: SOCK_STREAM, else
+   * SOCK_SEQPACKET.
+   */
+  unixListen(path: string, backlog: number, mode: number, stream?: boolean): number;
+  /** As `unixListen`; connects at once or throws (ENOENT, ECONNREFUSED, EACCES, EAGAIN). */
+  unixConnect(path: string, stream?: boolean): number;
   /** A descriptor, or -1 when none waits. */
   unixAccept(fd: number): number;
   /** Two non-blocking, close-on-exec descriptors. `stream`: SOCK_STREAM, else SOCK_SEQPACKET. */
@@ -59,6 +62,8 @@ export interface Native {
    */
   receiveMessage(fd: number, bytesMax: number): { data: Buffer; fds: number[] } | undefined;
   peerCredentials(fd: number): { pid: number; uid: number; gid: number; groups: number[] };
+  /** Another one for the same open file or socket, close-on-exec. @throws EBADF, EMFILE */
+  duplicateDescriptor(fd: number): number;
   closeDescriptor(fd: number): void;
   /** Path-free exclusive lock on an open file (flock LOCK_EX|LOCK_NB): false if another holds it. */
   lockFile(fd: number): boolean;

@@ -11,6 +11,9 @@ const PAGES_AT_ONCE = 16;
 // PostgreSQL sends 8 KiB at a time, and each wakes who waits. It should go on until its socket is full.
 native().setBatchScheduling();
 
+// The settings of a job were looked up where its user is: what this process was started with is not.
+for (const name of Object.keys(process.env)) if (name.startsWith('PG')) delete process.env[name];
+
 await runMover<SendBaseBackupJob, null, BaseBackup>(
   async (job, stream, early = new BaseBackup(job)) => {
     stream.gather(PAGES_AT_ONCE);
@@ -18,6 +21,6 @@ await runMover<SendBaseBackupJob, null, BaseBackup>(
     stream.shutdown();
     return { totals: stream.totals(entries, bytes), result: null };
   },
-  // Connected, and its checkpoint made, while the session is still being set up.
+  // Its checkpoint is made while the session is still being set up.
   (job) => new BaseBackup(job),
 );

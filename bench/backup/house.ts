@@ -45,7 +45,9 @@ export class BackupHouse {
       writeFileSync(path, JSON.stringify(config));
     const { roots, clientConfig } = this;
     const servers = { server: { wkp: server } };
-    write(clientConfig, { name: HOST, runDirectory, wkp: client, keyFile, roots, servers });
+    // With the control socket that `wal-push` has: `db` asks the client that runs, as it would there.
+    const control = 'client.sock';
+    write(clientConfig, { name: HOST, runDirectory, wkp: client, keyFile, roots, servers, control });
     write(this.serverConfig, {
       name: 'server',
       runDirectory,

@@ -380,11 +380,14 @@ export function backUpCommand(
   });
 }
 
-/** PostgreSQL's base backup becomes a set. */
+/**
+ * PostgreSQL's base backup becomes a set.
+ * @param source its connection stays the caller's, who closes it when this has ended
+ */
 export async function backUpPostgresql(
   options: DatabaseClientOptions,
   name: string,
-  source: { readonly connection: string; readonly fast: boolean },
+  source: Omit<SendBaseBackupJob, 'label'>,
 ): Promise<DatabaseReport> {
   const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
   // PostgreSQL makes its checkpoint while the session is set up.

@@ -9,6 +9,7 @@ import type { FurtherMedium } from '../library/manifest.js';
 import type { SetSummary } from '../library/set-writer.js';
 import type { MediumPlace } from '../library/store-medium.js';
 import type { ParentList } from '../library/tree-merge.js';
+import type { BaseBackupOptions } from '../source/base-backup.js';
 import type { AccessData, MediaSettings, PlanData } from './media-data.js';
 import type { Selection } from './protocol.js';
 import type { RestoreOptions, RestoreOutcome } from './restore-order.js';
@@ -114,9 +115,4 @@ export interface SendSqliteJob {
   readonly listBytes: number;
 }
 
-export interface SendBaseBackupJob {
-  /** PostgreSQL connection string; empty: as the environment says. */
-  readonly connection: string;
-  readonly label: string;
-  readonly fast: boolean;
-}
+export type SendBaseBackupJob = BaseBackupOptions;

@@ -16,11 +16,13 @@
  * Source: PostgreSQL 15 documentation, 55.4 Streaming Replication Protocol.
  */
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
+import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
 import { codeOfErrno, errnoOfCode, stpError } from '../errors.js';
 import { WAIT_SLICE_MS } from '../limits.js';
 import { native } from '../native.js';
 import type { EntryType } from './names.js';
+import type { PostgresqlSettings } from './postgresql-connection.js';
 
 const BLOCK_BYTES = 512;
 const VERSION_MIN = 150_000;
@@ -59,8 +61,9 @@ export interface BaseBackupHandler {
 }
 
 export interface BaseBackupOptions {
-  /** Connection string; empty: as the environment says. */
-  readonly connection: string;
+  /** A connection on which nothing was said yet. It stays the caller's: this one is of a duplicate. */
+  readonly fd: number;
+  readonly settings: PostgresqlSettings;
   readonly label: string;
   /** Checkpoint at once, rather than when the server has time for it. */
   readonly fast: boolean;
@@ -376,11 +379,22 @@ class Settled {
 /** Where the copied bytes of a socket go once the COPY has begun. */
 type CopySink = Pick<BaseBackupReader, 'data' | 'copyData' | 'fileLeft' | 'dataFrom'>;
 
+/** Of a descriptor that is connected: who wants to connect it is told that it is. */
+function connectedSocket(options: SocketConstructorOpts): Socket {
+  const socket = new Socket(options);
+  socket.connect = () => {
+    process.nextTick(() => socket.emit('connect'));
+    return socket;
+  };
+  return socket;
+}
+
 /**
  * A socket of pg that stops where the COPY begins; from there on it is read by a thread that blocks.
  */
 class CopySocket {
   readonly socket: Socket;
+  readonly #fd: number;
   /** The COPY has begun, or never will. */
   readonly begun = new Settled();
   readonly #splitter: MessageSplitter;
@@ -388,7 +402,9 @@ class CopySocket {
   /** What came with the beginning of the COPY. */
   #rest: Buffer = Buffer.alloc(0);
 
-  constructor() {
+  /** @param fd a connection, which is closed with the socket */
+  constructor(fd: number) {
+    this.#fd = fd;
     const sink = (): CopySink => {
       if (this.#sink === null) throw damaged('data before a COPY');
       return this.#sink;
@@ -402,9 +418,10 @@ class CopySocket {
     const callback = (bytes: number): boolean => this.#onRead(buffer.subarray(0, bytes));
     // Node's documentation has `onread`; its types know it for `connect` only.
     const options: SocketConstructorOpts & { onread: OnReadOpts } = {
+      fd,
       onread: { buffer, callback },
     };
-    this.socket = new Socket(options);
+    this.socket = connectedSocket(options);
   }
 
   /** False stops the reading. */
@@ -427,7 +444,7 @@ class CopySocket {
    */
   read(sink: CopySink, ended: Settled): void {
     this.#sink = sink;
-    const { fd } = (this.socket as unknown as { _handle: { fd: number } })._handle;
+    const fd = this.#fd;
     const buffer = Buffer.allocUnsafeSlow(SOCKET_BYTES);
     const direct = new DirectReader(fd, this.#splitter);
     this.#splitter.push(this.#rest);
@@ -556,6 +573,16 @@ class BaseBackupQuery {
 /** An SQL string, for a protocol that has no parameters. */
 const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 
+/** As pg wants it. Nothing is looked up here: neither environment nor files are the user's. */
+function clientConfig({ tls, password, ...said }: PostgresqlSettings): pg.ClientConfig {
+  const common = { ...said, password: () => password ?? '', replication: 'true' };
+  if (typeof tls === 'boolean') return { ...common, ssl: tls };
+  const { checkName, ...files } = tls;
+  const ssl: ConnectionOptions = { ...files };
+  if (checkName === false) ssl.checkServerIdentity = () => undefined;
+  return { ...common, ssl };
+}
+
 /** A base backup that PostgreSQL makes: asked for at once, read when somebody wants it. */
 export class BaseBackup {
   readonly #client: pg.Client;
@@ -564,16 +591,16 @@ export class BaseBackup {
   /** Null under TLS. */
   #copy: CopySocket | null = null;
 
-  /** Connects and asks; what goes wrong is told by `read`. */
+  /** Asks; what goes wrong is told by `read`. */
   constructor(options: BaseBackupOptions) {
     const settings = {
-      ...(options.connection !== '' && { connectionString: options.connection }),
-      replication: 'true',
+      ...clientConfig(options.settings),
       application_name: 'stpbackup',
       // Under TLS pg makes another socket of it, which it reads itself: messages come to the query.
       stream: ((config: { ssl?: unknown }) => {
-        if (config.ssl) return new Socket();
-        this.#copy = new CopySocket();
+        const fd = native().duplicateDescriptor(options.fd);
+        if (config.ssl) return connectedSocket({ fd });
+        this.#copy = new CopySocket(fd);
         return this.#copy.socket;
       }) as () => Socket,
     };

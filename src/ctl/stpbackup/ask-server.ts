@@ -5,10 +5,10 @@ import { type IncomingMessage, type RequestOptions, request } from 'node:http';
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
 import { controlPathOf } from '../../backup/control-path.js';
-import { ABSENT_CODE } from '../../backup/reason.js';
 import type { ServerEvent } from '../../backup/server-control.js';
 import { isCoded, stpError } from '../../errors.js';
 import { ownerOf } from '../../run-directory.js';
+import { NotRunningError } from './not-running.js';
 
 export interface ServerOptions {
   readonly config?: string;
@@ -25,12 +25,6 @@ async function controlPath(options: ServerOptions): Promise<string> {
   if (options.control !== undefined) return options.control;
   if (options.config !== undefined) return controlPathOf(options.config);
   throw new ConfigurationError("name the server: --config FILE (the server's) or --control SOCKET");
-}
-
-/** As of stpd: nothing is broken, it has to be started. */
-export class NotRunningError extends Error {
-  override readonly name = 'NotRunningError';
-  readonly code = ABSENT_CODE;
 }
 
 const noServer = (socketPath: string): NotRunningError =>

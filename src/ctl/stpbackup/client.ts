@@ -1,6 +1,8 @@
 /** stpbackup client: the role on the host whose files are backed up. */
 import type { Command } from 'commander';
+import { AskedBackups } from '../../backup/asked-backup.js';
 import { BackupClient } from '../../backup/client.js';
+import { ClientControl } from '../../backup/client-control.js';
 import { prepareClientJob, runClientJob } from '../../backup/client-jobs.js';
 import { commandsEnded } from '../../backup/commands.js';
 import { type ClientConfig, loadClientConfig } from '../../backup/config.js';
@@ -34,13 +36,13 @@ async function startClient(options: Options, log: Log): Promise<Service> {
     },
   });
   await client.start();
-  const wal = await startWal(config, storage, log);
+  const control = startControl(config, storage, log);
   if (!config.key) log.warn('"tls": false: control connections are neither secret nor checked');
   const { name, address, wkp } = config;
   return {
     readiness: `stpbackup client ${name} listens on ${address}, ports ${wkp} and ${wkp + 1}`,
     async stop() {
-      await wal?.stop();
+      await control?.stop();
       await client.stop();
       // Sessions that were given up tidy up behind themselves; a second signal ends that, too.
       await commandsEnded();
@@ -49,35 +51,36 @@ async function startClient(options: Options, log: Log): Promise<Service> {
   };
 }
 
-/** The control socket for `wal-push` and `wal-fetch`, where the configuration names one. */
-async function startWal(
+/** The control socket for `wal-push`, `wal-fetch` and `db`, where the configuration names one. */
+function startControl(
   config: ClientConfig,
   storage: StorageAccess,
   log: Log,
-): Promise<{ stop(): Promise<void> } | undefined> {
-  const { wal, control } = config;
-  const server = wal && config.servers?.get(wal.server);
-  if (!wal || !server || control === undefined) return undefined;
+): { stop(): Promise<void> } | undefined {
+  if (config.control === undefined) return undefined;
   const stopped = new AbortController();
-  const client = new WalClient({
-    session: {
-      config,
-      server,
-      network: new STPConnect(),
-      storageOf: (stg) => storage.connectFor(stg),
-      onRefused: (peer, reason) => log.warn(`refused ${peer}: ${reason}`),
-      signal: stopped.signal,
-    },
-    name: wal.name,
-    path: control,
-    uid: wal.uid,
-    log,
-  });
-  await client.start();
+  const { signal } = stopped;
+  const storageOf = (stg: string): Promise<STPConnect> => storage.connectFor(stg);
+  const server = config.wal && config.servers?.get(config.wal.server);
+  const session = {
+    ...{ config, storageOf, signal },
+    network: new STPConnect(),
+    onRefused: (peer: string, reason: string) => log.warn(`refused ${peer}: ${reason}`),
+  };
+  const wal =
+    config.wal && server
+      ? new WalClient({ session: { ...session, server }, name: config.wal.name, log })
+      : null;
+  const backups = new AskedBackups({ config, storageOf, signal, log });
+  const { control: path } = config;
+  const control = new ClientControl({ path, uid: config.wal?.uid, log, wal, backups });
+  control.start();
   return {
     async stop() {
       stopped.abort(stpError('ECANCELED', 'the client was stopped'));
-      await client.stop();
+      await wal?.stop();
+      await backups.ended();
+      control.stop();
     },
   };
 }

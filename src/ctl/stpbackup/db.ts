@@ -1,22 +1,29 @@
 /**
- * stpbackup db ...: database sessions, which run in this process on the client. What they need is
- * loaded when one runs (db-session.ts), beside the thread that will move its data. Main thread.
+ * stpbackup db ...: database sessions. A backup of a PostgreSQL is made by the client that runs, if it
+ * has a control socket (db-asked.ts); everything else by this process. What a session needs is loaded
+ * when one runs (db-session.ts), beside the thread that will move its data. Main thread.
  */
 import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
+import { clientControlPath } from '../../backup/control-path.js';
 import { HOST_NAME_PATTERN, HOST_NAME_RULE } from '../../backup/host-name.js';
 import { prepareThread } from '../../backup/mover-threads.js';
 import { withIdentity, withOutput } from './session-options.js';
 
 export interface Common {
-  readonly config: string;
   readonly trace?: true;
   readonly json?: true;
   readonly quiet?: true;
   readonly name?: string;
   readonly limitRate?: number;
 }
+/** Of a session in this process. */
+export interface Configured extends Common {
+  readonly config: string;
+}
 export interface BackupOptions extends Common {
+  readonly config?: string;
+  readonly control?: string;
   readonly command?: string;
   readonly postgresql?: string | true;
   readonly spread?: true;
@@ -24,7 +31,7 @@ export interface BackupOptions extends Common {
   readonly scratch?: string;
   readonly incremental?: true;
 }
-export interface RestoreOptions extends Common {
+export interface RestoreOptions extends Configured {
   readonly toCommand?: string;
   readonly toFile?: string;
   readonly toDirectory?: string;
@@ -42,9 +49,32 @@ async function backUp(server: string | undefined, options: BackupOptions): Promi
     throw new ConfigurationError('--incremental is for --sqlite; a PostgreSQL archives its WAL');
   }
   if (!HOST_NAME_PATTERN.test(name)) throw new ConfigurationError(`--name: ${HOST_NAME_RULE}`);
+  const { config } = options;
+  if (options.control !== undefined && postgresql === undefined) {
+    throw new ConfigurationError('--control is for --postgresql: the running client makes it');
+  }
+  if (postgresql !== undefined && (await isMadeByClient(server, options, name))) return;
+  if (config === undefined) {
+    throw new ConfigurationError("name the client's configuration: --config FILE");
+  }
   if (postgresql !== undefined) prepareThread('base-backup-sender');
   const { runBackup } = await import('./db-session.js');
-  await runBackup(server, options, name);
+  await runBackup(server, { ...options, config }, name);
+}
+
+/** False where no client answers; one that was named must. */
+async function isMadeByClient(
+  server: string | undefined,
+  options: BackupOptions,
+  name: string,
+): Promise<boolean> {
+  const { config, control } = options;
+  const path = control ?? (config === undefined ? null : clientControlPath(config));
+  if (path === null) return false;
+  const { askForBackup, nobodyAnswers } = await import('./db-asked.js');
+  const isMade = await askForBackup(path, server, options, name);
+  if (!isMade && control !== undefined) nobodyAnswers(control);
+  return isMade;
 }
 
 async function restore(
@@ -61,9 +91,9 @@ async function restore(
 }
 
 const common = (command: Command): Command =>
-  withOutput(command)
-    .requiredOption('--config <file>', 'configuration of the client, JSON')
-    .option('--trace', "print the handshake's steps to stderr");
+  withOutput(command).option('--trace', "print the handshake's steps to stderr");
+
+const CONFIG = ['--config <file>', 'configuration of the client, JSON'] as const;
 
 export function addDb(program: Command): void {
   const db = program
@@ -81,6 +111,8 @@ export function addDb(program: Command): void {
       .option('--sqlite <file>', 'an SQLite database, which others may write meanwhile')
       .option('--incremental', 'of --sqlite: only what changed since its last set')
       .option('--scratch <directory>', 'where a copy of it is made (default: TMPDIR)')
+      .option(...CONFIG)
+      .option('--control <socket>', "of --postgresql: the running client's control socket")
       .option('--spread', 'let PostgreSQL take its time for the checkpoint'),
   ).action(backUp);
   common(
@@ -90,6 +122,7 @@ export function addDb(program: Command): void {
         .description('restores a set of this host')
         .argument('<set>', 'id of a set, the beginning of just one, or latest')
         .argument('[server]', 'name of a server of the configuration, if it has several')
+        .requiredOption(...CONFIG)
         .option('--name <name>', 'of this database only')
         .option('--to-command <line>', 'a line for the shell, which gets the data on its input')
         .option('--to-file <path>', 'a file, which appears when it is whole')

@@ -5,7 +5,8 @@ import { ABSENT_CODE } from '../../backup/reason.js';
 import type { Use } from '../../connect/stp-connect.js';
 import { stpError } from '../../errors.js';
 import { outliveReader } from '../command-line.js';
-import { askSession, NotRunningError, type ServerOptions } from './ask-server.js';
+import { askSession, type ServerOptions } from './ask-server.js';
+import { NotRunningError } from './not-running.js';
 import { withOutput } from './session-options.js';
 import { SessionView, type ViewOptions } from './session-view.js';
 

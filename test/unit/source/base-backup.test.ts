@@ -6,11 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
+import { native } from '../../../src/native.js';
 import {
   BaseBackup,
   type BaseBackupHandler,
   type BaseMember,
 } from '../../../src/source/base-backup.js';
+import { connectPostgresql, postgresqlSettings } from '../../../src/source/postgresql-connection.js';
 
 const message = (type: string, ...parts: (string | Buffer)[]): Buffer => {
   const body = Buffer.concat(parts.map((p) => Buffer.from(p as string)));
@@ -139,7 +141,13 @@ async function take(connection: string, room = 5000): Promise<Taken> {
       manifest += Buffer.from(bytes).toString();
     },
   };
-  await new BaseBackup({ connection, label: 'a test', fast: true }).read(handler);
+  const settings = await postgresqlSettings(connection);
+  const fd = await connectPostgresql(settings);
+  try {
+    await new BaseBackup({ fd, settings, label: 'a test', fast: true }).read(handler);
+  } finally {
+    native().closeDescriptor(fd);
+  }
   const whole = members.map(({ member, parts }) => {
     const data = Buffer.concat(parts);
     assert.equal(data.length, member.size);

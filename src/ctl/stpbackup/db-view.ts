@@ -1,0 +1,100 @@
+/**
+ * A database session as people and scripts see it, wherever it runs: progress, events, the summary,
+ * interrupts and the exit code. Loads little: what asks the running client has nothing else to load.
+ * Main thread.
+ */
+import type { DatabaseReport } from '../../backup/database-client.js';
+import { type StepRecord, traceLine } from '../../backup/handshake-steps.js';
+import type { Complaint, Progress } from '../../backup/protocol-words.js';
+import { monotonicMs } from '../../clock.js';
+import { stpError } from '../../errors.js';
+import { EXIT_WARNINGS, outliveReader } from '../command-line.js';
+import { humanSize, sheet } from '../output.js';
+import type { Common } from './db.js';
+import { EventOutput } from './events.js';
+import { ProgressView } from './progress-view.js';
+import { complaintText } from './session-view.js';
+import { waitedRows } from './waited.js';
+
+/** What a session did, and what of it went over the network. */
+export interface Outcome {
+  readonly report: DatabaseReport;
+  readonly networkBytes: { readonly sent: number; readonly received: number };
+}
+
+export interface SessionEvents {
+  readonly signal: AbortSignal;
+  say(line: string): void;
+  step(record: StepRecord): void;
+  progress(progress: Progress): void;
+  complaint(complaint: Complaint): void;
+}
+
+/** Shows one session from its beginning to its end, and sets the exit code. @throws what `work` throws */
+export async function showSession(
+  options: Common,
+  work: (view: SessionEvents) => Promise<Outcome>,
+): Promise<void> {
+  outliveReader();
+  const view = new ProgressView(options.quiet || options.json);
+  const events = options.json ? new EventOutput() : undefined;
+  const say = (line: string): void => view.say(line);
+  const interrupted = new AbortController();
+  const onSignal = (): void => {
+    interrupted.abort(stpError('ECANCELED', 'interrupted: the session was given up'));
+  };
+  process.once('SIGINT', onSignal);
+  process.once('SIGTERM', onSignal);
+  const startMs = monotonicMs();
+  try {
+    const { report, networkBytes } = await work({
+      signal: interrupted.signal,
+      say,
+      step: (record) => options.trace && say(traceLine(record)),
+      progress(progress) {
+        view.show(progress);
+        events?.progress(progress, view.elapsedMs);
+      },
+      complaint(complaint) {
+        events?.warning(complaint);
+        say(complaintText(complaint));
+      },
+    });
+    view.end();
+    const seconds = (monotonicMs() - startMs) / 1000;
+    const all = { ...report, seconds, networkBytes };
+    if (events) events.summary(all);
+    else if (!options.quiet) print(all);
+    if (report.warnings > 0) process.exitCode = EXIT_WARNINGS;
+  } catch (e) {
+    events?.error(e);
+    throw e;
+  } finally {
+    view.end();
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}
+
+interface Printed extends DatabaseReport {
+  readonly seconds: number;
+  readonly networkBytes: Outcome['networkBytes'];
+}
+
+function print(r: Printed): void {
+  const rate = humanSize(Math.round(r.memoryBytes / r.seconds));
+  const { sent, received } = r.networkBytes;
+  const text = sheet([
+    ['set', r.set],
+    ...(r.parent === undefined ? [] : [['made against', r.parent] as const]),
+    ['entries', `${r.entries}`],
+    ['data', `${r.bytes} bytes (${humanSize(r.bytes)})`],
+    ['time', `${r.seconds.toFixed(2)} s, ${rate}/s`],
+    ['over memory', `${r.memoryBytes} bytes (${humanSize(r.memoryBytes)})`],
+    ['over the network', `${sent + received} bytes, before the storage connections stood`],
+    ...waitedRows(r),
+    ['warnings', `${r.warnings}`],
+  ]);
+  // A restore may have its data on stdout.
+  process.stderr.write(text);
+}

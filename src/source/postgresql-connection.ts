@@ -1,0 +1,103 @@
+/**
+ * A connection to PostgreSQL that nobody has said anything on yet: made here, where the user's
+ * environment and files are, and used by whoever gets its descriptor. The server sees who has
+ * connected (`peer` authentication), not who uses it. Event loop only.
+ *
+ * Strings, environment and defaults are as pg has them, which are libpq's.
+ */
+import { once } from 'node:events';
+import { Socket } from 'node:net';
+import { userInfo } from 'node:os';
+import type { ClientConfig } from 'pg';
+import ConnectionParameters from 'pg/lib/connection-parameters';
+import { isCoded, stpError } from '../errors.js';
+import { native } from '../native.js';
+
+const PORT_DEFAULT = 5432;
+
+/** What TLS is to be checked by; files are their contents. */
+export interface PostgresqlTls {
+  readonly ca?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+  readonly rejectUnauthorized?: boolean | undefined;
+  /** False: any name will do, if the authority is right (`sslmode=verify-ca`). */
+  readonly checkName?: boolean | undefined;
+}
+
+/** What is said on the connection. Plain data: it goes to other threads and processes. */
+export interface PostgresqlSettings {
+  /** A directory, or a name, which TLS checks. */
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly database: string;
+  readonly password?: string | undefined;
+  readonly options?: string | undefined;
+  readonly tls: boolean | PostgresqlTls;
+}
+
+/** The password of the user's own file, which is looked at only where there is none yet. */
+async function passwordOf(parameters: ConnectionParameters): Promise<string | undefined> {
+  if (typeof parameters.password === 'string') return parameters.password;
+  const { default: passwordFile } = await import('pgpass');
+  return new Promise((resolve) => passwordFile(parameters, resolve));
+}
+
+function tlsOf(ssl: ClientConfig['ssl']): PostgresqlSettings['tls'] {
+  if (typeof ssl !== 'object') return ssl === true;
+  const { ca, cert, key, rejectUnauthorized, checkServerIdentity } = ssl;
+  const text = (part: unknown): string | undefined => (typeof part === 'string' ? part : undefined);
+  return {
+    ...{ ca: text(ca), cert: text(cert), key: text(key), rejectUnauthorized },
+    checkName: checkServerIdentity === undefined,
+  };
+}
+
+/**
+ * @param connection string of the user's; empty: as the environment says
+ * @throws what is wrong with the string; ENOENT, ... of a certificate that it names
+ */
+export async function postgresqlSettings(connection: string): Promise<PostgresqlSettings> {
+  const parameters = new ConnectionParameters(connection === '' ? {} : connection);
+  const { host = 'localhost', port = PORT_DEFAULT, user = userInfo().username } = parameters;
+  const { database = user, options } = parameters;
+  const password = await passwordOf(parameters);
+  return { host, port, user, database, password, options, tls: tlsOf(parameters.ssl) };
+}
+
+/**
+ * Connects. @returns the descriptor, which is the caller's to close
+ * @throws ECONNREFUSED, ENOENT, EACCES, ...; the signal's reason
+ */
+export async function connectPostgresql(
+  { host, port }: PostgresqlSettings,
+  signal?: AbortSignal,
+): Promise<number> {
+  if (host.startsWith('/')) return connectHere(`${host}/.s.PGSQL.${port}`);
+  const socket = new Socket();
+  // What the server sends is not for this program.
+  socket.pause();
+  try {
+    socket.connect(port, host);
+    await once(socket, 'connect', signal && { signal });
+    return native().duplicateDescriptor(descriptorOf(socket));
+  } finally {
+    socket.destroy();
+  }
+}
+
+function connectHere(path: string): number {
+  try {
+    return native().unixConnect(path, true);
+  } catch (e) {
+    if (!isCoded(e) || (e.code !== 'ENOENT' && e.code !== 'ECONNREFUSED')) throw e;
+    throw stpError(e.code, `no PostgreSQL answers on ${path}; is it running?`, 'connect');
+  }
+}
+
+/** Node has no public way to it. */
+function descriptorOf(socket: Socket): number {
+  const { _handle } = socket as unknown as { _handle: { fd: number } };
+  return _handle.fd;
+}
