@@ -47,7 +47,15 @@ export class BackupHouse {
     const servers = { server: { wkp: server } };
     // With the control socket that `wal-push` has: `db` asks the client that runs, as it would there.
     const control = 'client.sock';
-    write(clientConfig, { name: HOST, runDirectory, wkp: client, keyFile, roots, servers, control });
+    write(clientConfig, {
+      name: HOST,
+      runDirectory,
+      wkp: client,
+      keyFile,
+      roots,
+      servers,
+      control,
+    });
     write(this.serverConfig, {
       name: 'server',
       runDirectory,

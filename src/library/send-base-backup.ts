@@ -88,8 +88,7 @@ class BaseBackupSender implements BaseBackupHandler {
   }
 
   member(member: BaseMember): void {
-    const { uid, gid } = member;
-    this.#owner = { uid, gid };
+    this.#owner = member;
     this.#makeTop();
     const path = `${this.#top}/${member.name}`;
     const problem = pathProblem(Buffer.from(path));
@@ -97,16 +96,8 @@ class BaseBackupSender implements BaseBackupHandler {
     const mtimeNs = BigInt(member.mtimeSeconds) * NS;
     const { type, mode, size } = member;
     const link = type === 'symlink' ? this.#linkOf(member) : null;
-    this.#begin({
-      ...plainFacts(path, size),
-      type,
-      mode,
-      uid,
-      gid,
-      mtimeNs,
-      ctimeNs: mtimeNs,
-      link,
-    });
+    const times = { mtimeNs, ctimeNs: mtimeNs };
+    this.#begin({ ...plainFacts(path, size, this.#owner), ...times, type, mode, link });
   }
 
   data(bytes: Uint8Array): void {
@@ -145,7 +136,7 @@ class BaseBackupSender implements BaseBackupHandler {
 
   finish(): Totals {
     const bytes = Buffer.concat(this.#manifest);
-    this.#begin({ ...plainFacts('data/backup_manifest', bytes.length), ...this.#owner });
+    this.#begin(plainFacts('data/backup_manifest', bytes.length, this.#owner));
     if (bytes.length > 0) this.data(bytes);
     this.#flushLines();
     const totals = { entries: this.#entries, bytes: this.#bytes, warnings: 0 };
@@ -161,7 +152,7 @@ class BaseBackupSender implements BaseBackupHandler {
       const path = parts.slice(0, i).join('/');
       if (this.#made.has(path)) continue;
       this.#made.add(path);
-      this.#begin({ ...plainFacts(path, 0), ...this.#owner, type: 'directory', mode: 0o700 });
+      this.#begin({ ...plainFacts(path, 0, this.#owner), type: 'directory', mode: 0o700 });
     }
   }
 

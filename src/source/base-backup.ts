@@ -72,17 +72,32 @@ export interface BaseBackupOptions {
 const damaged = (what: string): Error =>
   stpError('EPROTO', `PostgreSQL sent a base backup that this program cannot read: ${what}`);
 
+const [SPACE, ZERO, SEVEN, DIGITS_MAX] = [0x20, 0x30, 0x37, 12];
+
+/** Octal digits with spaces around them, up to a zero byte. */
 function octal(block: Buffer, at: number, bytes: number, what: string): number {
+  const first = block[at] as number;
+  let value = 0;
   // GNU's form for what octal digits cannot say.
-  if (((block[at] as number) & 0x80) !== 0) {
-    let value = (block[at] as number) & 0x7f;
+  if ((first & 0x80) !== 0) {
+    value = first & 0x7f;
     for (let i = 1; i < bytes; i++) value = value * 256 + (block[at + i] as number);
     if (Number.isSafeInteger(value)) return value;
     throw damaged(`${what} is too large`);
   }
-  const text = textOf(block, at, bytes).trim();
-  if (!/^[0-7]{1,12}$/.test(text)) throw damaged(`${what} is not an octal number`);
-  return Number.parseInt(text, 8);
+  let [i, end] = [at, at + bytes];
+  while (i < end && block[i] === SPACE) i++;
+  const digitsAt = i;
+  for (; i < end; i++) {
+    const byte = block[i] as number;
+    if (byte < ZERO || byte > SEVEN) break;
+    value = value * 8 + byte - ZERO;
+  }
+  const digits = i - digitsAt;
+  while (i < end && block[i] === SPACE) i++;
+  if (i < end && block[i] === 0) end = i;
+  if (i === end && digits > 0 && digits <= DIGITS_MAX) return value;
+  throw damaged(`${what} is not an octal number`);
 }
 
 function textOf(block: Buffer, at: number, bytes: number): string {
@@ -100,7 +115,7 @@ const types: Readonly<Record<string, EntryType>> = {
 
 /** One header block; null for a block of zeros. Offsets: POSIX.1-2017, ustar Interchange Format. */
 export function memberOf(block: Buffer): BaseMember | null {
-  if (block.every((byte) => byte === 0)) return null;
+  if (block[0] === 0 && block.every((byte) => byte === 0)) return null;
   let sum = 8 * 0x20;
   for (let i = 0; i < BLOCK_BYTES; i++) if (i < 148 || i >= 156) sum += block[i] as number;
   if (octal(block, 148, 8, 'a checksum') !== sum) throw damaged('a checksum is wrong');

@@ -6,8 +6,10 @@
  * Strings, environment and defaults are as pg has them, which are libpq's.
  */
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { userInfo } from 'node:os';
+import { homedir, userInfo } from 'node:os';
+import { join } from 'node:path';
 import type { ClientConfig } from 'pg';
 import ConnectionParameters from 'pg/lib/connection-parameters';
 import { isCoded, stpError } from '../errors.js';
@@ -40,6 +42,7 @@ export interface PostgresqlSettings {
 /** The password of the user's own file, which is looked at only where there is none yet. */
 async function passwordOf(parameters: ConnectionParameters): Promise<string | undefined> {
   if (typeof parameters.password === 'string') return parameters.password;
+  if (!existsSync(process.env.PGPASSFILE ?? join(homedir(), '.pgpass'))) return undefined;
   const { default: passwordFile } = await import('pgpass');
   return new Promise((resolve) => passwordFile(parameters, resolve));
 }

@@ -6,11 +6,12 @@
 import { Socket } from 'node:net';
 import type { AskedAnswer, BaseBackupRequest } from '../../backup/asked-backup.js';
 import { ABSENT_CODE } from '../../backup/reason.js';
+import { monotonicMs } from '../../clock.js';
 import { isCoded, stpError } from '../../errors.js';
 import { native } from '../../native.js';
 import { connectPostgresql, postgresqlSettings } from '../../source/postgresql-connection.js';
 import type { BackupOptions } from './db.js';
-import { type Outcome, type SessionEvents, showSession } from './db-view.js';
+import type { Outcome, SessionEvents } from './db-view.js';
 import { NotRunningError } from './not-running.js';
 
 /** Nobody is there, or nobody for this user. */
@@ -37,32 +38,42 @@ export async function askForBackup(
   options: BackupOptions,
   name: string,
 ): Promise<boolean> {
+  const sinceMs = monotonicMs();
   const fd = connectControl(control);
   if (fd === null) return false;
-  const socket = (): Socket => new Socket({ fd });
-  let taken = false;
-  try {
-    await showSession(options, async (view) => {
-      const { postgresql, spread, limitRate } = options;
-      const settings = await postgresqlSettings(typeof postgresql === 'string' ? postgresql : '');
-      const request: BaseBackupRequest = {
-        ...{ op: 'base-backup', server: server ?? null, name, settings },
-        fast: spread !== true,
-        bytesPerSecond: limitRate ?? null,
-      };
-      const database = await connectPostgresql(settings, view.signal);
-      try {
-        native().sendMessage(fd, Buffer.from(`${JSON.stringify(request)}\n`), [database]);
-      } finally {
-        native().closeDescriptor(database);
-      }
-      taken = true;
-      return follow(socket(), view);
-    });
-  } finally {
-    if (!taken) native().closeDescriptor(fd);
-  }
+  const asked = ask(fd, server, options, name);
+  // Then the client is at work while this process loads what shows it.
+  await asked.catch(() => {});
+  const { showSession } = await import('./db-view.js');
+  await showSession(options, async (view) => follow(await asked, view), sinceMs);
   return true;
+}
+
+/** Sends the request. @param fd of the control socket, which is the result's, or closed */
+async function ask(
+  fd: number,
+  server: string | undefined,
+  { postgresql, spread, limitRate }: BackupOptions,
+  name: string,
+): Promise<Socket> {
+  try {
+    const settings = await postgresqlSettings(typeof postgresql === 'string' ? postgresql : '');
+    const request: BaseBackupRequest = {
+      ...{ op: 'base-backup', server: server ?? null, name, settings },
+      fast: spread !== true,
+      bytesPerSecond: limitRate ?? null,
+    };
+    const database = await connectPostgresql(settings);
+    try {
+      native().sendMessage(fd, Buffer.from(`${JSON.stringify(request)}\n`), [database]);
+    } finally {
+      native().closeDescriptor(database);
+    }
+  } catch (e) {
+    native().closeDescriptor(fd);
+    throw e;
+  }
+  return new Socket({ fd });
 }
 
 /** What the client says, until it has said how it ended. */

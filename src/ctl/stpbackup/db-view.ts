@@ -30,10 +30,15 @@ export interface SessionEvents {
   complaint(complaint: Complaint): void;
 }
 
-/** Shows one session from its beginning to its end, and sets the exit code. @throws what `work` throws */
+/**
+ * Shows one session from its beginning to its end, and sets the exit code.
+ * @param sinceMs when it began, on the monotonic clock
+ * @throws what `work` throws
+ */
 export async function showSession(
   options: Common,
   work: (view: SessionEvents) => Promise<Outcome>,
+  sinceMs = monotonicMs(),
 ): Promise<void> {
   outliveReader();
   const view = new ProgressView(options.quiet || options.json);
@@ -45,7 +50,6 @@ export async function showSession(
   };
   process.once('SIGINT', onSignal);
   process.once('SIGTERM', onSignal);
-  const startMs = monotonicMs();
   try {
     const { report, networkBytes } = await work({
       signal: interrupted.signal,
@@ -61,7 +65,7 @@ export async function showSession(
       },
     });
     view.end();
-    const seconds = (monotonicMs() - startMs) / 1000;
+    const seconds = (monotonicMs() - sinceMs) / 1000;
     const all = { ...report, seconds, networkBytes };
     if (events) events.summary(all);
     else if (!options.quiet) print(all);

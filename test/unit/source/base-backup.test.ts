@@ -12,7 +12,10 @@ import {
   type BaseBackupHandler,
   type BaseMember,
 } from '../../../src/source/base-backup.js';
-import { connectPostgresql, postgresqlSettings } from '../../../src/source/postgresql-connection.js';
+import {
+  connectPostgresql,
+  postgresqlSettings,
+} from '../../../src/source/postgresql-connection.js';
 
 const message = (type: string, ...parts: (string | Buffer)[]): Buffer => {
   const body = Buffer.concat(parts.map((p) => Buffer.from(p as string)));
