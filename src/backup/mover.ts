@@ -97,31 +97,49 @@ function deferred<T>(): {
 
 /** A thread that does what it can of its job before there is a stream: `Mover.start` brings that. */
 export class EarlyMover {
-  readonly worker: Worker;
+  readonly #worker: Worker;
+  /** A mover has the thread, and ends it or lets it have another job. */
+  #isTaken = false;
   /** Why the thread has ended, if it has. */
-  failure: unknown;
+  #failure: unknown;
 
   private constructor(entry: MoverEntry) {
-    this.worker = takeThread(entry);
-    this.worker.on('error', (e) => {
-      this.failure = e;
-    });
-    this.worker.on('exit', () => {
-      this.failure ??= stpError('ECANCELED', 'the mover was stopped');
-    });
+    this.#worker = takeThread(entry);
+    this.#worker.on('error', this.#onError).on('exit', this.#onExit);
   }
 
   static begin<J>(entry: MoverEntry, job: J): EarlyMover {
     const early = new EarlyMover(entry);
     const data: EarlyData<J> = { type: 'early', job };
-    early.worker.postMessage(data);
+    early.#worker.postMessage(data);
     return early;
   }
 
-  /** Ends the thread; nothing if a mover has taken it over and is done. */
-  async stop(): Promise<void> {
-    await this.worker.terminate();
+  /** The thread, with why it has ended, if it has; once. */
+  take(): { readonly worker: Worker; readonly failure: unknown } {
+    this.#isTaken = true;
+    // It may serve others later.
+    this.#worker.off('error', this.#onError).off('exit', this.#onExit);
+    return { worker: this.#worker, failure: this.#failure };
   }
+
+  /** The thread is no more, and nothing that was its own. */
+  get hasEnded(): boolean {
+    return this.#worker.threadId < 0;
+  }
+
+  /** Ends the thread; nothing if a mover has taken it over. */
+  async stop(): Promise<void> {
+    if (!this.#isTaken) await this.#worker.terminate();
+  }
+
+  readonly #onError = (e: unknown): void => {
+    this.#failure = e;
+  };
+
+  readonly #onExit = (): void => {
+    this.#failure ??= stpError('ECANCELED', 'the mover was stopped');
+  };
 }
 
 export class Mover<R> {
@@ -157,10 +175,10 @@ export class Mover<R> {
     { throttle = { paces: [] }, ports = [], early }: MoverOptions = {},
   ): Mover<R> {
     const progress = new Float64Array(new SharedArrayBuffer(MOVER_NUMBERS * 8));
-    const worker = early?.worker ?? takeThread(entry);
+    const { worker, failure } = early?.take() ?? { worker: takeThread(entry), failure: undefined };
     const mover = new Mover<R>(entry, worker, link, progress, onComplaint);
-    if (early?.failure !== undefined) {
-      mover.#fail(early.failure);
+    if (failure !== undefined) {
+      mover.#fail(failure);
       mover.#onExit();
       return mover;
     }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import type { SendTreeJob } from '../../../src/backup/jobs.js';
-import { Mover } from '../../../src/backup/mover.js';
+import { EarlyMover, Mover } from '../../../src/backup/mover.js';
 import { native } from '../../../src/native.js';
 import { randomFrom } from '../library/stand-ins.js';
 
@@ -28,12 +28,12 @@ const job: SendTreeJob = {
 };
 
 /** Sends the tree over a socket to somebody who reads all of it. */
-function sendTree(): Mover<null> {
+function sendTree(early?: EarlyMover): Mover<null> {
   const [own, others] = native().socketPair(true);
   const socket = native().tcpDispatch(others);
   native().closeDescriptor(others);
   new net.Socket({ fd: own }).on('error', () => {}).resume();
-  return Mover.start('backup-sender', { mechanism: 'inet', socket }, job, () => {});
+  return Mover.start('backup-sender', { mechanism: 'inet', socket }, job, () => {}, { early });
 }
 
 const threads = (): number => readdirSync('/proc/self/task').length;
@@ -54,6 +54,31 @@ test.serial('a mover that is done is not the one that its thread works for', asy
   const second = sendTree();
   await first.stop();
   t.is((await second.done).totals.entries, 2);
+});
+
+test.serial("a thread that began early is its mover's, and keeps nothing of it", async (t) => {
+  const warnings: string[] = [];
+  const onWarning = (e: Error): number => warnings.push(e.message);
+  process.on('warning', onWarning);
+  t.teardown(() => process.off('warning', onWarning));
+  for (let i = 0; i < 12; i++) {
+    const early = EarlyMover.begin('backup-sender', job);
+    await sendTree(early).done;
+    // The thread has another job by now, which goes on.
+    const next = sendTree();
+    await early.stop();
+    t.is((await next.done).totals.entries, 2);
+  }
+  t.deepEqual(warnings, []);
+});
+
+test.serial('a thread that began early and got no mover ends', async (t) => {
+  const before = threads();
+  const early = EarlyMover.begin('lane-reader', job);
+  t.false(early.hasEnded);
+  await early.stop();
+  t.true(early.hasEnded);
+  t.is(threads(), before);
 });
 
 test.serial('stop comes back whenever it is called', async (t) => {
