@@ -318,6 +318,47 @@ Napi::Value lockFile(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), result == 0);
 }
 
+/* streamPeerPid(fd): of the process at the other end of a stream socket, 0 over a network */
+Napi::Value streamPeerPid(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = descriptor(info, 0);
+  int domain = 0;
+  int type = 0;
+  socklen_t bytes = sizeof domain;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) != 0 ||
+      getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) != 0) {
+    throwSystemError(env, errno, "getsockopt");
+  }
+  const bool isNetwork = domain == AF_INET || domain == AF_INET6;
+  if (type != SOCK_STREAM || (domain != AF_UNIX && !isNetwork)) {
+    throwSystemError(env, EPROTOTYPE, "getsockopt");
+  }
+  sockaddr_storage name{};
+  bytes = sizeof name;
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&name), &bytes) != 0) {
+    throwSystemError(env, errno, "getpeername");
+  }
+  ucred peer{};
+  bytes = sizeof peer;
+  if (!isNetwork && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
+    throwSystemError(env, errno, "getsockopt", "SO_PEERCRED");
+  }
+  return Napi::Number::New(env, peer.pid);
+}
+
+/*
+ * endConnection(fd): nothing comes or goes any more, whoever else has the socket, and whoever blocks
+ * there wakes. Then no close waits for a peer, whatever somebody who had the socket has set.
+ */
+void endConnection(const Napi::CallbackInfo& info) {
+  const int fd = descriptor(info, 0);
+  const linger none = {0, 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+  if (shutdown(fd, SHUT_RDWR) != 0 && errno != ENOTCONN) {
+    throwSystemError(info.Env(), errno, "shutdown");
+  }
+}
+
 /* --- watchers ----------------------------------------------------------------------------- */
 
 struct Watchers;
@@ -511,6 +552,8 @@ void registerDescriptors(Napi::Env env, Napi::Object exports) {
   exports.Set("sendMessage", Napi::Function::New<sendMessage>(env, "sendMessage"));
   exports.Set("receiveMessage", Napi::Function::New<receiveMessage>(env, "receiveMessage"));
   exports.Set("peerCredentials", Napi::Function::New<peerCredentials>(env, "peerCredentials"));
+  exports.Set("streamPeerPid", Napi::Function::New<streamPeerPid>(env, "streamPeerPid"));
+  exports.Set("endConnection", Napi::Function::New<endConnection>(env, "endConnection"));
   exports.Set("lockFile", Napi::Function::New<lockFile>(env, "lockFile"));
 
   Watchers* watchers = newWatchers(env);

@@ -62,6 +62,13 @@ export interface Native {
    */
   receiveMessage(fd: number, bytesMax: number): { data: Buffer; fds: number[] } | undefined;
   peerCredentials(fd: number): { pid: number; uid: number; gid: number; groups: number[] };
+  /**
+   * Process at the other end of a connected stream socket: who connected, listened or made the pair;
+   * 0 over a network. @throws ENOTSOCK, EPROTOTYPE for other kinds, ENOTCONN
+   */
+  streamPeerPid(fd: number): number;
+  /** Both ways and for everybody who has this socket: who blocks there wakes, and no close waits. */
+  endConnection(fd: number): void;
   /** Another one for the same open file or socket, close-on-exec. @throws EBADF, EMFILE */
   duplicateDescriptor(fd: number): number;
   closeDescriptor(fd: number): void;

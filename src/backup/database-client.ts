@@ -11,12 +11,14 @@ import {
   closeSync,
   constants,
   existsSync,
+  fstatSync,
   fsyncSync,
   mkdtempSync,
   openSync,
   realpathSync,
   renameSync,
   rmSync,
+  type Stats,
   statSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -382,25 +384,63 @@ export function backUpCommand(
 
 /**
  * PostgreSQL's base backup becomes a set.
- * @param source its connection stays the caller's, who closes it when this has ended
+ * @param source its connection has ended when this has; the descriptor stays the caller's to close
  */
 export async function backUpPostgresql(
   options: DatabaseClientOptions,
   name: string,
-  source: Omit<SendBaseBackupJob, 'label'>,
+  source: Omit<SendBaseBackupJob, 'label' | 'own'>,
 ): Promise<DatabaseReport> {
-  const job: SendBaseBackupJob = { ...source, label: `stpbackup ${name}` };
-  // PostgreSQL makes its checkpoint while the session is set up.
-  const early = EarlyMover.begin(SENDERS.postgresql, job);
+  const { fd } = source;
+  const own = native().duplicateDescriptor(fd);
+  const job: SendBaseBackupJob = { ...source, own, label: `stpbackup ${name}` };
+  let early: EarlyMover | undefined;
   try {
-    const request = { op: 'store', kind: 'postgresql', name } as const;
-    return await inSession(options, request, async (session, keep) => {
-      const sender = await session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job, early);
-      return session.run(keep(sender));
-    });
+    // PostgreSQL makes its checkpoint while the session is set up.
+    early = EarlyMover.begin(SENDERS.postgresql, job);
+    return await sendPostgresql(options, name, job, early);
   } catch (e) {
-    await early.stop();
+    native().endConnection(fd);
+    await early?.stop();
+    // A thread that was ended early may not have come to take it.
+    if (early?.hasEnded !== false) closeIfSame(own, fd);
     throw e;
+  }
+}
+
+function sendPostgresql(
+  options: DatabaseClientOptions,
+  name: string,
+  job: SendBaseBackupJob,
+  early: EarlyMover,
+): Promise<DatabaseReport> {
+  const request = { op: 'store', kind: 'postgresql', name } as const;
+  return inSession(options, request, async (session, keep) => {
+    try {
+      const sender = await session.start<SendBaseBackupJob, null>(SENDERS.postgresql, job, early);
+      return await session.run(keep(sender));
+    } catch (e) {
+      await session.fail(e);
+      throw e;
+    } finally {
+      // A thread ends when it does not wait there, whatever was set on the socket by who passed it.
+      native().endConnection(job.fd);
+    }
+  });
+}
+
+/** Closes a duplicate that nobody has: a number that was closed may be something else by now. */
+function closeIfSame(own: number, fd: number): void {
+  const [left, right] = [statOf(own), fstatSync(fd)];
+  if (left?.ino === right.ino && left.dev === right.dev) native().closeDescriptor(own);
+}
+
+/** Null for a number that is no descriptor. */
+function statOf(fd: number): Stats | null {
+  try {
+    return fstatSync(fd);
+  } catch {
+    return null;
   }
 }
 

@@ -61,8 +61,10 @@ export interface BaseBackupHandler {
 }
 
 export interface BaseBackupOptions {
-  /** A connection on which nothing was said yet. It stays the caller's: this one is of a duplicate. */
+  /** A connection on which nothing was said yet. It stays the caller's, who ends it afterwards. */
   readonly fd: number;
+  /** A duplicate of it, which is closed here. */
+  readonly own: number;
   readonly settings: PostgresqlSettings;
   readonly label: string;
   /** Checkpoint at once, rather than when the server has time for it. */
@@ -409,6 +411,7 @@ function connectedSocket(options: SocketConstructorOpts): Socket {
  */
 class CopySocket {
   readonly socket: Socket;
+  /** Not the socket's own, whose number would be somebody else's if pg destroyed it meanwhile. */
   readonly #fd: number;
   /** The COPY has begun, or never will. */
   readonly begun = new Settled();
@@ -417,8 +420,8 @@ class CopySocket {
   /** What came with the beginning of the COPY. */
   #rest: Buffer = Buffer.alloc(0);
 
-  /** @param fd a connection, which is closed with the socket */
-  constructor(fd: number) {
+  /** @param own a duplicate of `fd`, which is closed with the socket */
+  constructor({ fd, own }: Pick<BaseBackupOptions, 'fd' | 'own'>) {
     this.#fd = fd;
     const sink = (): CopySink => {
       if (this.#sink === null) throw damaged('data before a COPY');
@@ -433,7 +436,7 @@ class CopySocket {
     const callback = (bytes: number): boolean => this.#onRead(buffer.subarray(0, bytes));
     // Node's documentation has `onread`; its types know it for `connect` only.
     const options: SocketConstructorOpts & { onread: OnReadOpts } = {
-      fd,
+      fd: own,
       onread: { buffer, callback },
     };
     this.socket = connectedSocket(options);
@@ -472,11 +475,6 @@ class CopySocket {
         this.#splitter.push(buffer.subarray(0, bytes));
       }
     }
-  }
-
-  /** The event loop reads again: what pg says good-bye with. */
-  resume(): void {
-    this.socket.resume();
   }
 }
 
@@ -613,9 +611,8 @@ export class BaseBackup {
       application_name: 'stpbackup',
       // Under TLS pg makes another socket of it, which it reads itself: messages come to the query.
       stream: ((config: { ssl?: unknown }) => {
-        const fd = native().duplicateDescriptor(options.fd);
-        if (config.ssl) return connectedSocket({ fd });
-        this.#copy = new CopySocket(fd);
+        if (config.ssl) return connectedSocket({ fd: options.own });
+        this.#copy = new CopySocket(options);
         return this.#copy.socket;
       }) as () => Socket,
     };
@@ -670,15 +667,23 @@ export class BaseBackup {
         await ended.promise;
       }
       reader.end();
-      copy?.resume();
+      this.#end();
     } catch (e) {
       // There is no other way to make the server stop.
-      copy?.socket.destroy();
+      this.#stream.destroy();
       throw e;
-    } finally {
-      // Nobody needs to wait for good-byes.
-      this.#client.end().catch(() => {});
     }
+  }
+
+  /** pg's, which under TLS is another one than that of the connection. */
+  get #stream(): Socket {
+    return (this.#client as unknown as { connection: { stream: Socket } }).connection.stream;
+  }
+
+  /** Nobody waits for good-byes, and nothing is read any more: the sink is somebody else's soon. */
+  #end(): void {
+    this.#client.end().catch(() => {});
+    this.#stream.destroySoon();
   }
 }
 
