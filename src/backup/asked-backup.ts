@@ -25,11 +25,18 @@ import {
 } from './database-client.js';
 import type { StepRecord } from './handshake-steps.js';
 import { HOST_NAME_PATTERN } from './host-name.js';
+import { ASKED_BACKUPS_MAX, ASKED_BYTES_MAX } from './limits.js';
 import type { Complaint, Progress } from './protocol-words.js';
+import { reasonOf } from './reason.js';
 import { serverOf } from './server-of.js';
 
+/** A bundle of certificates, with room for a key and a certificate beside it. */
+const FILE_CHARS_MAX = ASKED_BYTES_MAX / 2;
+
 const text = z.string().max(4096);
-const file = z.string().max(32 << 10);
+/** What is empty would be looked up in this process's environment. */
+const said = text.min(1);
+const file = z.string().max(FILE_CHARS_MAX);
 
 export const baseBackupRequest = z.strictObject({
   op: z.literal('base-backup'),
@@ -41,10 +48,10 @@ export const baseBackupRequest = z.strictObject({
   fast: z.boolean(),
   bytesPerSecond: z.number().positive().nullable(),
   settings: z.strictObject({
-    host: text,
+    host: said,
     port: z.number().int().min(1).max(65535),
-    user: text,
-    database: text,
+    user: said,
+    database: said,
     password: text.optional(),
     options: text.optional(),
     tls: z.union([
@@ -84,7 +91,7 @@ export interface AskedBackupsOptions {
 
 export class AskedBackups {
   readonly #options: AskedBackupsOptions;
-  readonly #running = new Set<Promise<unknown>>();
+  #running = 0;
 
   constructor(options: AskedBackupsOptions) {
     this.#options = options;
@@ -96,26 +103,24 @@ export class AskedBackups {
    * @throws why it failed; then the socket is still open
    */
   async run(request: BaseBackupRequest, fd: number, socket: Socket): Promise<void> {
-    const work = this.#run(request, fd, socket).finally(() => native().closeDescriptor(fd));
-    this.#running.add(work);
+    this.#running++;
     try {
-      await work;
+      if (this.#running > ASKED_BACKUPS_MAX) {
+        const why = `this client makes ${ASKED_BACKUPS_MAX} backups already; try again later`;
+        throw stpError('EBUSY', why);
+      }
+      assertConnection(fd);
+      await this.#run(request, fd, socket);
     } finally {
-      this.#running.delete(work);
+      this.#running--;
+      native().closeDescriptor(fd);
     }
-  }
-
-  /** Resolves when all have ended; see `signal`. */
-  async ended(): Promise<void> {
-    await Promise.allSettled([...this.#running]);
   }
 
   async #run(request: BaseBackupRequest, fd: number, socket: Socket): Promise<void> {
     const { config, storageOf, signal, log } = this.#options;
     const say = (answer: AskedAnswer): void => void socket.write(`${JSON.stringify(answer)}\n`);
-    const gone = new AbortController();
-    const onGone = (): void => gone.abort(stpError('ECANCELED', 'who asked for it is gone'));
-    socket.once('end', onGone).once('close', onGone).resume();
+    const caller = new Presence(socket, signal);
     const network = new STPConnect();
     const { name, server, fast, settings, bytesPerSecond } = request;
     try {
@@ -123,18 +128,66 @@ export class AskedBackups {
         ...{ config, network, storageOf },
         server: serverOf(config, server ?? undefined),
         onStep: (record) => say({ type: 'step', record }),
-        onProgress: (progress) => say({ type: 'progress', progress }),
+        // A caller that does not read, stopped perhaps, misses some.
+        onProgress: (progress) => socket.writableNeedDrain || say({ type: 'progress', progress }),
         onComplaint: (complaint) => say({ type: 'complaint', complaint }),
         onRefused: (peer, reason) => say({ type: 'notice', text: `refused ${peer}: ${reason}` }),
-        signal: AbortSignal.any([signal, gone.signal]),
+        signal: caller.signal,
         bytesPerSecond: bytesPerSecond ?? undefined,
       };
       const report = await backUpPostgresql(options, name, { fd, settings, fast });
       log.info(`backup of ${name}: set ${report.set}`);
       say({ type: 'done', report, networkBytes: network.traffic().inet });
-      socket.off('end', onGone).off('close', onGone).end();
     } finally {
+      caller.end();
       await network.closeAll();
     }
   }
+}
+
+/** @throws EINVAL for what cannot be a connection to PostgreSQL */
+function assertConnection(fd: number): void {
+  let pid: number;
+  try {
+    pid = native().streamPeerPid(fd);
+  } catch (e) {
+    const why = 'what came with the request is no connection to PostgreSQL';
+    throw stpError('EINVAL', `${why}: ${reasonOf(e).message}`);
+  }
+  // Both ends would be held here, and neither would ever see the other one's end.
+  if (pid !== process.pid) return;
+  throw stpError('EINVAL', 'what came with the request is a connection to this client itself');
+}
+
+/** Whether who has asked is still there, and says no more. */
+class Presence {
+  readonly #gone = new AbortController();
+  readonly #stopped: AbortSignal;
+  readonly #socket: Socket;
+
+  constructor(socket: Socket, stopped: AbortSignal) {
+    this.#socket = socket;
+    this.#stopped = stopped;
+    stopped.addEventListener('abort', this.#onStopped);
+    if (stopped.aborted) this.#onStopped();
+    socket.on('end', this.#onGone).on('close', this.#onGone).on('data', this.#onData);
+  }
+
+  /** Aborted when it is gone, or the client stops. */
+  get signal(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  /** Whatever it does now. */
+  end(): void {
+    this.#stopped.removeEventListener('abort', this.#onStopped);
+    const socket = this.#socket;
+    socket.off('end', this.#onGone).off('close', this.#onGone).off('data', this.#onData).resume();
+  }
+
+  readonly #onStopped = (): void => this.#gone.abort(this.#stopped.reason);
+  readonly #onGone = (): void =>
+    this.#gone.abort(stpError('ECANCELED', 'who asked for it is gone'));
+  readonly #onData = (): void =>
+    this.#gone.abort(stpError('EPROTO', 'a request for a backup has nothing after it'));
 }

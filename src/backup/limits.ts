@@ -21,6 +21,16 @@ export const REASON_BYTES_MAX = 512;
 /** Connections of a door that have not yet said who they are. More are closed unheard. */
 export const UNIDENTIFIED_MAX = 64;
 
+/**
+ * Callers of a client's control socket that are served, wait for their turn or have yet to close their
+ * end. Each holds a descriptor; more are told to come again.
+ */
+export const CALLERS_MAX = 256;
+/** Base backups at one time that are asked of a client. Each holds a thread, a session and its pages. */
+export const ASKED_BACKUPS_MAX = 32;
+/** A request on a control socket: a certificate authority bundle of a whole system has 220 KB. */
+export const ASKED_BYTES_MAX = 1 << 20;
+
 /** Sessions at one time on one client. Each holds two connections, a listener and workers. */
 export const SESSIONS_MAX = 32;
 

@@ -148,7 +148,8 @@ export class WalClient {
       const piece = await storage.receive(data, Math.min(left, 256 << 10));
       if (piece.length === 0) throw stpError('ECONNRESET', 'the WAL session ended in a segment');
       left -= piece.length;
-      if (!socket.write(piece)) await drained(socket);
+      // One that is stopped does not hold up those behind it.
+      if (!socket.write(piece)) await within(STEP_TIMEOUT_MS, drained(socket), silent);
     }
   }
 }

@@ -77,10 +77,10 @@ function startControl(
   control.start();
   return {
     async stop() {
+      control.close();
       stopped.abort(stpError('ECANCELED', 'the client was stopped'));
       await wal?.stop();
-      await backups.ended();
-      control.stop();
+      await control.end();
     },
   };
 }
