@@ -85,6 +85,9 @@ export async function connectPostgresql(
     socket.connect(port, host);
     await once(socket, 'connect', signal && { signal });
     return native().duplicateDescriptor(descriptorOf(socket));
+  } catch (e) {
+    signal?.throwIfAborted();
+    throw nobodyThere(e, `${host}, port ${port}`);
   } finally {
     socket.destroy();
   }
@@ -94,9 +97,14 @@ function connectHere(path: string): number {
   try {
     return native().unixConnect(path, true);
   } catch (e) {
-    if (!isCoded(e) || (e.code !== 'ENOENT' && e.code !== 'ECONNREFUSED')) throw e;
-    throw stpError(e.code, `no PostgreSQL answers on ${path}; is it running?`, 'connect');
+    throw nobodyThere(e, path);
   }
+}
+
+/** A name with several addresses fails with an error for each, and says nothing itself. */
+function nobodyThere(e: unknown, where: string): unknown {
+  if (!isCoded(e) || (e.code !== 'ENOENT' && e.code !== 'ECONNREFUSED')) return e;
+  return stpError(e.code, `no PostgreSQL answers on ${where}; is it running?`, 'connect');
 }
 
 /** Node has no public way to it. */

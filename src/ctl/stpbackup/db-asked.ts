@@ -4,6 +4,7 @@
  * Main thread.
  */
 import { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { AskedAnswer, BaseBackupRequest } from '../../backup/asked-backup.js';
 import { ABSENT_CODE } from '../../backup/reason.js';
 import { monotonicMs } from '../../clock.js';
@@ -14,32 +15,64 @@ import type { BackupOptions } from './db.js';
 import type { Outcome, SessionEvents } from './db-view.js';
 import { NotRunningError } from './not-running.js';
 
-/** Nobody is there, or nobody for this user. */
-const UNANSWERED = new Set(['ENOENT', 'ECONNREFUSED', 'EACCES', 'EPERM', 'ENOTSOCK']);
+/** Nobody is there. */
+const UNANSWERED = new Set(['ENOENT', 'ECONNREFUSED', 'ENOTSOCK']);
+/** Somebody is there, but not for this user. */
+const FORBIDDEN = new Set(['EACCES', 'EPERM']);
+/** The client has not yet looked who came before: it does so in every turn of its loop. */
+const CALLS_MAX = 500;
+const CALL_PERIOD_MS = 20;
+/** What goes along with the descriptor: it fits the buffer of any new socket. */
+const FIRST_BYTES = 4096;
 
-/** A connection to the client's control socket; null where none of this user's answers. */
-function connectControl(path: string): number | null {
+/** A connection to the client's control socket. @throws why there is none */
+async function connectControl(path: string): Promise<number> {
+  for (let call = 1; ; call++) {
+    try {
+      return native().unixConnect(path, true);
+    } catch (e) {
+      if (call === CALLS_MAX || !isCoded(e) || e.code !== 'EAGAIN') throw e;
+      await sleep(CALL_PERIOD_MS);
+    }
+  }
+}
+
+/** What there is to know of a client's control socket. */
+interface Control {
+  readonly path: string;
+  /** By its user, and not by a configuration: nothing else will do. */
+  readonly isNamed: boolean;
+}
+
+/** Null where the session is for this process to run. @throws NotRunningError, EACCES */
+async function connectionTo({ path, isNamed }: Control): Promise<number | null> {
   try {
-    return native().unixConnect(path, true);
+    return await connectControl(path);
   } catch (e) {
-    if (isCoded(e) && UNANSWERED.has(e.code)) return null;
-    throw e;
+    const code = isCoded(e) ? e.code : 'EIO';
+    if (!UNANSWERED.has(code) && !FORBIDDEN.has(code)) throw e;
+    if (!isNamed) return null;
+    if (UNANSWERED.has(code)) throw nobodyAnswers(path);
+    const { ownerOf } = await import('../../run-directory.js');
+    const owner = ownerOf(path);
+    const who = owner === undefined ? 'the user that runs it' : `uid ${owner}`;
+    throw stpError(code, `the stpbackup client on ${path} may be asked by ${who} and root only`);
   }
 }
 
 /**
  * Backs a cluster up through the running client.
- * @param control its socket
- * @returns false where it does not answer
+ * @returns false where this process is to make it: nobody answers
+ * @throws NotRunningError, EACCES where the socket is named
  */
 export async function askForBackup(
-  control: string,
+  control: Control,
   server: string | undefined,
   options: BackupOptions,
   name: string,
 ): Promise<boolean> {
   const sinceMs = monotonicMs();
-  const fd = connectControl(control);
+  const fd = await connectionTo(control);
   if (fd === null) return false;
   const asked = ask(fd, server, options, name);
   // Then the client is at work while this process loads what shows it.
@@ -63,17 +96,22 @@ async function ask(
       fast: spread !== true,
       bytesPerSecond: limitRate ?? null,
     };
+    const line = Buffer.from(`${JSON.stringify(request)}\n`);
     const database = await connectPostgresql(settings);
     try {
-      native().sendMessage(fd, Buffer.from(`${JSON.stringify(request)}\n`), [database]);
+      native().sendMessage(fd, line.subarray(0, FIRST_BYTES), [database]);
     } finally {
       native().closeDescriptor(database);
     }
+    const socket = new Socket({ fd });
+    // A client that is gone, or refuses it before its end, has said so, or ends.
+    socket.on('error', () => {});
+    if (line.length > FIRST_BYTES) socket.write(line.subarray(FIRST_BYTES));
+    return socket;
   } catch (e) {
     native().closeDescriptor(fd);
     throw e;
   }
-  return new Socket({ fd });
 }
 
 /** What the client says, until it has said how it ended. */
@@ -122,12 +160,13 @@ function heard(answer: AskedAnswer, view: SessionEvents): Outcome | null {
     case 'refused':
       if (answer.code === ABSENT_CODE) throw new NotRunningError(answer.message);
       throw stpError(answer.code, answer.message);
+    default:
+      // Of a client that is newer than this.
+      return null;
   }
 }
 
-/** @throws NotRunningError */
-export function nobodyAnswers(control: string): never {
-  throw new NotRunningError(
+const nobodyAnswers = (control: string): NotRunningError =>
+  new NotRunningError(
     `no stpbackup client answers on ${control}; start it with: stpbackup client --config FILE`,
   );
-}

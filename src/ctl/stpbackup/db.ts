@@ -62,7 +62,7 @@ async function backUp(server: string | undefined, options: BackupOptions): Promi
   await runBackup(server, { ...options, config }, name);
 }
 
-/** False where no client answers; one that was named must. */
+/** False where no client answers. @throws NotRunningError where it was named */
 async function isMadeByClient(
   server: string | undefined,
   options: BackupOptions,
@@ -71,10 +71,8 @@ async function isMadeByClient(
   const { config, control } = options;
   const path = control ?? (config === undefined ? null : clientControlPath(config));
   if (path === null) return false;
-  const { askForBackup, nobodyAnswers } = await import('./db-asked.js');
-  const isMade = await askForBackup(path, server, options, name);
-  if (!isMade && control !== undefined) nobodyAnswers(control);
-  return isMade;
+  const { askForBackup } = await import('./db-asked.js');
+  return askForBackup({ path, isNamed: control !== undefined }, server, options, name);
 }
 
 async function restore(
