@@ -39,6 +39,16 @@ export interface PostgresqlSettings {
   readonly tls: boolean | PostgresqlTls;
 }
 
+/** As libpq's. A user without a name, as in a container, has to say one. */
+function ownName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    const why = `no role to connect as: uid ${process.getuid?.()} has no name on this system`;
+    throw stpError('EINVAL', `${why}; put one into the connection string, or into PGUSER`);
+  }
+}
+
 /** The password of the user's own file, which is looked at only where there is none yet. */
 async function passwordOf(parameters: ConnectionParameters): Promise<string | undefined> {
   if (typeof parameters.password === 'string') return parameters.password;
@@ -63,7 +73,7 @@ function tlsOf(ssl: ClientConfig['ssl']): PostgresqlSettings['tls'] {
  */
 export async function postgresqlSettings(connection: string): Promise<PostgresqlSettings> {
   const parameters = new ConnectionParameters(connection === '' ? {} : connection);
-  const { host = 'localhost', port = PORT_DEFAULT, user = userInfo().username } = parameters;
+  const { host = 'localhost', port = PORT_DEFAULT, user = ownName() } = parameters;
   const { database = user, options } = parameters;
   const password = await passwordOf(parameters);
   return { host, port, user, database, password, options, tls: tlsOf(parameters.ssl) };
