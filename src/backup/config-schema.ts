@@ -112,12 +112,19 @@ export const clientSchema = z.strictObject({
     .tuple([z.number(), z.number()])
     .default([0, 0])
     .describe('first and last of the dynamic TCP ports; 0 and 0: any free one'),
-  control: file.optional().describe('path of the socket for wal-push, wal-fetch and db --postgresql'),
+  control: file
+    .optional()
+    .describe('path of the socket for wal-push, wal-fetch and db --postgresql'),
   wal: z
     .strictObject({
       server: name.describe('a name of "servers"'),
       name: name.describe('name of the database in the library'),
-      uid: z.number().int().min(0).optional().describe('user that may use the control socket: for WAL and for base backups'),
+      uid: z
+        .number()
+        .int()
+        .min(0)
+        .optional()
+        .describe('user that may use the control socket: for WAL and for base backups'),
     })
     .optional()
     .describe("where the WAL of this host's PostgreSQL goes"),

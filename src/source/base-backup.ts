@@ -586,9 +586,18 @@ class BaseBackupQuery {
 /** An SQL string, for a protocol that has no parameters. */
 const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 
+function noPassword(user: string): never {
+  const where = 'put one into .pgpass, PGPASSFILE or PGPASSWORD of who asks for the backup';
+  throw stpError('EACCES', `PostgreSQL asks ${user} for a password, and there is none: ${where}`);
+}
+
 /** As pg wants it. Nothing is looked up here: neither environment nor files are the user's. */
 function clientConfig({ tls, password, ...said }: PostgresqlSettings): pg.ClientConfig {
-  const common = { ...said, password: () => password ?? '', replication: 'true' };
+  const common = {
+    ...said,
+    password: () => password ?? noPassword(said.user),
+    replication: 'true',
+  };
   if (typeof tls === 'boolean') return { ...common, ssl: tls };
   const { checkName, ...files } = tls;
   const ssl: ConnectionOptions = { ...files };

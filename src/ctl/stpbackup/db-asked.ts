@@ -119,25 +119,31 @@ async function follow(socket: Socket, view: SessionEvents): Promise<Outcome> {
   const onAbort = (): void => void socket.destroy();
   view.signal.addEventListener('abort', onAbort, { once: true });
   try {
-    let rest = '';
-    socket.setEncoding('utf8');
-    for await (const chunk of socket) {
-      const lines = (rest + String(chunk)).split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) {
-        const outcome = heard(JSON.parse(line) as AskedAnswer, view);
-        if (outcome !== null) return outcome;
-      }
+    for await (const line of linesOf(socket)) {
+      const outcome = heard(JSON.parse(line) as AskedAnswer, view);
+      if (outcome !== null) return outcome;
     }
-  } catch (e) {
-    view.signal.throwIfAborted();
-    if (!isCoded(e) || e.code !== 'ECONNRESET') throw e;
   } finally {
     view.signal.removeEventListener('abort', onAbort);
     socket.destroy();
   }
   view.signal.throwIfAborted();
   throw stpError('ECONNRESET', 'the client ended before the session did: it was stopped or killed');
+}
+
+/** Up to the end of the connection, whatever that is. */
+async function* linesOf(socket: Socket): AsyncGenerator<string> {
+  let rest = '';
+  socket.setEncoding('utf8');
+  try {
+    for await (const chunk of socket) {
+      const lines = (rest + String(chunk)).split('\n');
+      rest = lines.pop() ?? '';
+      yield* lines;
+    }
+  } catch {
+    // Broken, or destroyed here.
+  }
 }
 
 /** The outcome, once it is there. @throws why there is none */

@@ -1,4 +1,5 @@
 /** Callers of a client's control socket that need not keep to its rules, and what it holds open. */
+import assert from 'node:assert/strict';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { native } from '../../../src/native.js';
@@ -67,5 +68,11 @@ export function openOf(pid: number | undefined): string {
 }
 
 /** A process has open again what it had. */
-export const untilOpen = (pid: number | undefined, before: string): Promise<boolean> =>
-  until('it has closed all that it opened', () => openOf(pid) === before);
+export async function untilOpen(pid: number | undefined, before: string): Promise<void> {
+  try {
+    await until('it has closed all that it opened', () => openOf(pid) === before);
+  } catch (e) {
+    assert.equal(openOf(pid), before);
+    throw e;
+  }
+}
