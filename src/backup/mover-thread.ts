@@ -16,6 +16,7 @@ import type {
   Totals,
 } from './mover.js';
 import type { MoverLink } from './mover-link.js';
+import { LOADED } from './mover-threads.js';
 import { Stopwatch } from './mover-times.js';
 import { NetworkStream } from './network-stream.js';
 import { reasonOf } from './reason.js';
@@ -192,6 +193,7 @@ export async function runMover<J, R, E = never>(
   run: RunJob<J, R, E>,
   begin?: (job: J) => E,
 ): Promise<void> {
+  post(LOADED);
   while (await runJob(run, begin));
 }
 

@@ -30,7 +30,30 @@ const IDLE_MS = 10 * 60_000;
  */
 const idle = new Map<MoverEntry, { readonly worker: Worker; readonly forget: () => void }>();
 
-const startThread = (entry: MoverEntry): Worker => new Worker(workerFile(entry), { name: entry });
+/** The first message of each thread: it has loaded what it runs. */
+export const LOADED = { type: 'loaded' } as const;
+
+/** Resolves when a thread has loaded, or is no more. */
+const loading = new WeakMap<Worker, Promise<void>>();
+
+function startThread(entry: MoverEntry): Worker {
+  const worker = new Worker(workerFile(entry), { name: entry });
+  const loaded = new Promise<void>((resolve) => {
+    const onLoaded = (): void => {
+      worker.off('message', onLoaded).off('exit', onLoaded);
+      resolve();
+    };
+    worker.on('message', onLoaded).on('exit', onLoaded);
+  });
+  loading.set(worker, loaded);
+  return worker;
+}
+
+/** Ends a thread. One that is ended while it loads leaves the file open, in Node 20 to 26. */
+export async function endThread(worker: Worker): Promise<void> {
+  await loading.get(worker);
+  await worker.terminate();
+}
 
 /** Has a thread ready for the next job of this entry. */
 export function prepareThread(entry: MoverEntry): void {

@@ -11,7 +11,14 @@ import type { MessagePort, Worker } from 'node:worker_threads';
 import { stpError } from '../errors.js';
 import type { VolumeHome } from '../library/media-plan.js';
 import { dropLink, type MoverLink } from './mover-link.js';
-import { keepThread, type MoverEntry, prepareThread, takeThread } from './mover-threads.js';
+import {
+  endThread,
+  keepThread,
+  type LOADED,
+  type MoverEntry,
+  prepareThread,
+  takeThread,
+} from './mover-threads.js';
 import { MOVER_NUMBERS, type MoverTimes, sumTimes, timesOf } from './mover-times.js';
 import type { Complaint, Progress } from './protocol-words.js';
 import type { Throttle } from './throttle.js';
@@ -40,6 +47,7 @@ export interface EarlyData<J> {
  * for `release`, sent by `Mover.release`.
  */
 export type MoverMessage<R> =
+  | typeof LOADED
   | { readonly type: 'begun'; readonly place: SetPlaceFacts }
   | { readonly type: 'complaint'; readonly complaint: Complaint }
   | { readonly type: 'held'; readonly totals: Totals }
@@ -130,7 +138,7 @@ export class EarlyMover {
 
   /** Ends the thread; nothing if a mover has taken it over. */
   async stop(): Promise<void> {
-    if (!this.#isTaken) await this.#worker.terminate();
+    if (!this.#isTaken) await endThread(this.#worker);
   }
 
   readonly #onError = (e: unknown): void => {
@@ -223,7 +231,7 @@ export class Mover<R> {
   /** Ends the thread wherever it is, and resets its stream; nothing if its job is done. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    await this.#worker?.terminate();
+    if (this.#worker !== null) await endThread(this.#worker);
   }
   #isStopped = false;
 
