@@ -36,6 +36,9 @@ constexpr uint32_t kRing = 0xffffffff;
 constexpr uint32_t kPairsMax = 2048;
 /* The word behind the pairs: JavaScript has something to do before it is given more work. */
 constexpr uint32_t kSoon = kPairsMax * 2;
+/* And the one behind it: it has something to do in the next turn of libuv, handed out as kNextTurn. */
+constexpr uint32_t kLater = kPairsMax * 2 + 1;
+constexpr uint32_t kNextTurn = 0xffffffff;
 /* The descriptors of the loop are looked at this often during a poll, so neighbours do not starve. */
 constexpr uint64_t kBackendEveryNs = 8'000;
 constexpr uint32_t kBudgetStartNs = 4'000;
@@ -310,8 +313,15 @@ struct EventLoop {
     if (pairs[kSoon] != 0) call(onReady, 0);
   }
 
+  /* What JavaScript put off to the next turn. Only from where that has begun, or where nothing is left
+   * of this one: no immediate, timer or handle to be closed, so nobody can tell the difference. */
+  void serveLater() {
+    if (pairs[kLater] != 0) call(onReady, kNextTurn);
+  }
+
   void beforePoll() {
     serveSoon();
+    serveLater();
     countTurn();
     backendAt = nowNs() + kBackendEveryNs;
     /* As long as libuv has nothing to do, work is served from here: a turn of libuv, with its system
@@ -320,8 +330,9 @@ struct EventLoop {
       if (!collect()) return;
       uv_update_time(loop); /* timers count from now */
       if (uv_backend_timeout(loop) == 0 || backendReady(nowNs())) break;
+      serveLater();
     }
-    bool work = ready();
+    bool work = ready() || pairs[kLater] != 0;
     armed = false;
     if (!work) {
       /* Sleep word, full barrier, then the work words; pairs with notifyLoop and wordWake, which
@@ -574,12 +585,12 @@ EventLoop& loopOf(const Napi::CallbackInfo& info) {
   return *current;
 }
 
-/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4097) */
+/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4098) */
 void LoopOpen(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (current != nullptr) throw Napi::Error::New(env, "loopOpen: this thread has its loop already");
   auto pairs = info[2].As<Napi::Uint32Array>();
-  if (pairs.ElementLength() <= kSoon) throw Napi::RangeError::New(env, "loopOpen: pairs");
+  if (pairs.ElementLength() <= kLater) throw Napi::RangeError::New(env, "loopOpen: pairs");
   auto* loop = new EventLoop(env);
   loop->onReady = Napi::Persistent(info[0].As<Napi::Function>());
   loop->onCableEnd = Napi::Persistent(info[1].As<Napi::Function>());

@@ -76,6 +76,7 @@ static int64_t Consume(PageRing& ring, uint32_t bytes) { return ring.consume(byt
 static int64_t Exchange(PageRing& ring, uint32_t page) { return ring.exchange(page); }
 static int64_t Arm(PageRing& ring, uint32_t) { return ring.arm(); }
 static int64_t State(PageRing& ring, uint32_t) { return ring.state(); }
+static int64_t WasReset(PageRing& ring, uint32_t) { return ring.wasReset() ? 1 : 0; }
 static int64_t Unannounced(PageRing& ring, uint32_t) { return ring.unannounced() ? 1 : 0; }
 static int64_t CountSafety(PageRing& ring, uint32_t) { return ring.countSafety(), 0; }
 static int64_t Finish(PageRing& ring, uint32_t) { return ring.finish(), 0; }
@@ -259,6 +260,7 @@ void registerPageRing(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringExchange", Simple<Exchange>);
   hot(env, exports, "ringArm", Simple<Arm>);
   hot(env, exports, "ringState", Simple<State>);
+  hot(env, exports, "ringWasReset", Simple<WasReset>);
   hot(env, exports, "ringUnannounced", Simple<Unannounced>);
   hot(env, exports, "ringCountSafety", Simple<CountSafety>);
   hot(env, exports, "ringFinish", Simple<Finish>);

@@ -231,6 +231,8 @@ export interface Native {
   /** 0: armed, a ready bit will come; else the state of the ring, not armed. */
   ringArm(ring: number): number;
   ringState(ring: number): number;
+  /** Of a ring that reads. 1: the peer has reset the stream, whatever lies there to be read. */
+  ringWasReset(ring: number): number;
   /** 1: there is something for who is armed, and no ready bit has said so. */
   ringUnannounced(ring: number): number;
   /** The caller has found a wake-up that was lost. */

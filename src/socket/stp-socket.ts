@@ -14,7 +14,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { codeOfErrno, nodeError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
 import { EXPECT_US } from '../limits.js';
-import { runSoon } from '../memory/event-loop.js';
+import { lookNextTurn, runSoon } from '../memory/event-loop.js';
 import type { DirectorEvent } from '../memory/member-ring.js';
 import {
   RING_CLOSED,
@@ -143,6 +143,8 @@ export class StpSocket extends Duplex {
   #fileReceive: FileTransfer | undefined;
   #wantsRead = false;
   #lent = false;
+  /** Until the turn behind the one that brought the connection: nothing is read before. */
+  #fresh = false;
   /** The next try of a write, or of a read, that found a board taken. */
   #writeLater: NodeJS.Immediate | undefined;
   #waitsForPage = false;
@@ -247,15 +249,18 @@ export class StpSocket extends Duplex {
 
   #onAnswer(event: DirectorEvent, request: ConnectRequest, attempt: number): void {
     const made = event.kind !== 0 && event.status === 0;
-    const end = made ? this.host.openEnd(event) : undefined;
+    let end = made ? this.host.openEnd(event) : undefined;
     if (!this.connecting || this.#attempt !== attempt) {
       end?.release(end.isTorn());
       return;
     }
+    if (end !== undefined && native().ringWasReset(end.rx) === 1) {
+      /* As a kernel: who has reset already was never connected to, whatever was sent before. */
+      end.release(true);
+      end = undefined;
+    }
     if (end === undefined) {
-      this.destroy(
-        made ? stpError('ECONNRESET', 'the peer is gone', 'connect') : this.#why(event, request),
-      );
+      this.destroy(made ? this.#resetError(request) : this.#why(event, request));
       return;
     }
     this.connecting = false;
@@ -263,7 +268,13 @@ export class StpSocket extends Duplex {
     this.#idle?.touch();
     this.emit('connect');
     this.emit('ready');
-    this.#startReading();
+    /* As net: the end and a reset are noticed also where nobody has asked for data yet. */
+    if (!this.destroyed && !this.#lent && !this.isPaused()) this.read(0);
+  }
+
+  #resetError({ port }: ConnectRequest): Error {
+    const why = `the peer on port ${port} of STG '${this.stg}' has reset the connection, or is gone`;
+    return Object.assign(stpError('ECONNRESET', why, 'connect'), { address: this.stg, port });
   }
 
   #why(event: DirectorEvent, { port, localPort }: ConnectRequest): Error {
@@ -283,15 +294,29 @@ export class StpSocket extends Duplex {
     this.#liveness.open();
     this.#adopt(end);
     if (server.pauseOnConnect) (this as unknown as Renewable).readableFlowing = false;
-    else process.nextTick(() => this.destroyed || this.#lent || this.read(0));
+    else this.read(0);
   }
 
+  /**
+   * What has come along with the connection is read in the next turn: a program that awaits 'connect',
+   * or something in its listener of 'connection', listens by then.
+   */
   #adopt(end: StreamEnd): void {
+    this.#fresh = true;
+    lookNextTurn(() => (this.#end === end ? this.#firstLook(end) : undefined));
     end.onReady = () => this.#onReady();
     end.awaits = () => this.#awaits();
     end.onLost = (error) => this.destroy(error);
     this.#end = end;
     if (this.#spin !== undefined) this.host.setSpin(end, this.#spin);
+  }
+
+  /** Returns the first read, if there is something to be read. */
+  #firstLook(end: StreamEnd): (() => void) | undefined {
+    this.#fresh = false;
+    if (!this.#wantsRead || this.destroyed || this.#lent || this.#fileReceive) return undefined;
+    this.#rxArmed = native().ringArm(end.rx) === 0;
+    return this.#rxArmed ? undefined : () => this.#readSome();
   }
 
   #awaits(): number {
@@ -653,7 +678,8 @@ export class StpSocket extends Duplex {
     if (this.#held) return;
     this.#wantsRead = true;
     /* Armed: a ready bit comes with what is next. Not here: who reads is still in the middle of it. */
-    if (this.#end !== undefined && !this.#rxArmed) process.nextTick(StpSocket.#readSomeOf, this);
+    if (this.#end === undefined || this.#rxArmed || this.#fresh) return;
+    process.nextTick(StpSocket.#readSomeOf, this);
   }
 
   /**
@@ -729,6 +755,7 @@ export class StpSocket extends Duplex {
   #readSome(): void {
     const end = this.#end;
     if (end === undefined || this.#lent || this.destroyed || this.#fileReceive) return;
+    if (this.#fresh) return;
     if (this.#readLater !== undefined || this.#rxArmed) return;
     const onread = this.#onread;
     for (let read = 0; this.#wantsRead; ) {
@@ -739,6 +766,8 @@ export class StpSocket extends Duplex {
       const room = into.length - at;
       const bytes = onread === undefined && room > READ_BYTES_MAX ? READ_BYTES_MAX : room;
       const taken = native().ringTake(end.rx, into, at, bytes);
+      /* What was read in this turn goes to who awaits it before an error destroys the stream. */
+      if (taken < 0 && taken !== RING_END && read > 0) return this.#readSoon();
       if (taken < 0) return this.#onReadState(taken);
       this.#rxArmed = (taken & 1) === 1;
       const got = taken >> 1;
@@ -882,13 +911,6 @@ export class StpSocket extends Duplex {
       this.push(null);
       this.read(0); /* 'end' also where nobody reads, as net has it */
     } else this.destroy(ringError(state, 'read'));
-  }
-
-  /** As net: the end and a reset are noticed also where nobody has asked for data yet. */
-  #startReading(): void {
-    if (this.destroyed || this.#lent) return;
-    if (this.#wantsRead) this.#readSome();
-    else if (!this.isPaused()) this.read(0);
   }
 
   /** Reading comes first, as in libuv: a reset is told as one of reading where somebody reads. */
