@@ -8,11 +8,13 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const dist = (...parts) => path.join(root, 'dist', ...parts);
+
+const { layoutHash } = await import(pathToFileURL(dist('src/layout/hash.js')).href);
 
 const INSIDE = new Set(['cli-table3', 'commander', 'ignore', 'pg', 'pgpass', 'zod']);
 /** What pg would load elsewhere, and does not here. */
@@ -35,7 +37,11 @@ const options = {
   external: [...Object.keys(dependencies).filter((name) => !INSIDE.has(name)), ...NEVER],
   // Without `navigator`, which Node has from 21 on, pg finds out where it runs by what loads a client
   // of HTTP: 30 ms.
-  define: { STPD_BUNDLED: 'true', navigator: '{"userAgent":"Node.js"}' },
+  define: {
+    STPD_BUNDLED: 'true',
+    STPD_LAYOUT_HASH: JSON.stringify(layoutHash()),
+    navigator: '{"userAgent":"Node.js"}',
+  },
   // What packages of CommonJS call.
   banner: {
     js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",
