@@ -1,5 +1,4 @@
 /** Situations: half-close, orderly end, reset, and who may tell them apart. */
-import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { digest, failsWith, Random, receiveAll, type Situation, stillWaits } from './rig.js';
 
@@ -55,18 +54,6 @@ export function ending(situation: Situation): void {
     t.true(await stillWaits(waiting, 30));
     await rig.client.close(a);
     t.is((await waiting).length, 0);
-  });
-
-  situation('an end before anybody reads: a stream given out later still tells', async (t, rig) => {
-    const { a, b } = await rig.pair();
-    await rig.server.shutdown(b, 'write');
-    await sleep(50); /* a mechanism that reads by itself has it by now */
-    const stream = rig.client.stream(a);
-    t.true(stream.isPaused());
-    t.false(stream.readableEnded);
-    const ended = once(stream, 'end');
-    stream.resume();
-    await ended;
   });
 
   situation('abort: ECONNRESET at the peer, now and later', async (t, rig) => {
