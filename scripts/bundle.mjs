@@ -14,8 +14,6 @@ import { build } from 'esbuild';
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const dist = (...parts) => path.join(root, 'dist', ...parts);
 
-const { layoutHash } = await import(pathToFileURL(dist('src/layout/hash.js')).href);
-
 const INSIDE = new Set(['cli-table3', 'commander', 'ignore', 'pg', 'pgpass', 'zod']);
 /** What pg would load elsewhere, and does not here. */
 const NEVER = ['pg-native', 'pg-cloudflare'];
@@ -27,8 +25,22 @@ const threads = fs
   .filter((file) => file.endsWith('.js'))
   .map((file) => [path.basename(file, '.js'), dist('workers', file)]);
 
+/** Computed here: node:crypto and the tables take 10 ms of each program's and thread's start. */
+const hashFile = dist('src/layout/hash.js');
+const { layoutHash } = await import(pathToFileURL(hashFile).href);
+const knownHash = {
+  name: 'known-hash',
+  setup({ onLoad }) {
+    const contents = `export const layoutHash = () => ${JSON.stringify(layoutHash())};`;
+    onLoad({ filter: /layout\/hash\.js$/ }, ({ path: file }) =>
+      file === hashFile ? { contents } : undefined,
+    );
+  },
+};
+
 const options = {
   outdir: dist('bundle'),
+  plugins: [knownHash],
   bundle: true,
   format: 'esm',
   platform: 'node',
@@ -39,7 +51,6 @@ const options = {
   // of HTTP: 30 ms.
   define: {
     STPD_BUNDLED: 'true',
-    STPD_LAYOUT_HASH: JSON.stringify(layoutHash()),
     navigator: '{"userAgent":"Node.js"}',
   },
   // What packages of CommonJS call.

@@ -1,7 +1,9 @@
 /**
  * The identity of the layout: two programs may share memory if and only if their hashes are equal.
- * Attach compares it with the superblock's, the loader with the addon's. Any thread.
+ * Attach compares it with the superblock's, the loader with the addon's. In bundles a constant stands
+ * for this file (scripts/bundle.mjs). Any thread.
  */
+import { createHash } from 'node:crypto';
 import { LINE_BYTES, type Struct } from './define.js';
 import * as tables from './tables.js';
 
@@ -21,10 +23,7 @@ export const constants: Readonly<Record<string, number>> = {
   ...tables.NUMBERS,
 };
 
-/** scripts/bundle.mjs computes it once: node:crypto takes 8 ms to load, in each program and thread. */
-declare const STPD_LAYOUT_HASH: string | undefined;
-
-let hash = typeof STPD_LAYOUT_HASH === 'undefined' ? undefined : STPD_LAYOUT_HASH;
+let hash: string | undefined;
 
 /** SHA-256 over names, types, offsets and constants; texts do not count. Lower-case hex. */
 export function layoutHash(): string {
@@ -38,7 +37,6 @@ function computeHash(): string {
     s.bytes,
     s.fields.map((f) => [f.name, f.type, f.count ?? 1, f.offset]),
   ]);
-  const { createHash } = process.getBuiltinModule('node:crypto');
   return createHash('sha256')
     .update(JSON.stringify([tables.SUPERBLOCK_MAGIC.toString(16), constants, shape]))
     .digest('hex');
