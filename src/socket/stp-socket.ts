@@ -855,14 +855,15 @@ export class StpSocket extends Duplex {
   /** What `push` does for a stream that flows, without its way round by the next tick. */
   #deliver(chunk: Buffer): boolean {
     if (
-      (this.#isPlain || this.#findPlain()) &&
-      this.readableFlowing === true &&
-      this.readableLength === 0 &&
-      this.emit('data', chunk) !== false
+      !(this.#isPlain || this.#findPlain()) ||
+      this.readableFlowing !== true ||
+      this.readableLength !== 0 ||
+      this.listenerCount('data') === 0
     ) {
-      return true;
+      return this.push(chunk);
     }
-    return this.push(chunk); /* nobody has heard it */
+    this.emit('data', chunk);
+    return true;
   }
 
   /** Bytes, of which the first have gone through `push`. */
