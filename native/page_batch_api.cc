@@ -255,6 +255,13 @@ Napi::Value RingCountersOf(const Napi::CallbackInfo& info) {
   return out;
 }
 
+/* (ring): how often a call on it has slept. */
+Napi::Value RingWaits(const Napi::CallbackInfo& info) {
+  const PageRing* ring = ringOf(info[0].ToNumber().Uint32Value());
+  if (ring == nullptr) throwRangeError(info.Env(), "no such ring on this thread");
+  return Napi::Number::New(info.Env(), double(ring->counters().waits));
+}
+
 }  // namespace
 
 void registerPageBatch(Napi::Env env, Napi::Object exports) {
@@ -274,6 +281,7 @@ void registerPageBatch(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringClaimPage", RingClaimPage);
   hot(env, exports, "ringReleasePage", RingReleasePage);
   hot(env, exports, "ringPageOffset", RingPageOffset);
+  exports.Set("ringWaits", Napi::Function::New(env, RingWaits));
   exports.Set("ringCounters", Napi::Function::New(env, RingCountersOf));
 }
 

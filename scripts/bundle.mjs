@@ -8,7 +8,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
@@ -25,8 +25,22 @@ const threads = fs
   .filter((file) => file.endsWith('.js'))
   .map((file) => [path.basename(file, '.js'), dist('workers', file)]);
 
+/** Computed here: node:crypto and the tables take 10 ms of each program's and thread's start. */
+const hashFile = dist('src/layout/hash.js');
+const { layoutHash } = await import(pathToFileURL(hashFile).href);
+const knownHash = {
+  name: 'known-hash',
+  setup({ onLoad }) {
+    const contents = `export const layoutHash = () => ${JSON.stringify(layoutHash())};`;
+    onLoad({ filter: /layout\/hash\.js$/ }, ({ path: file }) =>
+      file === hashFile ? { contents } : undefined,
+    );
+  },
+};
+
 const options = {
   outdir: dist('bundle'),
+  plugins: [knownHash],
   bundle: true,
   format: 'esm',
   platform: 'node',
@@ -35,7 +49,10 @@ const options = {
   external: [...Object.keys(dependencies).filter((name) => !INSIDE.has(name)), ...NEVER],
   // Without `navigator`, which Node has from 21 on, pg finds out where it runs by what loads a client
   // of HTTP: 30 ms.
-  define: { STPD_BUNDLED: 'true', navigator: '{"userAgent":"Node.js"}' },
+  define: {
+    STPD_BUNDLED: 'true',
+    navigator: '{"userAgent":"Node.js"}',
+  },
   // What packages of CommonJS call.
   banner: {
     js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",

@@ -237,6 +237,8 @@ export interface Native {
   ringReleasePage(rx: number, page: number): number;
   ringPageOffset(ring: number, page: number): number;
   ringCounters(ring: number): RingCounters;
+  /** `waits` of its counters alone. */
+  ringWaits(ring: number): number;
   ringFillFromFile(ring: number, fd: number, at: number, bytes: number, sliceMs: number): number;
   ringDrainToFile(ring: number, fd: number, at: number, bytes: number, sliceMs: number): number;
   /** 0: armed, a ready bit will come; else the state of the ring, not armed. */

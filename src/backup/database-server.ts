@@ -127,7 +127,10 @@ export class DatabaseServer {
       await this.#serve(client.name, storage, data, control);
       log.info(`database session of ${client.name} ended`);
     } catch (e) {
-      log.error(`database session of ${client.name} failed: ${reasonOf(e).message}`);
+      const what = `database session of ${client.name}`;
+      // Clients keep sessions for their WAL: a stop of this server is nothing wrong with them.
+      if (signal.aborted) log.info(`${what} ended: ${reasonOf(e).message}`);
+      else log.error(`${what} failed: ${reasonOf(e).message}`);
       // Does nothing once the storage connections stand; before, the client waits for a word.
       const absent = absence(e);
       await refuse(network, arrival.fd, absent ? messageOf(absent) : reasonOf(e).message);

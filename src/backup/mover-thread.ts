@@ -35,7 +35,7 @@ type DataStream = Pick<
   | 'bytesSent'
   | 'bytesReceived'
 > &
-  Partial<Pick<BlockingStream, 'counters' | 'reservePages'>>;
+  Partial<Pick<BlockingStream, 'waits' | 'reservePages'>>;
 
 const openLink = (link: MoverLink): DataStream =>
   link.mechanism === 'stp' ? new BlockingStream(link.handle) : new NetworkStream(link.socket);
@@ -133,12 +133,8 @@ export class MoverStream {
   }
 
   #waitsOfSocket = 0;
-  readonly #waits = (): number => {
-    const counters = this.#stream.counters?.();
-    // A socket does not count: who waits for one has waited for the peer.
-    if (counters === undefined) return ++this.#waitsOfSocket;
-    return counters.waitsForEmptyPage + counters.waitsForFullPage;
-  };
+  /** A socket does not count: who waits for one has waited for the peer. */
+  readonly #waits = (): number => this.#stream.waits ?? ++this.#waitsOfSocket;
 
   /** No more bytes from here. */
   shutdown(): void {

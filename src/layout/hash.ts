@@ -1,6 +1,7 @@
 /**
  * The identity of the layout: two programs may share memory if and only if their hashes are equal.
- * Attach compares it with the superblock's, the loader with the addon's. Any thread.
+ * Attach compares it with the superblock's, the loader with the addon's. In bundles a constant stands
+ * for this file (scripts/bundle.mjs). Any thread.
  */
 import { createHash } from 'node:crypto';
 import { LINE_BYTES, type Struct } from './define.js';

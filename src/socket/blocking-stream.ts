@@ -100,6 +100,12 @@ export class BlockingStream {
     return streamCounters(this.#tx, this.#rx);
   }
 
+  /** `waitsForEmptyPage` and `waitsForFullPage` together: for who asks after each call. @throws EBADF */
+  get waits(): number {
+    this.#open();
+    return native().ringWaits(this.#tx) + native().ringWaits(this.#rx);
+  }
+
   /**
    * Longest look of a call before it sleeps, microseconds: 50 by default, 0 on one core. Below it
    * the stream adapts: where looking finds nothing it looks less. 0 never looks. A thread that waits

@@ -12,7 +12,7 @@ import { homedir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import type { ClientConfig } from 'pg';
 import ConnectionParameters from 'pg/lib/connection-parameters';
-import { isCoded, stpError } from '../errors.js';
+import { isCoded, messageOf, stpError } from '../errors.js';
 import { native } from '../native.js';
 
 const PORT_DEFAULT = 5432;
@@ -39,6 +39,16 @@ export interface PostgresqlSettings {
   readonly tls: boolean | PostgresqlTls;
 }
 
+/** As libpq's. A user without a name, as in a container, has to say one. */
+function ownName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    const why = `no role to connect as: uid ${process.getuid?.()} has no name on this system`;
+    throw stpError('EINVAL', `${why}; put one into the connection string, or into PGUSER`);
+  }
+}
+
 /** The password of the user's own file, which is looked at only where there is none yet. */
 async function passwordOf(parameters: ConnectionParameters): Promise<string | undefined> {
   if (typeof parameters.password === 'string') return parameters.password;
@@ -57,13 +67,24 @@ function tlsOf(ssl: ClientConfig['ssl']): PostgresqlSettings['tls'] {
   };
 }
 
+function parametersOf(connection: string): ConnectionParameters {
+  try {
+    return new ConnectionParameters(connection === '' ? {} : connection);
+  } catch (e) {
+    // A certificate that it names is not there; the string itself may have a password.
+    if (isCoded(e) && e.code.startsWith('E') && !e.code.startsWith('ERR_')) throw e;
+    const form = 'postgresql://USER@HOST:PORT/DATABASE';
+    throw stpError('EINVAL', `the connection string: ${messageOf(e)}; its form is ${form}`);
+  }
+}
+
 /**
  * @param connection string of the user's; empty: as the environment says
  * @throws what is wrong with the string; ENOENT, ... of a certificate that it names
  */
 export async function postgresqlSettings(connection: string): Promise<PostgresqlSettings> {
-  const parameters = new ConnectionParameters(connection === '' ? {} : connection);
-  const { host = 'localhost', port = PORT_DEFAULT, user = userInfo().username } = parameters;
+  const parameters = parametersOf(connection);
+  const { host = 'localhost', port = PORT_DEFAULT, user = ownName() } = parameters;
   const { database = user, options } = parameters;
   const password = await passwordOf(parameters);
   return { host, port, user, database, password, options, tls: tlsOf(parameters.ssl) };
@@ -85,6 +106,9 @@ export async function connectPostgresql(
     socket.connect(port, host);
     await once(socket, 'connect', signal && { signal });
     return native().duplicateDescriptor(descriptorOf(socket));
+  } catch (e) {
+    if (!isCoded(e) || e.code !== 'ECONNREFUSED') throw e;
+    throw nobody(e.code, `${host}, port ${port}`);
   } finally {
     socket.destroy();
   }
@@ -95,9 +119,12 @@ function connectHere(path: string): number {
     return native().unixConnect(path, true);
   } catch (e) {
     if (!isCoded(e) || (e.code !== 'ENOENT' && e.code !== 'ECONNREFUSED')) throw e;
-    throw stpError(e.code, `no PostgreSQL answers on ${path}; is it running?`, 'connect');
+    throw nobody(e.code, path);
   }
 }
+
+const nobody = (code: string, where: string): Error =>
+  stpError(code, `no PostgreSQL answers on ${where}; is it running?`, 'connect');
 
 /** Node has no public way to it. */
 function descriptorOf(socket: Socket): number {

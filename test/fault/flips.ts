@@ -1,6 +1,6 @@
 /**
  * `npm run test:flips [-- COUNT [SEED]]`: COUNT changed bits, 10,000 if left out, over the media and
- * manifests of full sets, chains, block deltas, sets of several media and coded ones, and as many
+ * manifests of full sets, chains, block deltas, large files, sets of several media and coded ones, and as many
  * over the catalog. Each is found, none restores or is listed silently.
  */
 import { type Flips, tryCatalogFlips, tryFlips } from '../unit/library/flips.js';
@@ -12,6 +12,7 @@ const media: readonly Run[] = [
   ['full set', (n) => tryFlips(n, Number(seed), 1, 'full')],
   ['chain', (n) => tryFlips(n, Number(seed), 1, 'chain')],
   ['block deltas', (n) => tryFlips(n, Number(seed), 1, 'delta')],
+  ['large files', (n) => tryFlips(n, Number(seed), 4, 'large')],
   ['several media', (n) => tryFlips(n, Number(seed), 1, 'streams')],
   ...kinds.map(
     (kind): Run => [`chain, ${kind.name}`, (n) => tryFlips(n, Number(seed), 1, 'chain', kind)],

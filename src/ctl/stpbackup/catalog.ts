@@ -1,7 +1,8 @@
 /** stpbackup catalog rebuild */
 import type { Command } from 'commander';
 import { Catalog, type CatalogFacts } from '../../library/catalog.js';
-import { type OutputOptions, print, sheet } from '../output.js';
+import { type OutputOptions, print } from '../output.js';
+import { sheet } from '../table.js';
 import { type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
 
 const factsText = ({ sets, paths, entries }: CatalogFacts): string =>

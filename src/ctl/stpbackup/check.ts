@@ -6,7 +6,8 @@ import { monotonicMs } from '../../clock.js';
 import type { CheckDepth, SetProblem } from '../../library/check.js';
 import { checkLibrary, type LibraryCheck } from '../../library/check-library.js';
 import { EXIT_DAMAGED } from '../command-line.js';
-import { humanSize, printable, sheet } from '../output.js';
+import { humanSize, printable } from '../output.js';
+import { sheet } from '../table.js';
 import { type LibraryPlace, readLibrary, withLibrary, withMedia } from './open-library.js';
 import { type WorkOptions, WorkView, withWork } from './work-view.js';
 

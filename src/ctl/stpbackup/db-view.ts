@@ -9,12 +9,10 @@ import type { Complaint, Progress } from '../../backup/protocol-words.js';
 import { monotonicMs } from '../../clock.js';
 import { stpError } from '../../errors.js';
 import { EXIT_WARNINGS, outliveReader } from '../command-line.js';
-import { humanSize, sheet } from '../output.js';
+import { complaintText } from './complaint-text.js';
 import type { Common } from './db.js';
 import { EventOutput } from './events.js';
 import { ProgressView } from './progress-view.js';
-import { complaintText } from './session-view.js';
-import { waitedRows } from './waited.js';
 
 /** What a session did, and what of it went over the network. */
 export interface Outcome {
@@ -68,7 +66,11 @@ export async function showSession(
     const seconds = (monotonicMs() - sinceMs) / 1000;
     const all = { ...report, seconds, networkBytes };
     if (events) events.summary(all);
-    else if (!options.quiet) print(all);
+    else if (!options.quiet) {
+      const { summaryText } = await import('./db-summary.js');
+      // A restore may have its data on stdout.
+      process.stderr.write(summaryText(all));
+    }
     if (report.warnings > 0) process.exitCode = EXIT_WARNINGS;
   } catch (e) {
     events?.error(e);
@@ -78,27 +80,4 @@ export async function showSession(
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
   }
-}
-
-interface Printed extends DatabaseReport {
-  readonly seconds: number;
-  readonly networkBytes: Outcome['networkBytes'];
-}
-
-function print(r: Printed): void {
-  const rate = humanSize(Math.round(r.memoryBytes / r.seconds));
-  const { sent, received } = r.networkBytes;
-  const text = sheet([
-    ['set', r.set],
-    ...(r.parent === undefined ? [] : [['made against', r.parent] as const]),
-    ['entries', `${r.entries}`],
-    ['data', `${r.bytes} bytes (${humanSize(r.bytes)})`],
-    ['time', `${r.seconds.toFixed(2)} s, ${rate}/s`],
-    ['over memory', `${r.memoryBytes} bytes (${humanSize(r.memoryBytes)})`],
-    ['over the network', `${sent + received} bytes, before the storage connections stood`],
-    ...waitedRows(r),
-    ['warnings', `${r.warnings}`],
-  ]);
-  // A restore may have its data on stdout.
-  process.stderr.write(text);
 }

@@ -7,7 +7,6 @@ import type { Command } from 'commander';
 import { ConfigurationError } from '../../backup/config-error.js';
 import { clientControlPath } from '../../backup/control-path.js';
 import { HOST_NAME_PATTERN, HOST_NAME_RULE } from '../../backup/host-name.js';
-import { prepareThread } from '../../backup/mover-threads.js';
 import { withIdentity, withOutput } from './session-options.js';
 
 export interface Common {
@@ -57,7 +56,10 @@ async function backUp(server: string | undefined, options: BackupOptions): Promi
   if (config === undefined) {
     throw new ConfigurationError("name the client's configuration: --config FILE");
   }
-  if (postgresql !== undefined) prepareThread('base-backup-sender');
+  if (postgresql !== undefined) {
+    const { prepareThread } = await import('../../backup/mover-threads.js');
+    prepareThread('base-backup-sender');
+  }
   const { runBackup } = await import('./db-session.js');
   await runBackup(server, { ...options, config }, name);
 }

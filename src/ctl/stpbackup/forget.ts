@@ -10,7 +10,8 @@ import {
   ruleNames,
   type Verdict,
 } from '../../library/retention.js';
-import { printable, table, text } from '../output.js';
+import { printable } from '../output.js';
+import { table, text } from '../table.js';
 import { changeLibrary, type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
 import { type PruneDocument, prunedText } from './prune.js';
 import { type WorkOptions, WorkView, withWork } from './work-view.js';

@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import type { LibraryListing } from '../../library/library.js';
 import type { SetSummary } from '../../library/set-writer.js';
-import { amount, type OutputOptions, print, printable, table, text } from '../output.js';
+import { type OutputOptions, print, printable } from '../output.js';
+import { amount, table, text } from '../table.js';
 import { askServer, type ServerOptions, withServer } from './ask-server.js';
 
 const columns = [

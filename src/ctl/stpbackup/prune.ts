@@ -1,7 +1,8 @@
 /** stpbackup prune */
 import type { Command } from 'commander';
 import { type Pruned, prune } from '../../library/forget.js';
-import { humanSize, sheet } from '../output.js';
+import { humanSize } from '../output.js';
+import { sheet } from '../table.js';
 import { changeLibrary, type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
 import { type WorkOptions, WorkView, withWork } from './work-view.js';
 

@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import { type Repair, repairLibrary } from '../../library/repair.js';
 import { EXIT_DAMAGED } from '../command-line.js';
-import { orDash, printable, table, text } from '../output.js';
+import { orDash, printable } from '../output.js';
+import { table, text } from '../table.js';
 import { changeLibrary, type LibraryPlace, withLibrary, withMedia } from './open-library.js';
 import { type WorkOptions, WorkView, withWork } from './work-view.js';
 

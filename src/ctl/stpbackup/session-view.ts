@@ -9,7 +9,9 @@ import type { SessionReport } from '../../backup/server.js';
 import type { ServerEvent } from '../../backup/server-control.js';
 import { pathText } from '../../backup/wire-path.js';
 import { EXIT_DAMAGED, EXIT_OK, EXIT_WARNINGS } from '../command-line.js';
-import { humanSize, printable, sheet } from '../output.js';
+import { humanSize, printable } from '../output.js';
+import { sheet } from '../table.js';
+import { complaintText } from './complaint-text.js';
 import { EventOutput } from './events.js';
 import { ProgressView } from './progress-view.js';
 import { waitedRows } from './waited.js';
@@ -96,9 +98,6 @@ export class SessionView {
     }
   }
 }
-
-export const complaintText = ({ path, code, message }: Complaint): string =>
-  `warning: ${printable(message || pathText(path))} (${code})`;
 
 function restoredRows(r: RestoreOutcome): [string, string][] {
   const { made, replaced, left, skipped, ownersNotSet, verified } = r;

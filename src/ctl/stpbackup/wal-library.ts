@@ -9,7 +9,8 @@ import {
   type WalPruned,
   walArchives,
 } from '../../library/wal-keep.js';
-import { amount, humanSize, type OutputOptions, print, table, text } from '../output.js';
+import { humanSize, type OutputOptions, print } from '../output.js';
+import { amount, table, text } from '../table.js';
 import { changeLibrary, type LibraryPlace, readLibrary, withLibrary } from './open-library.js';
 
 interface WalOptions extends LibraryPlace, OutputOptions {

@@ -1,7 +1,8 @@
 /** `stpctl array show`: the array and its directors. */
 import type { Command } from 'commander';
 import type { ArrayDocument, DirectorReport } from '../../daemon/reports.js';
-import { amount, humanDuration, humanSize, orDash, print, sheet, table, text } from '../output.js';
+import { humanDuration, humanSize, orDash, print } from '../output.js';
+import { amount, sheet, table, text } from '../table.js';
 import { addVerb, clientOf, type VerbOptions } from './verb.js';
 
 const DIRECTOR_COLUMNS = [

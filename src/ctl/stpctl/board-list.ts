@@ -1,7 +1,8 @@
 /** `stpctl board list`: what every memory board is doing. */
 import type { Command } from 'commander';
 import type { BoardReport, BoardsDocument } from '../../daemon/reports.js';
-import { amount, humanSize, orDash, print, table, text } from '../output.js';
+import { humanSize, orDash, print } from '../output.js';
+import { amount, table, text } from '../table.js';
 import { addVerb, clientOf, type VerbOptions } from './verb.js';
 
 const COLUMNS = [

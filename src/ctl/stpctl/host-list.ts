@@ -1,7 +1,8 @@
 /** `stpctl host list`: who is attached. */
 import type { Command } from 'commander';
 import type { HostReport, HostsDocument } from '../../daemon/reports.js';
-import { amount, orDash, print, printable, table, text } from '../output.js';
+import { orDash, print, printable } from '../output.js';
+import { amount, table, text } from '../table.js';
 import { addVerb, clientOf, type VerbOptions } from './verb.js';
 
 const COLUMNS = [

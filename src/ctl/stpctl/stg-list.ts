@@ -1,7 +1,8 @@
 /** `stpctl stg list`: the STGs, one a line. */
 import type { Command } from 'commander';
 import type { StgReport, StgsDocument } from '../../daemon/reports.js';
-import { amount, humanSize, print, ranges, table, text } from '../output.js';
+import { humanSize, print, ranges } from '../output.js';
+import { amount, table, text } from '../table.js';
 import { addVerb, clientOf, type VerbOptions } from './verb.js';
 
 const COLUMNS = [

@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import type { StgDocument } from '../../daemon/reports.js';
 import { checkStgName } from '../../daemon/stg-request.js';
-import { humanSize, orDash, print, ranges, sheet } from '../output.js';
+import { humanSize, orDash, print, ranges } from '../output.js';
+import { sheet } from '../table.js';
 import { addVerb, clientOf, type VerbOptions } from './verb.js';
 
 /** Shown of hosts and connections; --json has more. */

@@ -6,7 +6,8 @@ import type {
   SocketReport,
   StgFigures,
 } from '../../view/figures.js';
-import { type Column, humanSize, orDash, printable } from '../output.js';
+import { humanSize, orDash, printable } from '../output.js';
+import type { Column } from '../table.js';
 
 export interface SortableColumn<Row> extends Column<Row> {
   readonly sort: (row: Row) => number | string;

@@ -8,15 +8,8 @@ import {
   plainMessage,
   typedNumber,
 } from '../../../src/ctl/command-line.js';
-import {
-  amount,
-  humanDuration,
-  printable,
-  ranges,
-  sheet,
-  table,
-  text,
-} from '../../../src/ctl/output.js';
+import { humanDuration, printable, ranges } from '../../../src/ctl/output.js';
+import { amount, sheet, table, text } from '../../../src/ctl/table.js';
 import { NotRunningError } from '../../../src/daemon/control-client.js';
 import { MemoryRefusedError } from '../../../src/daemon/memory-check.js';
 import { ValidationError } from '../../../src/daemon/validation.js';

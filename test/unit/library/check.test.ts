@@ -49,6 +49,11 @@ test.serial('some hundred changed bits are all found, and none restores silently
   t.deepEqual(tryFlips(300, seed, 3), { flips: 300, missed: [], silent: [] });
 });
 
+test.serial('a changed bit in large files is found, and never restores silently', (t) => {
+  t.log(`seed ${seed}`);
+  t.deepEqual(tryFlips(60, seed, 6, 'large'), { flips: 60, missed: [], silent: [] });
+});
+
 test.serial('a changed bit anywhere in a chain is found, and never restores silently', (t) => {
   t.log(`seed ${seed}`);
   t.deepEqual(tryFlips(120, seed, 3, 'chain'), { flips: 120, missed: [], silent: [] });

@@ -23,6 +23,7 @@ import { isCoded } from '../../../src/errors.js';
 import { Catalog } from '../../../src/library/catalog.js';
 import { checkLibrary } from '../../../src/library/check-library.js';
 import { nameMatcher } from '../../../src/library/find.js';
+import { LARGE_DATA_BYTES } from '../../../src/library/frames.js';
 import { Library } from '../../../src/library/library.js';
 import type { MediaAccess, MediaPlan } from '../../../src/library/media-plan.js';
 import { RestoreWriter, restoreSet } from '../../../src/library/restore.js';
@@ -114,9 +115,10 @@ export interface Flips {
 
 /**
  * What is flipped: one full set, or a chain of three, each file of each of them; with `delta` most of
- * it is one file and its changed blocks, with `streams` each set has three media.
+ * it is one file and its changed blocks, with `streams` each set has three media, with `large` a full
+ * set has mostly data whose own digest stands for it in the medium's.
  */
-export type FlipKind = 'full' | 'chain' | 'delta' | 'streams';
+export type FlipKind = 'full' | 'chain' | 'delta' | 'streams' | 'large';
 
 const BLOCK_BYTES = 16 << 10;
 
@@ -147,6 +149,10 @@ export interface MediaHow {
 /** The small tree, links, and as much more as its media need to be several. */
 function makeFlipTree(source: string, kind: FlipKind, { plan }: MediaHow): void {
   makeSmallTree(source);
+  if (kind === 'large') {
+    writeFileSync(join(source, 'f-large'), Buffer.alloc(LARGE_DATA_BYTES, 'whole pages'));
+    writeFileSync(join(source, 'g-large'), Buffer.alloc(LARGE_DATA_BYTES + 777, 'and a part'));
+  }
   symlinkSync('f512', join(source, 'link'));
   linkSync(join(source, 'f511'), join(source, 'second-name'));
   const large = plan?.volumeBytes ?? (kind === 'streams' ? SPREAD_BYTES_MIN : 0);
@@ -162,7 +168,8 @@ function makeFlipTree(source: string, kind: FlipKind, { plan }: MediaHow): void 
 /** @returns the ids of the sets, oldest first */
 function makeSets(library: Library, source: string, kind: FlipKind, how: MediaHow = {}): string[] {
   const { plan } = how;
-  if (kind === 'full') return [backUp(library, source, plan === undefined ? {} : { plan })];
+  if (kind === 'full' || kind === 'large')
+    return [backUp(library, source, plan === undefined ? {} : { plan })];
   const streams = kind === 'streams' ? 3 : 1;
   const generations = new Generations(join(library.directory, '..'), { ...how, streams });
   if (kind === 'delta') return makeDeltas(generations, source);
