@@ -109,8 +109,12 @@ test('what is kept of short messages keeps its bytes, and little more than those
       /* Its neighbours are gone with it, and the next message must not go there. */
       const { transfer } = chunk.buffer as { transfer?: () => ArrayBuffer };
       if (number % 101 === 9 && chunk.length < 4096 && transfer !== undefined) {
-        transfer.call(chunk.buffer);
-        transferred++;
+        try {
+          transfer.call(chunk.buffer);
+          transferred++;
+        } catch (error) {
+          t.is((error as Error).name, 'TypeError'); /* from Node 24 on */
+        }
       }
       got = 0;
       if (++number === 3000) resolve();
@@ -120,7 +124,9 @@ test('what is kept of short messages keeps its bytes, and little more than those
   accepted.resume();
   send();
   await all;
-  const changed = kept.filter((k) => k.chunk.some((byte) => byte !== k.number % 251));
+  const changed = kept.filter(
+    ({ chunk, number: n }) => chunk.length > 0 && chunk.some((byte) => byte !== n % 251),
+  );
   t.log(`${kept.length} chunks, ${transferred} transferred`);
   t.is(changed.length, 0, 'and as they are now');
   client.end();
