@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -102,6 +103,8 @@ struct EventLoop {
   Napi::Reference<Napi::Uint32Array> pairsRef;
   uint32_t* pairs = nullptr;
   uv_loop_t* loop = nullptr;
+  /* Has libuv's descriptor in it: asking it costs half of asking that one; -1: none was free. */
+  int glance = -1;
   uv_prepare_t prepare;
   uv_check_t check;
   uv_idle_t idle;
@@ -131,6 +134,9 @@ struct EventLoop {
   stp_director* director = nullptr; /* of a director's thread: one writer, this loop */
 
   explicit EventLoop(Napi::Env e) : env(e) {}
+  ~EventLoop() {
+    if (glance >= 0) close(glance);
+  }
 
   bool ready() const {
     for (const Source& s : sources) {
@@ -192,8 +198,22 @@ struct EventLoop {
   bool backendReady(uint64_t now) {
     if (now < backendAt) return false;
     backendAt = now + kBackendEveryNs;
+    if (glance >= 0) {
+      epoll_event event;
+      return epoll_wait(glance, &event, 1, 0) > 0;
+    }
     pollfd backend = {uv_backend_fd(loop), POLLIN, 0};
     return poll(&backend, 1, 0) > 0;
+  }
+
+  /* libuv's descriptor itself is never waited on here: that would take its edges away. */
+  void openGlance() {
+    glance = epoll_create1(EPOLL_CLOEXEC);
+    epoll_event event = {};
+    event.events = EPOLLIN;
+    if (glance < 0 || epoll_ctl(glance, EPOLL_CTL_ADD, uv_backend_fd(loop), &event) == 0) return;
+    close(glance);
+    glance = -1;
   }
 
   enum class Poll { found, missed, interrupted };
@@ -597,6 +617,7 @@ void LoopOpen(const Napi::CallbackInfo& info) {
   loop->pairsRef = Napi::Reference<Napi::Uint32Array>::New(pairs, 1);
   loop->pairs = pairs.Data();
   if (napi_get_uv_event_loop(env, &loop->loop) != napi_ok) throw Napi::Error::New(env);
+  loop->openGlance();
   uv_prepare_init(loop->loop, &loop->prepare);
   uv_check_init(loop->loop, &loop->check);
   uv_idle_init(loop->loop, &loop->idle);

@@ -45,7 +45,7 @@ import { IdleTimer } from './idle-timer.js';
 import { Liveness } from './liveness.js';
 import { noPageError, type PagePlace } from './no-page.js';
 import { OnRead, type OnReadOptions } from './onread.js';
-import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
+import { receive, takeReceived } from './receive-slabs.js';
 import type { StpServer } from './stp-server.js';
 import { type SocketCounters, socketCounters } from './stream-counters.js';
 import { AWAITS_BYTES, AWAITS_ROOM, type Peer, type StreamEnd } from './stream-end.js';
@@ -65,8 +65,6 @@ export interface StreamHandle {
   readonly port: MessagePort;
 }
 
-/** Bytes read at once into one buffer, at most. */
-const READ_BYTES_MAX = 262144;
 /** What a shorter read counts for, where a turn is bounded. */
 const SHORT_READ_BYTES = 65536;
 /** A buffer of so many short reads, or more, is taken out of the stream for them. */
@@ -172,6 +170,8 @@ export class StpSocket extends Duplex {
   /** Nothing stands before the next short write. */
   #direct = false;
   readonly #directMax: number;
+  /** See `#findPlain`. */
+  #isPlain = false;
   /** Taken out of the stream's buffer for short reads, from `#restAt` on; it comes before that. */
   #rest: Buffer | undefined;
   #restAt = 0;
@@ -230,6 +230,7 @@ export class StpSocket extends Duplex {
     this.#txArmed = false;
     this.#aborted = false;
     this.#ended = false;
+    this.#isPlain = false;
     this.#lent = false;
     this.#liveness.want(true);
   }
@@ -735,6 +736,7 @@ export class StpSocket extends Duplex {
 
   override setEncoding(encoding: BufferEncoding): this {
     this.#putRestBack();
+    this.#isPlain = false;
     return super.setEncoding(encoding);
   }
 
@@ -761,11 +763,10 @@ export class StpSocket extends Duplex {
     for (let read = 0; this.#wantsRead; ) {
       /* A producer that keeps up would keep this thread from everything else. */
       if (read >= TURN_BYTES_MAX) return this.#readSoon();
-      const into = onread === undefined ? receiveRoom() : onread.buffer;
-      const at = onread === undefined ? receiveAt() : 0;
-      const room = into.length - at;
-      const bytes = onread === undefined && room > READ_BYTES_MAX ? READ_BYTES_MAX : room;
-      const taken = native().ringTake(end.rx, into, at, bytes);
+      const taken =
+        onread === undefined
+          ? receive(end.rx)
+          : native().ringTake(end.rx, onread.buffer, 0, onread.buffer.length);
       /* What was read in this turn goes to who awaits it before an error destroys the stream. */
       if (taken < 0 && taken !== RING_END && read > 0) return this.#readSoon();
       if (taken < 0) return this.#onReadState(taken);
@@ -883,16 +884,21 @@ export class StpSocket extends Duplex {
   /** What `push` does for a stream that flows, without its way round by the next tick. */
   #deliver(chunk: Buffer): boolean {
     if (
+      !(this.#isPlain || this.#findPlain()) ||
       this.readableFlowing !== true ||
       this.readableLength !== 0 ||
-      this.readableEncoding !== null ||
-      !this.readableDidRead ||
       this.listenerCount('data') === 0
     ) {
       return this.push(chunk);
     }
     this.emit('data', chunk);
     return true;
+  }
+
+  /** Bytes, of which the first have gone through `push`. */
+  #findPlain(): boolean {
+    this.#isPlain = this.readableDidRead && this.readableEncoding === null;
+    return this.#isPlain;
   }
 
   #readSoon(): void {
