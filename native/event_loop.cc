@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,6 +37,9 @@ constexpr uint32_t kRing = 0xffffffff;
 constexpr uint32_t kPairsMax = 2048;
 /* The word behind the pairs: JavaScript has something to do before it is given more work. */
 constexpr uint32_t kSoon = kPairsMax * 2;
+/* And the one behind it: it has something to do in the next turn of libuv, handed out as kNextTurn. */
+constexpr uint32_t kLater = kPairsMax * 2 + 1;
+constexpr uint32_t kNextTurn = 0xffffffff;
 /* The descriptors of the loop are looked at this often during a poll, so neighbours do not starve. */
 constexpr uint64_t kBackendEveryNs = 8'000;
 constexpr uint32_t kBudgetStartNs = 4'000;
@@ -99,6 +103,8 @@ struct EventLoop {
   Napi::Reference<Napi::Uint32Array> pairsRef;
   uint32_t* pairs = nullptr;
   uv_loop_t* loop = nullptr;
+  /* Has libuv's descriptor in it: asking it costs half of asking that one; -1: none was free. */
+  int glance = -1;
   uv_prepare_t prepare;
   uv_check_t check;
   uv_idle_t idle;
@@ -128,6 +134,9 @@ struct EventLoop {
   stp_director* director = nullptr; /* of a director's thread: one writer, this loop */
 
   explicit EventLoop(Napi::Env e) : env(e) {}
+  ~EventLoop() {
+    if (glance >= 0) close(glance);
+  }
 
   bool ready() const {
     for (const Source& s : sources) {
@@ -189,8 +198,22 @@ struct EventLoop {
   bool backendReady(uint64_t now) {
     if (now < backendAt) return false;
     backendAt = now + kBackendEveryNs;
+    if (glance >= 0) {
+      epoll_event event;
+      return epoll_wait(glance, &event, 1, 0) > 0;
+    }
     pollfd backend = {uv_backend_fd(loop), POLLIN, 0};
     return poll(&backend, 1, 0) > 0;
+  }
+
+  /* libuv's descriptor itself is never waited on here: that would take its edges away. */
+  void openGlance() {
+    glance = epoll_create1(EPOLL_CLOEXEC);
+    epoll_event event = {};
+    event.events = EPOLLIN;
+    if (glance < 0 || epoll_ctl(glance, EPOLL_CTL_ADD, uv_backend_fd(loop), &event) == 0) return;
+    close(glance);
+    glance = -1;
   }
 
   enum class Poll { found, missed, interrupted };
@@ -310,8 +333,15 @@ struct EventLoop {
     if (pairs[kSoon] != 0) call(onReady, 0);
   }
 
+  /* What JavaScript put off to the next turn. Only from where that has begun, or where nothing is left
+   * of this one: no immediate, timer or handle to be closed, so nobody can tell the difference. */
+  void serveLater() {
+    if (pairs[kLater] != 0) call(onReady, kNextTurn);
+  }
+
   void beforePoll() {
     serveSoon();
+    serveLater();
     countTurn();
     backendAt = nowNs() + kBackendEveryNs;
     /* As long as libuv has nothing to do, work is served from here: a turn of libuv, with its system
@@ -320,8 +350,9 @@ struct EventLoop {
       if (!collect()) return;
       uv_update_time(loop); /* timers count from now */
       if (uv_backend_timeout(loop) == 0 || backendReady(nowNs())) break;
+      serveLater();
     }
-    bool work = ready();
+    bool work = ready() || pairs[kLater] != 0;
     armed = false;
     if (!work) {
       /* Sleep word, full barrier, then the work words; pairs with notifyLoop and wordWake, which
@@ -574,18 +605,19 @@ EventLoop& loopOf(const Napi::CallbackInfo& info) {
   return *current;
 }
 
-/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4097) */
+/* loopOpen(onReady, onCableEnd, pairs: Uint32Array of 4098) */
 void LoopOpen(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (current != nullptr) throw Napi::Error::New(env, "loopOpen: this thread has its loop already");
   auto pairs = info[2].As<Napi::Uint32Array>();
-  if (pairs.ElementLength() <= kSoon) throw Napi::RangeError::New(env, "loopOpen: pairs");
+  if (pairs.ElementLength() <= kLater) throw Napi::RangeError::New(env, "loopOpen: pairs");
   auto* loop = new EventLoop(env);
   loop->onReady = Napi::Persistent(info[0].As<Napi::Function>());
   loop->onCableEnd = Napi::Persistent(info[1].As<Napi::Function>());
   loop->pairsRef = Napi::Reference<Napi::Uint32Array>::New(pairs, 1);
   loop->pairs = pairs.Data();
   if (napi_get_uv_event_loop(env, &loop->loop) != napi_ok) throw Napi::Error::New(env);
+  loop->openGlance();
   uv_prepare_init(loop->loop, &loop->prepare);
   uv_check_init(loop->loop, &loop->check);
   uv_idle_init(loop->loop, &loop->idle);

@@ -125,6 +125,8 @@ int64_t PageRing::available() {
 
 int64_t PageRing::state() { return progress(); }
 
+bool PageRing::wasReset() const { return load(&dir_->reset) != 0; }
+
 /* The files whose pages may go into this list: those that both ends have mapped. The peer's number
  * is the director's word, published after the peer said so; a host that spoils it breaks streams of
  * its own STG, as it could anyway. */

@@ -148,6 +148,8 @@ class PageRing {
   void countSafety();
   /* Bytes that can be read or written now, or a negative Result. */
   int64_t state();
+  /* Consumer: the peer has reset the stream, whatever lies there to be read. */
+  bool wasReset() const;
   void setLimit(uint32_t bytes);
   /* The longest look before sleep; adaptive below it, 0 never looks. */
   void setSpin(uint32_t microseconds) { spinNs_ = spinMaxNs_ = int64_t(microseconds) * 1000; }

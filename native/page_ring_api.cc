@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -17,6 +18,9 @@ namespace stpd {
 
 static thread_local std::vector<std::unique_ptr<PageRing>> rings;
 static thread_local std::vector<uint32_t> freeRings;
+
+/* What is shorter has a place of its own, so that a kept message keeps little. */
+constexpr uint64_t kBriefBytes = 4096;
 
 PageRing* ringOf(uint32_t handle) {
   return handle < rings.size() ? rings[handle].get() : nullptr;
@@ -39,13 +43,21 @@ static napi_value RingWrite(napi_env env, napi_callback_info info) {
   });
 }
 
-/* (ring, bytes: Uint8Array): ringWrite of the whole, without waiting; what short writes call. */
+/* (ring, bytes: Buffer or another view, as bytes): ringWrite of the whole, without waiting; what short
+ * writes call. napi_get_typedarray_info would first find out what is in the view, at twice the price. */
 static napi_value RingPut(napi_env env, napi_callback_info info) {
   ArgsOf<2> args;
   PageRing* ring = ringArgs(env, info, &args);
-  Bytes data;
-  if (ring == nullptr || !bytesOf(env, args.value[1], &data)) return nullptr;
-  return result(env, ring->write(data.at, data.bytes, 0));
+  if (ring == nullptr) return nullptr;
+  bool isView = false;
+  void* data = nullptr;
+  size_t length = 0;
+  if (args.count < 2 || napi_is_buffer(env, args.value[1], &isView) != napi_ok || !isView ||
+      napi_get_buffer_info(env, args.value[1], &data, &length) != napi_ok) {
+    napi_throw_type_error(env, "EINVAL", "EINVAL: a Uint8Array is needed");
+    return nullptr;
+  }
+  return result(env, ring->write(static_cast<uint8_t*>(data), length, 0));
 }
 
 static napi_value RingRead(napi_env env, napi_callback_info info) {
@@ -63,6 +75,49 @@ static napi_value RingTake(napi_env env, napi_callback_info info) {
   });
 }
 
+/* Where this thread's event loop reads to: see src/socket/receive-slabs.ts. */
+struct Places {
+  Bytes slab, brief;
+};
+static thread_local Places places;
+
+/* receivePlaces(slab: Uint8Array, brief: Uint8Array): for ringReceive, until the next call. The caller
+ * keeps them alive, and passes no offset of one that was detached. */
+static napi_value ReceivePlaces(napi_env env, napi_callback_info info) {
+  ArgsOf<2> args;
+  if (napi_get_cb_info(env, info, &args.count, args.value, nullptr, nullptr) != napi_ok) {
+    return nullptr;
+  }
+  Places next;
+  if (bytesOf(env, args.value[0], &next.slab) && bytesOf(env, args.value[1], &next.brief)) {
+    places = next;
+  }
+  return nullptr;
+}
+
+/* (ring, slabAt, briefAt, bytes): ringTake of `bytes` at most, into the brief place where what is there
+ * is short and fits, else into the slab: four times the bytes read, 2 more if they lie in the brief
+ * place, and 1 more if it is armed. */
+static napi_value RingReceive(napi_env env, napi_callback_info info) {
+  ArgsOf<4> args;
+  PageRing* ring = ringArgs(env, info, &args);
+  if (ring == nullptr) return nullptr;
+  const uint32_t slabAt = u32(env, args, 1), briefAt = u32(env, args, 2);
+  if (slabAt > places.slab.bytes || briefAt > places.brief.bytes) {
+    napi_throw_range_error(env, "ERANGE", "ERANGE: the offset lies outside the buffer");
+    return nullptr;
+  }
+  const uint64_t briefRoom = std::min<uint64_t>(places.brief.bytes - briefAt, kBriefBytes);
+  const int64_t there = ring->state();
+  const bool brief = there > 0 && uint64_t(there) < briefRoom;
+  bool armed = false;
+  const int64_t got =
+      brief ? ring->take(places.brief.at + briefAt, briefRoom, &armed)
+            : ring->take(places.slab.at + slabAt,
+                         std::min<uint64_t>(places.slab.bytes - slabAt, u32(env, args, 3)), &armed);
+  return result(env, got < 0 ? got : got * 4 + (brief ? 2 : 0) + (armed ? 1 : 0));
+}
+
 /* Calls of the form (ring, number) -> number. */
 template <int64_t (*Call)(PageRing&, uint32_t)>
 static napi_value Simple(napi_env env, napi_callback_info info) {
@@ -76,6 +131,7 @@ static int64_t Consume(PageRing& ring, uint32_t bytes) { return ring.consume(byt
 static int64_t Exchange(PageRing& ring, uint32_t page) { return ring.exchange(page); }
 static int64_t Arm(PageRing& ring, uint32_t) { return ring.arm(); }
 static int64_t State(PageRing& ring, uint32_t) { return ring.state(); }
+static int64_t WasReset(PageRing& ring, uint32_t) { return ring.wasReset() ? 1 : 0; }
 static int64_t Unannounced(PageRing& ring, uint32_t) { return ring.unannounced() ? 1 : 0; }
 static int64_t CountSafety(PageRing& ring, uint32_t) { return ring.countSafety(), 0; }
 static int64_t Finish(PageRing& ring, uint32_t) { return ring.finish(), 0; }
@@ -239,6 +295,7 @@ static void ConnectionAbort(const Napi::CallbackInfo& info) {
 static void closeRings(void*) {
   rings.clear();
   freeRings.clear();
+  places = Places();
 }
 
 void hot(Napi::Env env, Napi::Object exports, const char* name, napi_callback call) {
@@ -254,11 +311,14 @@ void registerPageRing(Napi::Env env, Napi::Object exports) {
   hot(env, exports, "ringPut", RingPut);
   hot(env, exports, "ringRead", RingRead);
   hot(env, exports, "ringTake", RingTake);
+  hot(env, exports, "receivePlaces", ReceivePlaces);
+  hot(env, exports, "ringReceive", RingReceive);
   hot(env, exports, "ringCommit", Simple<Commit>);
   hot(env, exports, "ringConsume", Simple<Consume>);
   hot(env, exports, "ringExchange", Simple<Exchange>);
   hot(env, exports, "ringArm", Simple<Arm>);
   hot(env, exports, "ringState", Simple<State>);
+  hot(env, exports, "ringWasReset", Simple<WasReset>);
   hot(env, exports, "ringUnannounced", Simple<Unannounced>);
   hot(env, exports, "ringCountSafety", Simple<CountSafety>);
   hot(env, exports, "ringFinish", Simple<Finish>);

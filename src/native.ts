@@ -144,6 +144,17 @@ export interface Native {
   ringRead(ring: number, into: Uint8Array, offset: number, bytes: number, sliceMs: number): number;
   /** Reads and, where that was all, arms: twice the bytes, and 1 more if armed; else a negative state. */
   ringTake(ring: number, into: Uint8Array, offset: number, bytes: number): number;
+  /**
+   * Where `ringReceive` of this thread reads to until the next call. The caller keeps both alive, and
+   * looks that neither was detached before each `ringReceive`.
+   */
+  receivePlaces(slab: Uint8Array, brief: Uint8Array): void;
+  /**
+   * `ringTake` of `bytes` at most, into the brief place where what is there is shorter than its room
+   * and than 4096 bytes, else into the slab: four times the bytes, 2 more if they lie in the brief
+   * place, 1 more if armed; else a negative state.
+   */
+  ringReceive(ring: number, slabAt: number, briefAt: number, bytes: number): number;
   /** `done` bytes of the view before are committed first, unless negative. */
   ringReserve(ring: number, sliceMs: number, done?: number): number;
   /** Packed views of `count` pages at most; how many. */
@@ -240,6 +251,8 @@ export interface Native {
   /** 0: armed, a ready bit will come; else the state of the ring, not armed. */
   ringArm(ring: number): number;
   ringState(ring: number): number;
+  /** Of a ring that reads. 1: the peer has reset the stream, whatever lies there to be read. */
+  ringWasReset(ring: number): number;
   /** 1: there is something for who is armed, and no ready bit has said so. */
   ringUnannounced(ring: number): number;
   /** The caller has found a wake-up that was lost. */
@@ -489,7 +502,9 @@ let loaded: Native | undefined;
 
 /** The addon. Loads it at the first call of this thread; throws ERR_STPD_NATIVE if it cannot. */
 export function native(): Native {
-  loaded ??= loadAddon(binary);
+  /* The exports are too many for V8 to keep but in a dictionary, where each call of one would search
+   * its name. As somebody's prototype they are compiled in. */
+  loaded ??= Object.create(loadAddon(binary)) as Native;
   return loaded;
 }
 

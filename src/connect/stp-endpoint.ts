@@ -65,6 +65,7 @@ export class StpEndpoint implements Endpoint {
       ...(this.#port > 0 && { localPort: this.#port }),
     });
     this.#ledger.add(socket);
+    socket.pause();
     // For what comes between two waits; whoever waits has its own listener.
     socket.on('error', () => {});
     try {

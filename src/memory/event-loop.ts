@@ -8,6 +8,8 @@ import type { Segment } from './segment.js';
 
 /** Index of a pair that means "the source's ring has something". */
 export const RING_READY = 0xffffffff;
+/** In the place of a number of pairs. */
+const NEXT_TURN = 0xffffffff;
 const PAIRS = 2048;
 
 /** Called on the event loop with a ready index of the source, or RING_READY. */
@@ -15,10 +17,12 @@ export type SourceHandler = (index: number) => void;
 
 const handlers: (SourceHandler | undefined)[] = [];
 const cableEnds = new Map<number, () => void>();
-/** Behind the pairs stands 1 while something waits in `soon`. */
-const pairs = new Uint32Array(PAIRS * 2 + 1);
+/** Behind the pairs stands 1 while something waits in `soon`, and 1 while something does in `later`. */
+const pairs = new Uint32Array(PAIRS * 2 + 2);
 const SOON = PAIRS * 2;
+const LATER = PAIRS * 2 + 1;
 let soon: (() => void)[] = [];
+let later: (() => (() => void) | undefined)[] = [];
 let opened = false;
 
 /**
@@ -48,18 +52,42 @@ function doSoon(): void {
   const works = soon;
   soon = [];
   pairs[SOON] = 0;
+  doAll(works);
+}
+
+/**
+ * Calls `look` when this turn of the event loop is over: behind its ticks, promises and immediates, and
+ * behind what was to run soon, yet before the loop sleeps. What it returns is called when all that
+ * wait for the turn have looked: as behind a poll of the kernel, nobody sees yet what another one does
+ * in it. That is when `node:net` reads for the first time from a connection that this turn has brought.
+ * Keeps nothing alive; a thread that blocks puts it off.
+ * @param look must not throw
+ */
+export function lookNextTurn(look: () => (() => void) | undefined): void {
+  if (later.push(look) === 1) pairs[LATER] = 1;
+}
+
+function doLater(): void {
+  const looks = later;
+  later = [];
+  pairs[LATER] = 0;
+  doAll(looks.map((look) => look()));
+}
+
+function doAll(works: readonly ((() => void) | undefined)[]): void {
   for (const work of works) {
     try {
-      work();
+      work?.();
     } catch (error) {
       throwLater(error);
     }
   }
 }
 
-/** @param count pairs to look at; 0 for what was put off */
+/** @param count pairs to look at; 0 for what was to run soon, NEXT_TURN for what in the next turn */
 function onReady(count: number): void {
   if (count === 0) return doSoon();
+  if (count === NEXT_TURN) return doLater();
   const outer = dispatching;
   dispatching = true;
   for (let i = 0; i < count * 2; i += 2) {

@@ -6,6 +6,7 @@
  *
  * Invariant: bytes that were handed out are never written again while anybody can still see them.
  */
+import { Buffer } from 'node:buffer';
 import { markAsUntransferable } from 'node:worker_threads';
 import { native } from '../native.js';
 
@@ -19,8 +20,13 @@ const FILL_MIN = 16384;
 const FILL_MAX = 1048576;
 /** Where the thread's pool has none left; V8 allocates, and collects the sooner for it. */
 const FALLBACK_BYTES = 262144;
-/** Shorter reads are copied into Node's own pool, so that a kept message keeps little. */
+/** Shorter reads go into small slabs, as large as Node's own pool: a kept message keeps little. */
 const SHORT_BYTES = 4096;
+const BRIEF_BYTES = 8192;
+/** A small slab with less room than this is left for a new one. */
+const BRIEF_ROOM_MIN = 256;
+/** Bytes read at once into one buffer, at most. */
+const READ_BYTES_MAX = 262144;
 /** A slab with less room than this is left for a new one. */
 const ROOM_BYTES_MIN = 65536;
 /** Slabs that nobody uses go back to the system when no slab was needed for so long. */
@@ -32,6 +38,11 @@ let fill = 131072;
 const filling: { last: bigint | undefined } = { last: undefined };
 let slab = Buffer.alloc(0);
 let at = 0;
+let brief = Buffer.alloc(0);
+let briefMemory: ArrayBufferLike = brief.buffer;
+let briefAt = 0;
+/** Where the latest read has gone to. */
+let isBrief = false;
 let takenSinceTrim = false;
 let trimTimer: NodeJS.Timeout | undefined;
 
@@ -65,27 +76,59 @@ function nextSlab(): Buffer<ArrayBuffer> {
   return slab;
 }
 
-/** Room of at least 64 KiB: read into it from `receiveAt()` on, then `takeReceived`. */
-export function receiveRoom(): Buffer {
+/** Buffer's own constructor, without the ways round of `subarray` and `from`. */
+const View = (
+  Buffer as unknown as {
+    [Symbol.species]: new (memory: ArrayBufferLike, offset: number, bytes: number) => Buffer;
+  }
+)[Symbol.species];
+
+function renew(room: number): void {
   if (slab.length - at < ROOM_BYTES_MIN) {
     slab = nextSlab();
     at = 0;
     takenSinceTrim = true;
     trimTimer ??= setInterval(trimIdle, TRIM_MS).unref();
   }
-  return slab;
+  if (brief.length - briefAt < room) {
+    brief = Buffer.allocUnsafeSlow(BRIEF_BYTES);
+    briefMemory = brief.buffer;
+    markAsUntransferable(briefMemory);
+    briefAt = 0;
+  }
+  native().receivePlaces(slab, brief);
 }
 
-export const receiveAt = (): number => at;
+/**
+ * `ringTake` to here: twice the bytes, and 1 more if it is armed; else a negative state. What was read
+ * is got by `takeReceived`, before anything else is received.
+ */
+export function receive(ring: number): number {
+  /* One that somebody has detached has no length. */
+  if (slab.length - at < ROOM_BYTES_MIN || brief.length - briefAt < BRIEF_ROOM_MIN) {
+    renew(BRIEF_ROOM_MIN);
+  }
+  const taken = native().ringReceive(ring, at, briefAt, READ_BYTES_MAX);
+  if (taken < 0) return taken;
+  isBrief = (taken & 2) !== 0;
+  return ((taken >> 2) << 1) | (taken & 1);
+}
 
 /** The `bytes` just read, the caller's own from now on. */
 export function takeReceived(bytes: number): Buffer {
+  if (isBrief) return takeBrief(bytes);
   if (bytes < SHORT_BYTES) {
-    const short = Buffer.allocUnsafe(bytes);
-    slab.copy(short, 0, at, at + bytes);
-    return short;
+    renew(bytes); /* it did not fit */
+    slab.copy(brief, briefAt, at, at + bytes);
+    return takeBrief(bytes);
   }
   const chunk = slab.subarray(at, at + bytes);
   at += bytes;
+  return chunk;
+}
+
+function takeBrief(bytes: number): Buffer {
+  const chunk = new View(briefMemory, briefAt, bytes);
+  briefAt += (bytes + 7) & ~7;
   return chunk;
 }

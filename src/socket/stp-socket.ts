@@ -14,7 +14,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { codeOfErrno, nodeError, stpError } from '../errors.js';
 import { NUMBERS } from '../layout/tables.js';
 import { EXPECT_US } from '../limits.js';
-import { runSoon } from '../memory/event-loop.js';
+import { lookNextTurn, runSoon } from '../memory/event-loop.js';
 import type { DirectorEvent } from '../memory/member-ring.js';
 import {
   RING_CLOSED,
@@ -45,7 +45,7 @@ import { IdleTimer } from './idle-timer.js';
 import { Liveness } from './liveness.js';
 import { noPageError, type PagePlace } from './no-page.js';
 import { OnRead, type OnReadOptions } from './onread.js';
-import { receiveAt, receiveRoom, takeReceived } from './receive-slabs.js';
+import { receive, takeReceived } from './receive-slabs.js';
 import type { StpServer } from './stp-server.js';
 import { type SocketCounters, socketCounters } from './stream-counters.js';
 import { AWAITS_BYTES, AWAITS_ROOM, type Peer, type StreamEnd } from './stream-end.js';
@@ -65,8 +65,6 @@ export interface StreamHandle {
   readonly port: MessagePort;
 }
 
-/** Bytes read at once into one buffer, at most. */
-const READ_BYTES_MAX = 262144;
 /** What a shorter read counts for, where a turn is bounded. */
 const SHORT_READ_BYTES = 65536;
 /** A buffer of so many short reads, or more, is taken out of the stream for them. */
@@ -143,6 +141,8 @@ export class StpSocket extends Duplex {
   #fileReceive: FileTransfer | undefined;
   #wantsRead = false;
   #lent = false;
+  /** Until the turn behind the one that brought the connection: nothing is read before. */
+  #fresh = false;
   /** The next try of a write, or of a read, that found a board taken. */
   #writeLater: NodeJS.Immediate | undefined;
   #waitsForPage = false;
@@ -170,6 +170,8 @@ export class StpSocket extends Duplex {
   /** Nothing stands before the next short write. */
   #direct = false;
   readonly #directMax: number;
+  /** See `#findPlain`. */
+  #isPlain = false;
   /** Taken out of the stream's buffer for short reads, from `#restAt` on; it comes before that. */
   #rest: Buffer | undefined;
   #restAt = 0;
@@ -228,6 +230,7 @@ export class StpSocket extends Duplex {
     this.#txArmed = false;
     this.#aborted = false;
     this.#ended = false;
+    this.#isPlain = false;
     this.#lent = false;
     this.#liveness.want(true);
   }
@@ -247,15 +250,18 @@ export class StpSocket extends Duplex {
 
   #onAnswer(event: DirectorEvent, request: ConnectRequest, attempt: number): void {
     const made = event.kind !== 0 && event.status === 0;
-    const end = made ? this.host.openEnd(event) : undefined;
+    let end = made ? this.host.openEnd(event) : undefined;
     if (!this.connecting || this.#attempt !== attempt) {
       end?.release(end.isTorn());
       return;
     }
+    if (end !== undefined && native().ringWasReset(end.rx) === 1) {
+      /* As a kernel: who has reset already was never connected to, whatever was sent before. */
+      end.release(true);
+      end = undefined;
+    }
     if (end === undefined) {
-      this.destroy(
-        made ? stpError('ECONNRESET', 'the peer is gone', 'connect') : this.#why(event, request),
-      );
+      this.destroy(made ? this.#resetError(request) : this.#why(event, request));
       return;
     }
     this.connecting = false;
@@ -263,7 +269,13 @@ export class StpSocket extends Duplex {
     this.#idle?.touch();
     this.emit('connect');
     this.emit('ready');
-    this.#startReading();
+    /* As net: the end and a reset are noticed also where nobody has asked for data yet. */
+    if (!this.destroyed && !this.#lent && !this.isPaused()) this.read(0);
+  }
+
+  #resetError({ port }: ConnectRequest): Error {
+    const why = `the peer on port ${port} of STG '${this.stg}' has reset the connection, or is gone`;
+    return Object.assign(stpError('ECONNRESET', why, 'connect'), { address: this.stg, port });
   }
 
   #why(event: DirectorEvent, { port, localPort }: ConnectRequest): Error {
@@ -283,15 +295,29 @@ export class StpSocket extends Duplex {
     this.#liveness.open();
     this.#adopt(end);
     if (server.pauseOnConnect) (this as unknown as Renewable).readableFlowing = false;
-    else process.nextTick(() => this.destroyed || this.#lent || this.read(0));
+    else this.read(0);
   }
 
+  /**
+   * What has come along with the connection is read in the next turn: a program that awaits 'connect',
+   * or something in its listener of 'connection', listens by then.
+   */
   #adopt(end: StreamEnd): void {
+    this.#fresh = true;
+    lookNextTurn(() => (this.#end === end ? this.#firstLook(end) : undefined));
     end.onReady = () => this.#onReady();
     end.awaits = () => this.#awaits();
     end.onLost = (error) => this.destroy(error);
     this.#end = end;
     if (this.#spin !== undefined) this.host.setSpin(end, this.#spin);
+  }
+
+  /** Returns the first read, if there is something to be read. */
+  #firstLook(end: StreamEnd): (() => void) | undefined {
+    this.#fresh = false;
+    if (!this.#wantsRead || this.destroyed || this.#lent || this.#fileReceive) return undefined;
+    this.#rxArmed = native().ringArm(end.rx) === 0;
+    return this.#rxArmed ? undefined : () => this.#readSome();
   }
 
   #awaits(): number {
@@ -653,7 +679,8 @@ export class StpSocket extends Duplex {
     if (this.#held) return;
     this.#wantsRead = true;
     /* Armed: a ready bit comes with what is next. Not here: who reads is still in the middle of it. */
-    if (this.#end !== undefined && !this.#rxArmed) process.nextTick(StpSocket.#readSomeOf, this);
+    if (this.#end === undefined || this.#rxArmed || this.#fresh) return;
+    process.nextTick(StpSocket.#readSomeOf, this);
   }
 
   /**
@@ -709,6 +736,7 @@ export class StpSocket extends Duplex {
 
   override setEncoding(encoding: BufferEncoding): this {
     this.#putRestBack();
+    this.#isPlain = false;
     return super.setEncoding(encoding);
   }
 
@@ -729,16 +757,18 @@ export class StpSocket extends Duplex {
   #readSome(): void {
     const end = this.#end;
     if (end === undefined || this.#lent || this.destroyed || this.#fileReceive) return;
+    if (this.#fresh) return;
     if (this.#readLater !== undefined || this.#rxArmed) return;
     const onread = this.#onread;
     for (let read = 0; this.#wantsRead; ) {
       /* A producer that keeps up would keep this thread from everything else. */
       if (read >= TURN_BYTES_MAX) return this.#readSoon();
-      const into = onread === undefined ? receiveRoom() : onread.buffer;
-      const at = onread === undefined ? receiveAt() : 0;
-      const room = into.length - at;
-      const bytes = onread === undefined && room > READ_BYTES_MAX ? READ_BYTES_MAX : room;
-      const taken = native().ringTake(end.rx, into, at, bytes);
+      const taken =
+        onread === undefined
+          ? receive(end.rx)
+          : native().ringTake(end.rx, onread.buffer, 0, onread.buffer.length);
+      /* What was read in this turn goes to who awaits it before an error destroys the stream. */
+      if (taken < 0 && taken !== RING_END && read > 0) return this.#readSoon();
       if (taken < 0) return this.#onReadState(taken);
       this.#rxArmed = (taken & 1) === 1;
       const got = taken >> 1;
@@ -854,16 +884,21 @@ export class StpSocket extends Duplex {
   /** What `push` does for a stream that flows, without its way round by the next tick. */
   #deliver(chunk: Buffer): boolean {
     if (
+      !(this.#isPlain || this.#findPlain()) ||
       this.readableFlowing !== true ||
       this.readableLength !== 0 ||
-      this.readableEncoding !== null ||
-      !this.readableDidRead ||
       this.listenerCount('data') === 0
     ) {
       return this.push(chunk);
     }
     this.emit('data', chunk);
     return true;
+  }
+
+  /** Bytes, of which the first have gone through `push`. */
+  #findPlain(): boolean {
+    this.#isPlain = this.readableDidRead && this.readableEncoding === null;
+    return this.#isPlain;
   }
 
   #readSoon(): void {
@@ -882,13 +917,6 @@ export class StpSocket extends Duplex {
       this.push(null);
       this.read(0); /* 'end' also where nobody reads, as net has it */
     } else this.destroy(ringError(state, 'read'));
-  }
-
-  /** As net: the end and a reset are noticed also where nobody has asked for data yet. */
-  #startReading(): void {
-    if (this.destroyed || this.#lent) return;
-    if (this.#wantsRead) this.#readSome();
-    else if (!this.isPaused()) this.read(0);
   }
 
   /** Reading comes first, as in libuv: a reset is told as one of reading where somebody reads. */

@@ -178,6 +178,24 @@ export const differences: readonly Difference[] = [
     ],
   },
   {
+    situation: 'data and a reset with the connection: for await',
+    net: "'end' behind the data",
+    stp: 'ECONNRESET behind the data, as newer Nodes have it',
+    why: 'a torso must not pass for the whole',
+    before: 24,
+    edits: [
+      {
+        lane: 'server',
+        net: ['accepted: end', 'has all', 'accepted: close false'],
+        stp: [
+          'accepted: error Error ECONNRESET read',
+          'rejects Error ECONNRESET read',
+          'accepted: close true',
+        ],
+      },
+    ],
+  },
+  {
     situation: 'maxConnections 0',
     net: 'no bound',
     stp: 'drops every connection, as newer Nodes have it',

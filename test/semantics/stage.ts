@@ -17,6 +17,7 @@ import { Child } from './child.js';
 import type { Face } from './face.js';
 import { Journal } from './journal.js';
 import { LOOPBACK } from './loopback.js';
+import { type Deed, PromptPeer } from './prompt-peer.js';
 
 export { LOOPBACK };
 
@@ -51,6 +52,7 @@ export class Stage {
   readonly #servers: Server[] = [];
   readonly #sockets: Socket[] = [];
   readonly #children: Child[] = [];
+  readonly #peers: PromptPeer[] = [];
   #apart = false;
   readonly #closed = new Set<Server | Socket>();
 
@@ -223,12 +225,43 @@ export class Stage {
     return child;
   }
 
+  // --- threads ----------------------------------------------------------------------------------
+
+  /**
+   * Starts connecting to a peer that has done its deed before this thread looks: it stands still from
+   * the next tick on until then.
+   */
+  async connectToPrompt(
+    deed: Deed,
+    options: ConnectOptions = {},
+    connect: (port: number) => Socket = (port) => this.connect(port, options),
+  ): Promise<Socket> {
+    const peer = this.#peer(deed);
+    const client = connect(await peer.port);
+    process.nextTick(() => peer.block());
+    return client;
+  }
+
+  /** A peer connects, and has done its deed before this thread looks. */
+  async promptArrival(deed: Deed, port: number): Promise<void> {
+    const peer = this.#peer(deed, port);
+    await peer.port;
+    peer.block();
+  }
+
+  #peer(deed: Deed, port?: number): PromptPeer {
+    const peer = new PromptPeer(this.#array, deed, port);
+    this.#peers.push(peer);
+    return peer;
+  }
+
   // --- the end ----------------------------------------------------------------------------------
 
   async clear(): Promise<void> {
     await this.quiet(40);
     this.journal.seal();
     for (const child of this.#children) child.end();
+    await Promise.all(this.#peers.map((peer) => peer.end()));
     for (const socket of this.#sockets) socket.destroy();
     for (const server of this.#servers) server.close();
     await sleep(1);

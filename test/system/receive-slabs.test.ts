@@ -86,6 +86,53 @@ test('what is kept of a chunk keeps its bytes while slabs go round', async (t) =
   t.is(changed.length, 0, 'and as they are now');
 });
 
+test('what is kept of short messages keeps its bytes, and little more than those', async (t) => {
+  t.timeout(120_000);
+  const { client, accepted } = await pair(t);
+  const lengths = [1, 64, 255, 256, 700, 3000, 4095, 4096, 5000, 8];
+  const kept: { number: number; chunk: Buffer }[] = [];
+  let number = 0;
+  let got = 0;
+  let transferred = 0;
+  const bytesOf = (n: number): number => lengths[n % lengths.length] as number;
+  const send = (): void => void client.write(Buffer.alloc(bytesOf(number), number % 251));
+  const all = new Promise<void>((resolve) => {
+    accepted.on('data', (chunk: Buffer) => {
+      t.true(
+        chunk.every((byte) => byte === number % 251),
+        `message ${number} as it came`,
+      );
+      if (chunk.length < 4096) t.true(chunk.buffer.byteLength <= 8192, 'its memory is small');
+      kept.push({ number, chunk });
+      got += chunk.length;
+      if (got < bytesOf(number)) return;
+      /* Its neighbours are gone with it, and the next message must not go there. */
+      const { transfer } = chunk.buffer as { transfer?: () => ArrayBuffer };
+      if (number % 101 === 9 && chunk.length < 4096 && transfer !== undefined) {
+        try {
+          transfer.call(chunk.buffer);
+          transferred++;
+        } catch (error) {
+          t.is((error as Error).name, 'TypeError'); /* from Node 24 on */
+        }
+      }
+      got = 0;
+      if (++number === 3000) resolve();
+      else send();
+    });
+  });
+  accepted.resume();
+  send();
+  await all;
+  const changed = kept.filter(
+    ({ chunk, number: n }) => chunk.length > 0 && chunk.some((byte) => byte !== n % 251),
+  );
+  t.log(`${kept.length} chunks, ${transferred} transferred`);
+  t.is(changed.length, 0, 'and as they are now');
+  client.end();
+  await once(accepted, 'end');
+});
+
 test('a chunk is copied to a worker, never moved: its slab and its neighbours stay', async (t) => {
   const { client, accepted } = await pair(t);
   const { port1, port2 } = new MessageChannel();

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { ExecutionContext } from 'ava';
 import test from 'ava';
@@ -57,6 +59,21 @@ test('poll takes a mixed set', async (t) => {
   const second = server.poll(entries, -1);
   await client.send(inet.a, Buffer.from('x'));
   t.deepEqual(await second, [{ fd: inet.b, revents: POLLIN }]);
+});
+
+test('an end that came before anybody read: a stream given out later still tells', async (t) => {
+  const { client, server } = await layers(t);
+  for (const family of [AF_INET, AF_STP]) {
+    const { a, b } = await pair(client, server, family);
+    await server.shutdown(b, 'write');
+    await sleep(50); /* a mechanism that reads by itself has it by now */
+    const stream = client.stream(a);
+    t.true(stream.isPaused());
+    t.false(stream.readableEnded);
+    const ended = once(stream, 'end');
+    stream.resume();
+    await ended;
+  }
 });
 
 test('an accepted STP socket knows its peer as stpd attests it', async (t) => {
