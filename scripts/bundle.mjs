@@ -49,10 +49,7 @@ const options = {
   external: [...Object.keys(dependencies).filter((name) => !INSIDE.has(name)), ...NEVER],
   // Without `navigator`, which Node has from 21 on, pg finds out where it runs by what loads a client
   // of HTTP: 30 ms.
-  define: {
-    STPD_BUNDLED: 'true',
-    navigator: '{"userAgent":"Node.js"}',
-  },
+  define: { STPD_BUNDLED: 'true', navigator: '{"userAgent":"Node.js"}' },
   // What packages of CommonJS call.
   banner: {
     js: "import { createRequire as requireOf } from 'node:module'; const require = requireOf(import.meta.url);",

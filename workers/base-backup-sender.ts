@@ -5,7 +5,7 @@ import { sendBaseBackup } from '../src/library/send-base-backup.js';
 import { native } from '../src/native.js';
 import { BaseBackup } from '../src/source/base-backup.js';
 
-/** PostgreSQL fills a page in some 50 µs, about what a wake-up costs both sides: half a window at a time. */
+/** Half a window: PostgreSQL fills a page in some 50 µs, about what a wake-up costs both sides. */
 const PAGES_AT_ONCE = 32;
 
 // PostgreSQL sends 8 KiB at a time, and each wakes who waits. It should go on until its socket is full.
